@@ -1,0 +1,77 @@
+"""A lowered model: kernels, the order of their calls, where every operand lies, packed weights."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphopt.ir.graph import Loc
+from graphopt.ir.types import TensorType
+from graphopt.kernel.ir import Kernel
+
+
+class Space(enum.Enum):
+    """The memory an argument points into."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+    ARENA = "arena"
+    WEIGHT = "weight"
+
+
+@dataclass(frozen=True)
+class Arg:
+    """One pointer argument. INPUT/OUTPUT: `index` selects the tensor; ARENA: `offset` in bytes from
+    the arena's start; WEIGHT: `index` selects a Weight. `offset` adds to any of them."""
+
+    space: Space
+    index: int = 0
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """Run `kernel` on `args` (one per parameter). `locs` are the model's nodes it computes."""
+
+    kernel: str
+    args: tuple[Arg, ...]
+    locs: tuple[Loc, ...]
+    flops: int = 0
+    bytes_moved: int = 0
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Constant bytes. `pack` makes the array when it is written, one at a time, so that packing
+    never holds two copies of a model; `size_bytes` is known before."""
+
+    name: str
+    size_bytes: int
+    pack: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Port:
+    """A model input or output: dense, row-major."""
+
+    name: str
+    type: TensorType
+
+
+@dataclass(frozen=True)
+class Program:
+    """Everything emission needs. `arena_lower_bound` is the plan's unavoidable peak in bytes;
+    `states` pairs (input, output) positions that share memory between runs."""
+
+    kernels: tuple[Kernel, ...]
+    calls: tuple[KernelCall, ...]
+    weights: tuple[Weight, ...]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    arena_bytes: int
+    arena_lower_bound: int
+    scratch_bytes: int
+    states: tuple[tuple[int, int], ...] = ()

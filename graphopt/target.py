@@ -1,0 +1,82 @@
+"""What code is made for (`Target`), and what a backend must do (`Backend`)."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from graphopt.errors import PluginError
+
+if TYPE_CHECKING:
+    from graphopt.ir.graph import Graph, Node
+    from graphopt.kernel.ir import Kernel
+    from graphopt.program import Program
+
+
+@dataclass(frozen=True)
+class Target:
+    """One row of a backend's target table. Sizes in bytes; `lanes_f32` is 1 for scalar targets.
+
+    `triple` and `cpu` are in the cross compiler's spelling ("" for the host's default).
+    """
+
+    name: str
+    backend: str
+    arch: str
+    isa: str
+    lanes_f32: int
+    vector_registers: int
+    l1_bytes: int
+    l2_bytes: int
+    features: frozenset[str] = frozenset()
+    triple: str = ""
+    cpu: str = ""
+
+    @property
+    def vector_bytes(self) -> int:
+        return 4 * self.lanes_f32
+
+
+class Backend(abc.ABC):
+    """Lower, emit, build: separate steps; only the last needs a tool."""
+
+    name: ClassVar[str]
+
+    @abc.abstractmethod
+    def targets(self) -> Mapping[str, Target]:
+        """Target rows by name; `"host"` resolves to the machine it runs on."""
+
+    @abc.abstractmethod
+    def lower(self, graph: Graph, target: Target) -> Program:
+        """A planned graph of regions to kernels, call order, packed weights and memory offsets."""
+
+    @abc.abstractmethod
+    def lower_node(self, node: Node, graph: Graph, target: Target) -> list[tuple[str, Kernel]]:
+        """One region's kernel after every schedule step, named, for `--print-after-all`."""
+
+    @abc.abstractmethod
+    def emit(self, program: Program, target: Target) -> Mapping[str, str]:
+        """Source files by name; pure text."""
+
+    @abc.abstractmethod
+    def build(self, sources: Mapping[str, str], target: Target, out: Path) -> Path:
+        """Compile and link into `out`. Raises: BuildError."""
+
+
+def resolve(spec: str) -> tuple[Backend, Target]:
+    """`backend[:target]` to a backend and one of its targets. Raises: PluginError."""
+    from graphopt.plugins import registry
+
+    backend_name, _, target_name = spec.partition(":")
+    backend: Backend = registry().find("backends", backend_name).load()()
+    rows = backend.targets()
+    target = rows.get(target_name or "host")
+    if target is None:
+        raise PluginError(
+            f"backend {backend_name!r} has no target {target_name!r}",
+            hint=f"choose one of {', '.join(sorted(rows))}",
+        )
+    return backend, target
