@@ -1,0 +1,34 @@
+# Two commands do all the set-up on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp per extra: an extra is installed once, and again when its pins change.
+$(VENV)/%.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) torch
+	$(PIP) -e '.[$*]'
+	@touch $@
+
+demo: $(VENV)/demo.stamp ## compile a real sentence-embedding model and use it
+	$(BIN)/python examples/sentence_embedding/demo.py
+
+test: $(VENV)/test.stamp ## every test that needs no GPU
+	$(BIN)/python -m pytest -n 2
+
+check: $(VENV)/check.stamp ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/bench.stamp ## speed beside eager and the peers, in one run
+	$(BIN)/python -m bench
