@@ -10,20 +10,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from graphopt.errors import UnsupportedError
-from graphopt.ir.graph import Graph, Node, Value
-from graphopt.ir.types import DType, TensorType
+from graphopt.ir.graph import Node, Value
+from graphopt.ir.types import DType
 from graphopt.kernel.affine import simplify_index
 from graphopt.kernel.ir import (
     INDEX,
-    Buffer,
     Expr,
-    Scope,
     binary,
-    call,
     cast,
     const,
     index_const,
-    load,
     select,
 )
 from graphopt.lower.scalar import pointwise
@@ -33,18 +29,11 @@ Source = Callable[[Index], Expr]
 """How a value kept somewhere (a buffer, an accumulator) is read at a logical index."""
 
 
-def buffer_of(name: str, type: TensorType, scope: Scope = Scope.PARAM) -> Buffer:
-    """The buffer of a tensor: logical shape, strides and halo from its layout."""
-    layout = type.layout
-    halo = tuple(layout.halo(i) for i in range(type.rank)) if layout and layout.has_halo else ()
-    return Buffer(name, type.dtype, type.dims, type.strides, scope, type.offset, halo)
-
-
 class Access:
     """Reads a region's values. `sources` are the values that lie somewhere: inputs at first; a
     lowering adds those it keeps. `ranges` are loop extents, for index simplification."""
 
-    def __init__(self, sources: Mapping[Value, Source], constants: Graph | None = None) -> None:
+    def __init__(self, sources: Mapping[Value, Source]) -> None:
         self.sources = dict(sources)
         self.ranges: dict[str, int] = {}
         self._memo: dict[tuple[Value, Index], Expr] = {}
@@ -54,12 +43,12 @@ class Access:
         self.sources[value] = source
         self._memo.clear()
 
-    def keep_in(self, value: Value, buffer: Buffer) -> None:
-        self.keep(value, lambda index: load(buffer, *index))
-
     def at(self, value: Value, index: Index) -> Expr:
         """The element of `value` at a logical index (one expression per axis)."""
-        index = tuple(self._simplify(i, d) for i, d in zip(index, value.type.dims, strict=True))
+        index = tuple(
+            index_const(0) if d == 1 else self.simplify(i)
+            for i, d in zip(index, value.type.dims, strict=True)
+        )
         key = (value, index)
         if key not in self._memo:
             source = self.sources.get(value)
@@ -74,8 +63,9 @@ class Access:
             value, tuple(index_const(0) if d == 1 else i for i, d in zip(tail, dims, strict=True))
         )
 
-    def _simplify(self, i: Expr, extent: int) -> Expr:
-        return index_const(0) if extent == 1 else simplify_index(i, self.ranges)
+    def simplify(self, i: Expr) -> Expr:
+        """An index simplified by the loop ranges declared so far."""
+        return simplify_index(i, self.ranges)
 
     def _compute(self, value: Value, index: Index) -> Expr:
         node = value.producer

@@ -1,0 +1,138 @@
+"""Pointwise and movement regions: one loop nest per box of each result, innermost in vectors.
+
+Enters: a fused node of kind pointwise or movement. Leaves: a kernel whose adjacent loops are fused
+wherever that keeps every access affine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphopt.ir.graph import Node
+from graphopt.kernel.ir import (
+    INDEX,
+    Binary,
+    Expr,
+    For,
+    Load,
+    LoopKind,
+    Ramp,
+    Stmt,
+    Store,
+    binary,
+    block,
+    broadcast,
+    const,
+    index_const,
+    index_var,
+)
+from graphopt.kernel.visit import walk
+from graphopt.lower.access import delinearized
+from graphopt.target import Target
+from graphopt_backends.cpu.lower.pieces import Piece, pieces_of
+from graphopt_backends.cpu.lower.region import Lowered, Region, chunks
+
+Groups = tuple[tuple[int, ...], ...]
+"""Axes fused into one loop each, outermost loop first."""
+
+
+def lower(node: Node, target: Target) -> Lowered:
+    region = Region(node, target)
+    nests: list[Stmt] = []
+    for which, result in enumerate(region.body.outputs):
+        for piece in pieces_of(result):
+            nests.append(_Nest(region, which, piece).build())
+    return Lowered(region.kernel("elementwise", _parallel(nests)))
+
+
+def fill_borders(region: Region, which: int, border: Sequence[Piece]) -> list[Stmt]:
+    """Nests that write the fill of a padded result's border."""
+    return [_Nest(region, which, piece).build() for piece in border]
+
+
+def _parallel(nests: list[Stmt]) -> Stmt:
+    """Threads share the outermost loop of a kernel that is one nest."""
+    if len(nests) == 1 and isinstance(nests[0], For) and nests[0].extent > 1:
+        only = nests[0]
+        return For(only.var, only.extent, only.body, LoopKind.PARALLEL)
+    return block(*nests)
+
+
+class _Nest:
+    """The loops over one box."""
+
+    def __init__(self, region: Region, which: int, piece: Piece) -> None:
+        self.region, self.which, self.piece = region, which, piece
+        self.type = region.body.outputs[which].type
+
+    def build(self) -> Stmt:
+        groups = self._groups()
+        if not groups:
+            return self._store((), ())
+        lanes = self.region.target.lanes_f32 if self._contiguous(groups[-1]) else 1
+        inner: list[Stmt] = []
+        extent = self._extent(groups[-1])
+        outer = [self._loop(n, g) for n, g in enumerate(groups[:-1])]
+        for start, width, count in chunks(extent, lanes):
+            x = self.region.loop("x", count)
+            first = binary("+", binary("*", x, index_const(width)), index_const(start))
+            position = Ramp(INDEX, width, first, 1) if width > 1 else first
+            store = self._store(groups, (*outer, position))
+            inner.append(store if count == 1 else For("x", count, store))
+        body = block(*inner)
+        for n, group in reversed(list(enumerate(groups[:-1]))):
+            body = For(f"i{n}", self._extent(group), body)
+        return body
+
+    def _groups(self) -> Groups:
+        """Fuse neighbours while no access needs a division."""
+        axes = [(a,) for a in self.type.order if self.piece.extent[a] > 1]
+        groups: list[tuple[int, ...]] = list(axes)
+        i = len(groups) - 2
+        while i >= 0:
+            fused = (*groups[:i], groups[i] + groups[i + 1], *groups[i + 2 :])
+            if self._is_affine(fused):
+                groups = list(fused)
+            i -= 1
+        return tuple(groups)
+
+    def _is_affine(self, groups: Groups) -> bool:
+        indices = [self._loop(n, g) for n, g in enumerate(groups)]
+        for part in walk(self._store(groups, indices)):
+            if isinstance(part, (Load, Store)) and any(
+                isinstance(e, Binary) and e.op in ("//", "%") for i in part.index for e in walk(i)
+            ):
+                return False
+        return True
+
+    def _loop(self, n: int, group: tuple[int, ...]) -> Expr:
+        self.region.loop(f"i{n}", self._extent(group))
+        return index_var(f"i{n}")
+
+    def _extent(self, group: tuple[int, ...]) -> int:
+        out = 1
+        for axis in group:
+            out *= self.piece.extent[axis]
+        return out
+
+    def _contiguous(self, group: tuple[int, ...]) -> bool:
+        return self.type.strides[group[-1]] == 1
+
+    def _store(self, groups: Groups, positions: Sequence[Expr]) -> Stmt:
+        index: list[Expr] = [index_const(0)] * self.type.rank
+        for group, at in zip(groups, positions, strict=True):
+            extents = [self.piece.extent[a] for a in group]
+            for axis, i in zip(group, delinearized(at, extents), strict=True):
+                index[axis] = i
+        value = self.piece.value
+        element = (
+            const(self.piece.fill, self.type.dtype)
+            if value is None
+            else self.region.access.at(value, tuple(index))
+        )
+        lanes = max((p.lanes for p in positions), default=1)
+        target = tuple(
+            binary("+", i, index_const(s)) for i, s in zip(index, self.piece.start, strict=True)
+        )
+        return self.region.store(self.which, target, broadcast(element, lanes))
+
