@@ -43,6 +43,11 @@ class Access:
         self.sources[value] = source
         self._memo.clear()
 
+    def drop(self, value: Value) -> None:
+        """Recompute `value` again where it is read."""
+        self.sources.pop(value, None)
+        self._memo.clear()
+
     def at(self, value: Value, index: Index) -> Expr:
         """The element of `value` at a logical index (one expression per axis)."""
         index = tuple(

@@ -11,14 +11,10 @@ from collections.abc import Sequence
 from graphopt.ir.graph import Node
 from graphopt.kernel.ir import (
     INDEX,
-    Binary,
     Expr,
     For,
-    Load,
-    LoopKind,
     Ramp,
     Stmt,
-    Store,
     binary,
     block,
     broadcast,
@@ -26,15 +22,11 @@ from graphopt.kernel.ir import (
     index_const,
     index_var,
 )
-from graphopt.kernel.visit import walk
 from graphopt.lower.access import delinearized
 from graphopt.target import Target
 from graphopt_backends.cpu.lower.pieces import Piece, pieces_of
-from graphopt_backends.cpu.lower.region import Lowered, Region, chunks
-
-Groups = tuple[tuple[int, ...], ...]
-"""Axes fused into one loop each, outermost loop first."""
-
+from graphopt_backends.cpu.lower.loops import Groups, chunks, fuse_axes, in_parallel
+from graphopt_backends.cpu.lower.region import Lowered, Region
 
 def lower(node: Node, target: Target) -> Lowered:
     region = Region(node, target)
@@ -42,20 +34,12 @@ def lower(node: Node, target: Target) -> Lowered:
     for which, result in enumerate(region.body.outputs):
         for piece in pieces_of(result):
             nests.append(_Nest(region, which, piece).build())
-    return Lowered(region.kernel("elementwise", _parallel(nests)))
+    return Lowered(region.kernel("elementwise", block(*map(in_parallel, nests))))
 
 
 def fill_borders(region: Region, which: int, border: Sequence[Piece]) -> list[Stmt]:
     """Nests that write the fill of a padded result's border."""
     return [_Nest(region, which, piece).build() for piece in border]
-
-
-def _parallel(nests: list[Stmt]) -> Stmt:
-    """Threads share the outermost loop of a kernel that is one nest."""
-    if len(nests) == 1 and isinstance(nests[0], For) and nests[0].extent > 1:
-        only = nests[0]
-        return For(only.var, only.extent, only.body, LoopKind.PARALLEL)
-    return block(*nests)
 
 
 class _Nest:
@@ -85,25 +69,11 @@ class _Nest:
         return body
 
     def _groups(self) -> Groups:
-        """Fuse neighbours while no access needs a division."""
-        axes = [(a,) for a in self.type.order if self.piece.extent[a] > 1]
-        groups: list[tuple[int, ...]] = list(axes)
-        i = len(groups) - 2
-        while i >= 0:
-            fused = (*groups[:i], groups[i] + groups[i + 1], *groups[i + 2 :])
-            if self._is_affine(fused):
-                groups = list(fused)
-            i -= 1
-        return tuple(groups)
+        axes = [a for a in self.type.order if self.piece.extent[a] > 1]
+        return fuse_axes(axes, lambda groups: self._store(groups, self._variables(groups)))
 
-    def _is_affine(self, groups: Groups) -> bool:
-        indices = [self._loop(n, g) for n, g in enumerate(groups)]
-        for part in walk(self._store(groups, indices)):
-            if isinstance(part, (Load, Store)) and any(
-                isinstance(e, Binary) and e.op in ("//", "%") for i in part.index for e in walk(i)
-            ):
-                return False
-        return True
+    def _variables(self, groups: Groups) -> list[Expr]:
+        return [self._loop(n, g) for n, g in enumerate(groups)]
 
     def _loop(self, n: int, group: tuple[int, ...]) -> Expr:
         self.region.loop(f"i{n}", self._extent(group))

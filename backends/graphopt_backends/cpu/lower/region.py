@@ -100,29 +100,6 @@ def position(index: Sequence[Expr], type: TensorType) -> Expr:
     return out
 
 
-def axis_names(type: TensorType) -> tuple[str, ...]:
-    """A loop name per logical axis: the field's letters where there are any."""
-    return {
-        1: ("i",),
-        2: ("m", "n"),
-        3: ("b", "m", "n"),
-        4: ("n", "c", "h", "w"),
-        5: ("n", "c", "d", "h", "w"),
-    }.get(type.rank, tuple(f"i{a}" for a in range(type.rank)))
-
-
-def chunks(extent: int, lanes: int) -> list[tuple[int, int, int]]:
-    """(start, lanes, count): vectors of `lanes`, then of its halves, that cover `extent`."""
-    out, start = [], 0
-    while start < extent and lanes >= 1:
-        count = (extent - start) // lanes
-        if count:
-            out.append((start, lanes, count))
-            start += count * lanes
-        lanes //= 2
-    return out
-
-
 def reads(value: Value, body: Graph) -> int:
     """How often a body value is read, results counted."""
     return len(body.uses[value]) + body.outputs.count(value)

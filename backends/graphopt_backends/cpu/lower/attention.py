@@ -1,0 +1,282 @@
+"""Attention without scores in memory: a few query rows at a time, their scores in cache.
+
+For every batch and head K is packed once so that scores are vectors along the keys; then, for each
+block of query rows: scores, softmax, product with V. Any sequence length: a block's scores are
+`rows * keys` elements of per-thread scratch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from graphopt.errors import UnsupportedError
+from graphopt.ir.graph import Node
+from graphopt.ir.types import DType
+from graphopt.kernel import schedule as s
+from graphopt.kernel.ir import (
+    INDEX,
+    Alloc,
+    Buffer,
+    Call,
+    Expr,
+    For,
+    Kernel,
+    Let,
+    LoopKind,
+    Ramp,
+    Scope,
+    Stmt,
+    Store,
+    Var,
+    binary,
+    block,
+    broadcast,
+    call,
+    cast,
+    const,
+    index_const,
+    load,
+    select,
+)
+from graphopt.target import Target
+from graphopt_backends.cpu.lower.loops import chunks
+from graphopt_backends.cpu.lower.region import Lowered, Region
+from graphopt_backends.cpu.lower.tiles import Panel, choose_tile, panels_of
+
+_MASKED = -math.inf
+
+
+def lower(node: Node, target: Target) -> Lowered:
+    region = Region(node, target)
+    root = next(n for n in region.body.nodes if n.op.name == "attention")
+    return _Attention(region, root).lowered()
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    batch: int
+    heads: int
+    kv_heads: int
+    queries: int
+    keys: int
+    depth: int
+    width: int
+
+
+class _Attention:
+    def __init__(self, region: Region, root: Node) -> None:
+        self.region, self.root, self.access = region, root, region.access
+        q, k, v = root.operands[:3]
+        self.q, self.k, self.v = q, k, v
+        self.mask = root.operands[3] if len(root.operands) > 3 else None
+        (b, h, m, d), (_, hk, t, _), e = q.type.dims, k.type.dims, v.type.dims[-1]
+        self.size = _Sizes(b, h, hk, m, t, d, e)
+        self.dtype = q.type.dtype
+        self.lanes = region.target.lanes_f32
+        self.tile = choose_tile(((m,), min(t, e), d), region.target)
+        self.packed = Buffer.dense("keys", self.dtype, (t * d,), Scope.SCRATCH)
+        for out in region.body.outputs:
+            if out.type.dims != root.result.type.dims:
+                raise UnsupportedError(f"epilogue of attention at {root.loc} changes the shape")
+
+    def lowered(self) -> Lowered:
+        naive = self.region.kernel("attention", self._body())
+        steps: list[tuple[str, Kernel]] = [("naive", naive)]
+        k = s.expand_accumulator(naive, "acc", ("mi", "jr", "jl"))
+        steps.append(("accumulate in registers", k))
+        k = s.vectorize(k, "jl")
+        steps.append(("vectorize", k))
+        for var in ("jr", "mi"):
+            k = s.unroll(k, var)
+        steps.append(("unroll", k))
+        return Lowered(k, {}, tuple(steps))
+
+    def _body(self) -> Stmt:
+        z = self.size
+        bh = self.region.loop("bh", z.batch * z.heads)
+        self.b = binary("//", bh, index_const(z.heads))
+        self.h = binary("%", bh, index_const(z.heads))
+        self.hk = binary("//", self.h, index_const(z.heads // z.kv_heads))
+        parts = [Alloc(self.packed), self._pack_keys()]
+        start = 0
+        for rows, count in _split(z.queries, self.tile.rows):
+            parts.append(self._blocks(start, rows, count))
+            start += rows * count
+        return For("bh", z.batch * z.heads, block(*parts), LoopKind.PARALLEL)
+
+    def _pack_keys(self) -> Stmt:
+        """keys[panel][d][column] = k[t, d]."""
+        nests: list[Stmt] = []
+        for p in self._panels(self.size.keys):
+            d = self.region.loop("d", self.size.depth)
+            jb, j = self.region.loop("jb", p.count), self.region.loop("j", p.width)
+            t = self._column(p, jb, j)
+            at = self._packed_at(p, jb, d, j)
+            element = self.access.at(self.k, (self.b, self.hk, t, d))
+            body: Stmt = Store(self.packed, (at,), element)
+            for name, extent in (("j", p.width), ("d", self.size.depth), ("jb", p.count)):
+                body = For(name, extent, body) if extent > 1 else body
+            nests.append(body)
+        return block(*nests)
+
+    def _blocks(self, start: int, rows: int, count: int) -> Stmt:
+        """All blocks of `rows` queries from `start`."""
+        z = self.size
+        mo = self.region.loop("mo", count)
+        first = binary("+", binary("*", mo, index_const(rows)), index_const(start))
+        scores = Buffer.dense("scores", self.dtype, (rows, z.keys), Scope.SCRATCH)
+        sums = Buffer.dense("sums", self.dtype, (rows,), Scope.STACK)
+        body = block(
+            Alloc(scores),
+            Alloc(sums),
+            *self._scores(scores, first, rows),
+            self._softmax(scores, sums, rows),
+            *self._weighted(scores, sums, first, rows),
+        )
+        return For("mo", count, body) if count > 1 else body
+
+    # Scores ------------------------------------------------------------------------------------
+
+    def _scores(self, scores: Buffer, first: Expr, rows: int) -> list[Stmt]:
+        out = []
+        for p in self._panels(self.size.keys):
+            jb, j, mi = self._tile_loops(p, rows)
+            m, t = binary("+", first, mi), self._column(p, jb, j)
+            d = self.region.loop("k", self.size.depth)
+            acc = Buffer.dense("acc", self.dtype, (), Scope.REGISTER)
+            q = self.access.at(self.q, (self.b, self.h, m, d))
+            k = load(self.packed, self.access.simplify(self._packed_at(p, jb, d, j)))
+            value = self._masked(self._scaled(load(acc)), m, t)
+            stored = Store(scores, (mi, self.access.simplify(t)), value)
+            body = self._accumulate(acc, binary("*", q, k), self.size.depth, [stored])
+            out.append(self._in_tile(p, rows, body))
+        return out
+
+    def _scaled(self, e: Expr) -> Expr:
+        return binary("*", e, const(self.root.attrs.scale, self.dtype))  # type: ignore[attr-defined]
+
+    def _masked(self, e: Expr, m: Expr, t: Expr) -> Expr:
+        low = const(_MASKED, self.dtype)
+        if self.mask is not None:
+            mask = self.access.broadcast_at(self.mask, (self.b, self.h, m, t))
+            if mask.dtype is DType.BOOL:
+                e = select(mask, e, low)
+            else:
+                e = binary("+", e, cast(mask, self.dtype))
+        if self.root.attrs.causal:  # type: ignore[attr-defined]
+            e = select(binary("<=", t, m), e, low)
+        return e
+
+    # Softmax -----------------------------------------------------------------------------------
+
+    def _softmax(self, scores: Buffer, sums: Buffer, rows: int) -> Stmt:
+        """Rows of exp(x - max), unnormalised; `sums` holds 1 / sum. A row that is masked
+        everywhere has maximum -inf; its shift is 0, its sum 0 and its factor 0."""
+        i = self.region.loop("i", rows)
+        top = self._reduced(scores, i, "max", "top")
+        low = const(_MASKED, self.dtype)
+        peak = Var(self.dtype, 1, "top")
+        shift = Var(self.dtype, 1, "shift")
+        zero = const(0.0, self.dtype)
+        body = [
+            *top,
+            Let("shift", select(binary("==", peak, low), zero, peak)),
+            self._exponentials(scores, i, shift),
+            *self._reduced(scores, i, "+", "total"),
+        ]
+        total = Var(self.dtype, 1, "total")
+        inverse = select(
+            binary("==", total, zero), zero, binary("/", const(1.0, self.dtype), total)
+        )
+        nest = block(*body, Store(sums, (i,), inverse))
+        return For("i", rows, nest) if rows > 1 else nest
+
+    def _exponentials(self, scores: Buffer, i: Expr, shift: Expr) -> Stmt:
+        nests: list[Stmt] = []
+        for start, width, count in chunks(self.size.keys, self.lanes):
+            at = (i, self._vector(start, width, count))
+            shifted = binary("-", load(scores, *at), broadcast(shift, width))
+            stmt: Stmt = Store(scores, at, call("exp", shifted))
+            nests.append(For("x", count, stmt) if count > 1 else stmt)
+        return block(*nests)
+
+    def _reduced(self, scores: Buffer, i: Expr, op: str, name: str) -> list[Stmt]:
+        out: list[Stmt] = []
+        total: Expr | None = None
+        for start, width, count in chunks(self.size.keys, self.lanes):
+            acc = Buffer.dense(f"{name}{width}", self.dtype, (width,), Scope.REGISTER)
+            lane: Expr = Ramp(INDEX, width, index_const(0), 1) if width > 1 else index_const(0)
+            initial = const(0.0 if op == "+" else _MASKED, self.dtype, width)
+            element = load(scores, i, self._vector(start, width, count))
+            stmt: Stmt = Store(acc, (lane,), element, reduce=op)
+            out += [Alloc(acc), Store(acc, (lane,), initial)]
+            out.append(For("x", count, stmt) if count > 1 else stmt)
+            part: Expr = load(acc, lane)
+            if width > 1:
+                part = Call(self.dtype, 1, "reduce_add" if op == "+" else "reduce_max", (part,))
+            total = part if total is None else binary(op, total, part)
+        assert total is not None
+        return [*out, Let(name, total)]
+
+    def _vector(self, start: int, width: int, count: int) -> Expr:
+        x = self.region.loop("x", count)
+        first = binary("+", binary("*", x, index_const(width)), index_const(start))
+        return Ramp(INDEX, width, first, 1) if width > 1 else first
+
+    # Weighted sum of V -------------------------------------------------------------------------
+
+    def _weighted(self, scores: Buffer, sums: Buffer, first: Expr, rows: int) -> list[Stmt]:
+        out = []
+        for p in self._panels(self.size.width):
+            jb, j, mi = self._tile_loops(p, rows)
+            m, e = binary("+", first, mi), self._column(p, jb, j)
+            t = self.region.loop("k", self.size.keys)
+            acc = Buffer.dense("acc", self.dtype, (), Scope.REGISTER)
+            term = binary("*", load(scores, mi, t), self.access.at(self.v, (self.b, self.hk, t, e)))
+            value = binary("*", load(acc), load(sums, mi))
+            self.access.keep(self.root.result, lambda _, v=value: v)
+            index = (self.b, self.h, m, e)
+            stored = [
+                self.region.store(which, index, self.access.at(result, index))
+                for which, result in enumerate(self.region.body.outputs)
+            ]
+            out.append(self._in_tile(p, rows, self._accumulate(acc, term, self.size.keys, stored)))
+        return out
+
+    # Shared structure --------------------------------------------------------------------------
+
+    def _panels(self, extent: int) -> list[Panel]:
+        return panels_of(extent, self.tile, self.lanes)
+
+    def _column(self, p: Panel, jb: Expr, j: Expr) -> Expr:
+        return binary("+", binary("+", binary("*", jb, index_const(p.width)), j), index_const(p.start))
+
+    def _packed_at(self, p: Panel, jb: Expr, d: Expr, j: Expr) -> Expr:
+        at = binary("+", binary("*", jb, index_const(self.size.depth)), d)
+        at = binary("+", binary("*", at, index_const(p.width)), j)
+        return binary("+", at, index_const(p.start * self.size.depth))
+
+    def _tile_loops(self, p: Panel, rows: int) -> tuple[Expr, Expr, Expr]:
+        jr = self.region.loop("jr", p.width // p.lanes)
+        jl = self.region.loop("jl", p.lanes)
+        j = binary("+", binary("*", jr, index_const(p.lanes)), jl)
+        return self.region.loop("jb", p.count), j, self.region.loop("mi", rows)
+
+    def _accumulate(self, acc: Buffer, term: Expr, depth: int, after: list[Stmt]) -> Stmt:
+        inner: Stmt = Store(acc, (), term, reduce="+")
+        if depth > 1:
+            inner = For("k", depth, inner)
+        return block(Alloc(acc), Store(acc, (), const(0.0, self.dtype)), inner, *after)
+
+    def _in_tile(self, p: Panel, rows: int, body: Stmt) -> Stmt:
+        for name, extent in (("jl", p.lanes), ("jr", p.width // p.lanes), ("mi", rows)):
+            body = For(name, extent, body)
+        return For("jb", p.count, body) if p.count > 1 else body
+
+
+def _split(extent: int, rows: int) -> list[tuple[int, int]]:
+    """(rows, count): tiles as even as can be, so that no block is nearly empty."""
+    tiles = -(-extent // rows)
+    low, more = divmod(extent, tiles)
+    return [(r, c) for r, c in ((low + 1, more), (low, tiles - more)) if c]

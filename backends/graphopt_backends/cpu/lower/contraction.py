@@ -1,0 +1,274 @@
+"""Matrix products and convolutions with their epilogues: one scheme, a register tile of MR output
+positions by a panel of NR output channels.
+
+Naive form, in every case: for all output positions and channels, `acc = sum over k of a * w`, then
+the epilogue on `acc`. The schedule makes it fast; the weights are packed panel by panel so that the
+inner loop reads them in one stream.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphopt.errors import UnsupportedError
+from graphopt.ir.graph import Node, Value
+from graphopt.kernel.ir import (
+    IDENTITY,
+    Alloc,
+    Buffer,
+    Expr,
+    For,
+    Scope,
+    Stmt,
+    Store,
+    binary,
+    block,
+    const,
+    index_const,
+    load,
+)
+from graphopt.lower.access import Index, delinearized, linear_index
+from graphopt.target import Target
+from graphopt_backends.cpu.lower.elementwise import fill_borders
+from graphopt_backends.cpu.lower.loops import fuse_axes
+from graphopt_backends.cpu.lower.pieces import border, interior
+from graphopt_backends.cpu.lower.region import Lowered, Packing, Region
+from graphopt_backends.cpu.lower.tiles import (
+    Panel,
+    Tile,
+    choose_tile,
+    choose_window_tile,
+    panels_of,
+)
+from graphopt_backends.cpu.schedule import contraction_steps
+
+Axes = dict[str, Expr]
+"""Axis name → index expression."""
+
+
+@dataclass(frozen=True)
+class PackedWeight:
+    """A constant right factor: the region operand it is, `matrix(array)` → [groups?, K, N] with K
+    in the order of `Product.reduced`, and where its panels start in the packed weight, in
+    elements (a transposed convolution packs one matrix per phase)."""
+
+    operand: int
+    matrix: Callable[[np.ndarray], np.ndarray]
+    start: int = 0
+
+
+Factor = Callable[[Axes, Expr, Axes], Expr]
+"""`factor(m, n, k)`: an element at output position m, channel n, reduction index k."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """`out[m..., n] = sum over k... of left(m, n, k) * right(m, n, k)`, or with `combine` another
+    reduction; without `right` a reduction of `left` alone.
+
+    `positions` are the m axes (name, extent) in the memory order of the result, `reduced` the k
+    axes; `channels` is the extent of n, along which vectors run. `weight` is set when the right
+    factor is a constant that can be packed. `finish(accumulated, m, n)` makes the root's value.
+    `per_channel`: left runs along the channels too (depthwise, pooling).
+    """
+
+    positions: tuple[tuple[str, int], ...]
+    reduced: tuple[tuple[str, int], ...]
+    channels: int
+    left: Factor
+    right: Factor | None
+    result_index: Callable[[Axes, Expr], Index]
+    weight: PackedWeight | None = None
+    combine: str = "+"
+    finish: Callable[[Expr, Axes, Expr], Expr] = lambda acc, m, n: acc
+    per_channel: bool = False
+
+
+def lower_products(region: Region, root: Node, products: Sequence[Product]) -> Lowered:
+    """Naive nests per product and panel group, then the schedule."""
+    builders = [_Builder(region, root, p) for p in products]
+    tile = _tile(builders[0], region.target)
+    nests = [nest for b in builders for nest in b.nests(tile)]
+    naive = region.kernel("contraction", block(*borders(region), *nests))
+    steps = contraction_steps(naive, tile)
+    return Lowered(steps[-1][1], _packings(builders, tile), tuple(steps))
+
+
+def _tile(builder: _Builder, target: Target) -> Tile:
+    choose = choose_window_tile if builder.product.per_channel else choose_tile
+    return choose(builder.shape(), target)
+
+
+def _packings(builders: Sequence[_Builder], tile: Tile) -> dict[int, Packing]:
+    """One packed array per constant operand: the panels of every product, one after the other."""
+    packed = [b for b in builders if b.product.weight is not None]
+    if not packed:
+        return {}
+    parts = [(b.weight.matrix, b.panels(tile)) for b in packed]
+
+    def pack(array: np.ndarray) -> np.ndarray:
+        return np.concatenate([pack_panels(matrix(array), panels) for matrix, panels in parts])
+
+    sizes = "_".join("-".join(f"{p.width}x{p.count}" for p in panels) for _, panels in parts)
+    operand = packed[0].weight.operand
+    return {operand: Packing(f"panels_{sizes}", sum(b.weight_elements for b in packed), pack)}
+
+
+def borders(region: Region) -> list[Stmt]:
+    """Nests that fill the border of every padded result."""
+    out: list[Stmt] = []
+    for which, result in enumerate(region.body.outputs):
+        if result.producer is not None and result.producer.op.name == "pad":
+            out.extend(fill_borders(region, which, border(result)))
+    return out
+
+
+class _Builder:
+    """The naive nests of one product."""
+
+    def __init__(self, region: Region, root: Node, product: Product) -> None:
+        self.region, self.root, self.product = region, root, product
+        self.extents = dict((*product.positions, *product.reduced))
+        self.results = [self._stored_value(v) for v in region.body.outputs]
+        self.m_groups, self.k_groups = self._fuse()
+
+    @property
+    def weight(self) -> PackedWeight:
+        assert self.product.weight is not None
+        return self.product.weight
+
+    @property
+    def depth(self) -> int:
+        """K: steps of the reduction."""
+        return math.prod(e for _, e in self.product.reduced)
+
+    @property
+    def weight_elements(self) -> int:
+        return self.extents.get("g", 1) * self.depth * self.product.channels
+
+    def shape(self) -> tuple[tuple[int, ...], int, int]:
+        """Extents of the fused m loops, N, and K."""
+        return tuple(self._extent(g) for g in self.m_groups), self.product.channels, self.depth
+
+    def panels(self, tile: Tile) -> list[Panel]:
+        return panels_of(self.product.channels, tile, self.region.target.lanes_f32)
+
+    def nests(self, tile: Tile) -> list[Stmt]:
+        return [self._nest(p) for p in self.panels(tile)]
+
+    # Structure ---------------------------------------------------------------------------------
+
+    def _fuse(self) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]:
+        m_axes = [n for n, e in self.product.positions if e > 1]
+        k_axes = [n for n, e in self.product.reduced if e > 1]
+        panel = Panel(0, 1, 1, 1)
+        k_alone = tuple((k,) for k in k_axes)
+        m_groups = fuse_axes(m_axes, lambda g: self._point(g, k_alone, panel))
+        k_groups = fuse_axes(k_axes, lambda g: self._point(m_groups, g, panel))
+        return m_groups, k_groups
+
+    def _nest(self, panel: Panel) -> Stmt:
+        body = self._point(self.m_groups, self.k_groups, panel)
+        loops = [(self._name("m", i, self.m_groups), self._extent(g))
+                 for i, g in enumerate(self.m_groups)]  # fmt: skip
+        for name, extent in [("j", panel.width), ("jb", panel.count), *reversed(loops)]:
+            body = For(name, extent, body)
+        return body
+
+    def _point(
+        self,
+        m_groups: tuple[tuple[str, ...], ...],
+        k_groups: tuple[tuple[str, ...], ...],
+        panel: Panel,
+    ) -> Stmt:
+        """Everything about one output element."""
+        m = self._indices("m", m_groups)
+        k = self._indices("k", k_groups)
+        jb, j = self.region.loop("jb", panel.count), self.region.loop("j", panel.width)
+        n = binary("+", binary("*", jb, index_const(panel.width)), j)
+        n = binary("+", n, index_const(panel.start))
+        acc = Buffer.dense("acc", self.root.result.type.dtype, (), Scope.REGISTER)
+        inner: Stmt = Store(acc, (), self._term(panel, m, n, jb, j, k), self.product.combine)
+        for i, group in reversed(list(enumerate(k_groups))):
+            inner = For(self._name("k", i, k_groups), self._extent(group), inner)
+        first = Store(acc, (), const(IDENTITY[self.product.combine], acc.dtype))
+        return block(Alloc(acc), first, inner, *self._epilogue(acc, m, n))
+
+    def _term(self, panel: Panel, m: Axes, n: Expr, jb: Expr, j: Expr, k: Axes) -> Expr:
+        left = self.product.left(m, n, k)
+        if self.product.weight is not None:
+            return binary("*", left, self._packed(panel, m, jb, j, k))
+        return left if self.product.right is None else (
+            binary("*", left, self.product.right(m, n, k))
+        )
+
+    def _packed(self, panel: Panel, m: Axes, jb: Expr, j: Expr, k: Axes) -> Expr:
+        """The packed right factor: [panel][k][width], one panel group after the other, a whole
+        set of them per group of a grouped convolution."""
+        p = self.product
+        row = linear_index([k[name] for name, _ in p.reduced], [e for _, e in p.reduced])
+        at = binary("+", binary("*", jb, index_const(self.depth)), row)
+        at = binary("+", binary("*", at, index_const(panel.width)), j)
+        at = binary("+", at, index_const(self.weight.start + panel.start * self.depth))
+        if "g" in m:
+            at = binary("+", at, binary("*", m["g"], index_const(self.depth * p.channels)))
+        return load(self.region.inputs[self.weight.operand], self.region.access.simplify(at))
+
+    def _epilogue(self, acc: Buffer, m: Axes, n: Expr) -> list[Stmt]:
+        access = self.region.access
+        value = self.product.finish(load(acc), m, n)
+        access.keep(self.root.result, lambda _: value)
+        index = self.product.result_index(m, n)
+        out: list[Stmt] = []
+        for which, (stored, start) in enumerate(self.results):
+            at = tuple(binary("+", i, index_const(s)) for i, s in zip(index, start, strict=True))
+            out.append(self.region.store(which, at, access.at(stored, index)))
+        return out
+
+    def _stored_value(self, result: Value) -> tuple[Value, tuple[int, ...]]:
+        """What is stored where: a padded result stores its operand past the border."""
+        producer = result.producer
+        if producer is not None and producer.op.name == "pad":
+            piece = interior(result)
+            assert piece.value is not None
+            return piece.value, piece.start
+        if result.type.dims != self.root.result.type.dims:
+            raise UnsupportedError(
+                f"epilogue of {self.root.op.name} at {self.root.loc} changes the shape"
+            )
+        return result, (0,) * result.type.rank
+
+    # Loop variables ----------------------------------------------------------------------------
+
+    def _indices(self, letter: str, groups: tuple[tuple[str, ...], ...]) -> Axes:
+        axes = self.product.positions if letter == "m" else self.product.reduced
+        out: Axes = {name: index_const(0) for name, _ in axes}
+        for i, group in enumerate(groups):
+            var = self.region.loop(self._name(letter, i, groups), self._extent(group))
+            extents = [self.extents[a] for a in group]
+            out.update(zip(group, delinearized(var, extents), strict=True))
+        return out
+
+    def _name(self, letter: str, i: int, groups: tuple[tuple[str, ...], ...]) -> str:
+        """m0, m1, ... with the innermost simply `m`; likewise for k."""
+        return letter if i == len(groups) - 1 else f"{letter}{i}"
+
+    def _extent(self, group: tuple[str, ...]) -> int:
+        return math.prod(self.extents[a] for a in group)
+
+
+def pack_panels(matrix: np.ndarray, panels: Sequence[Panel]) -> np.ndarray:
+    """[..., K, N] to panels: for each group of panels [count, K, width], flat, leading axes first."""
+    k = matrix.shape[-2]
+    flat = matrix.reshape(-1, k, matrix.shape[-1])
+    parts = []
+    for g in range(flat.shape[0]):
+        for p in panels:
+            columns = flat[g][:, p.start : p.start + p.count * p.width]
+            parts.append(columns.reshape(k, p.count, p.width).transpose(1, 0, 2).ravel())
+    return np.concatenate(parts) if len(parts) > 1 else np.ascontiguousarray(parts[0])
+

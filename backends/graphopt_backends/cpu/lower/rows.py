@@ -1,0 +1,373 @@
+"""Reduction regions: softmax, norms, sums. For every kept index one pass per reduction.
+
+The body is written out as sums, maxima and pointwise ops. A value that is dear and read again
+(the exponentials of a softmax) is kept in a row buffer; everything else is recomputed from a row
+that stays in L1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphopt.errors import UnsupportedError
+from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.types import DType
+from graphopt.kernel.ir import (
+    IDENTITY,
+    INDEX,
+    Alloc,
+    Buffer,
+    Expr,
+    For,
+    Let,
+    Ramp,
+    Scope,
+    Stmt,
+    Store,
+    Var,
+    binary,
+    block,
+    broadcast,
+    const,
+    index_const,
+    load,
+)
+from graphopt.lower.access import Index
+from graphopt.lower.decompose import decomposed
+from graphopt.target import Target
+from graphopt_backends.cpu.lower.loops import chunks, in_parallel
+from graphopt_backends.cpu.lower.region import Lowered, Region, reads
+
+REDUCTIONS = {"sum": "+", "max": "max", "min": "min", "prod": "*", "any": "or", "all": "and"}
+_DEAR = frozenset({"exp", "erf", "tanh", "log", "gelu", "sigmoid", "silu", "pow", "sin", "cos"})
+_ACCUMULATORS = 4  # enough independent chains to hide the latency of an add
+
+
+def lower(node: Node, target: Target) -> Lowered:
+    assert node.body is not None
+    region = Region(node, target, decomposed(node.body))
+    return Lowered(region.kernel("rows", _Rows(region).build()))
+
+
+@dataclass(frozen=True)
+class _Domain:
+    """The iteration space: the shape that is reduced, its kept and its reduced axes, each in
+    memory order, and the axis that vectors run along."""
+
+    dims: tuple[int, ...]
+    kept: tuple[int, ...]
+    reduced: tuple[int, ...]
+    vector: int
+
+    @property
+    def across(self) -> bool:
+        """Vectors run along a kept axis: every lane is a row of its own."""
+        return self.vector in self.kept
+
+
+def _domain(body: Graph, reductions: list[Node]) -> _Domain:
+    first = reductions[0]
+    dims, axes = first.operands[0].type.dims, first.attrs.axes  # type: ignore[attr-defined]
+    for other in reductions:
+        same = other.attrs.axes == axes and other.operands[0].type.dims == dims  # type: ignore[attr-defined]
+        if not same:
+            raise UnsupportedError(f"{other.op.name} at {other.loc} reduces another space")
+    order = _order(body, dims, axes)
+    long = [a for a in order if dims[a] > 1]
+    vector = long[-1] if long else order[-1]
+    return _Domain(
+        dims,
+        tuple(a for a in order if a not in axes),
+        tuple(a for a in order if a in axes),
+        vector,
+    )
+
+
+def _order(body: Graph, dims: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    """Memory order of the reduced shape: that of the first input or result of this shape."""
+    del axes
+    for value in (*body.inputs, *body.outputs):
+        if value.type.dims == dims:
+            return value.type.order
+    return tuple(range(len(dims)))
+
+
+class _Rows:
+    def __init__(self, region: Region) -> None:
+        self.region, self.access = region, region.access
+        body = region.body
+        self.reductions = [n for n in body.nodes if n.op.name in REDUCTIONS]
+        self.domain = _domain(body, self.reductions)
+        self.lanes = region.target.lanes_f32
+        self.kept_index: dict[int, Expr] = {}
+        self.row_buffers = 0
+
+    def build(self) -> Stmt:
+        d = self.domain
+        outer = [a for a in d.kept if not (d.across and a == d.vector)]
+        for axis in outer:
+            self.kept_index[axis] = self.region.loop(f"i{axis}", d.dims[axis])
+        if d.across:
+            body = self._across()
+        else:
+            body = self._row()
+        for n, axis in reversed(list(enumerate(outer))):
+            if d.dims[axis] > 1:
+                body = For(f"i{axis}", d.dims[axis], body)
+            del n
+        return in_parallel(body)
+
+    def _across(self) -> Stmt:
+        """Lanes along a kept axis; the reduced axes are plain loops around vector accumulators."""
+        d, nests = self.domain, []
+        for start, width, count in chunks(d.dims[d.vector], self.lanes):
+            x = self.region.loop("x", count)
+            first = binary("+", binary("*", x, index_const(width)), index_const(start))
+            self.kept_index[d.vector] = Ramp(INDEX, width, first, 1) if width > 1 else first
+            self._reset()
+            body = self._row()
+            nests.append(For("x", count, body) if count > 1 else body)
+        return block(*nests)
+
+    def _reset(self) -> None:
+        for node in self.reductions:
+            self.access.drop(node.result)
+
+    def _row(self) -> Stmt:
+        """All stages of one row: reductions in order, then the results."""
+        stages: list[Stmt] = []
+        for n, node in enumerate(self.reductions):
+            for value in self._worth_keeping(n):
+                stages.append(self._materialize(value))
+            stages.append(self._reduce(n, node))
+        for which, result in enumerate(self.region.body.outputs):
+            stages.append(self._result(which, result))
+        return block(*stages)
+
+    # Stages ------------------------------------------------------------------------------------
+
+    def _reduce(self, n: int, node: Node) -> Stmt:
+        """`name` becomes the reduction of a row; later reads of the node see it."""
+        op, (x,) = REDUCTIONS[node.op.name], node.operands
+        dtype = node.result.type.dtype
+        width = self._row_width()
+        name = f"{node.op.name}{n}"
+        if self.domain.across:
+            stmt = self._reduce_across(name, op, x, dtype, width)
+        else:
+            stmt = self._reduce_along(name, op, x, dtype)
+        bound = Var(dtype, width, name)
+        self.access.keep(node.result, lambda _: bound)
+        return stmt
+
+    def _reduce_across(self, name: str, op: str, x: Value, dtype: DType, width: int) -> Stmt:
+        acc = Buffer.dense(f"acc_{name}", dtype, (width,), Scope.REGISTER)
+        at = (Ramp(INDEX, width, index_const(0), 1),) if width > 1 else (index_const(0),)
+        loops = [(a, self.domain.dims[a]) for a in self.domain.reduced]
+        index = self._full_index({a: self.region.loop(f"r{a}", e) for a, e in loops})
+        element = broadcast(self.access.at(x, index), width)
+        body: Stmt = Store(acc, at, element, reduce=op)
+        for a, e in reversed(loops):
+            body = For(f"r{a}", e, body) if e > 1 else body
+        init = Store(acc, at, const(_identity(op, dtype), dtype, width))
+        return block(Alloc(acc), init, body, Let(name, load(acc, *at)))
+
+    def _reduce_along(self, name: str, op: str, x: Value, dtype: DType) -> Stmt:
+        """Vector accumulators over the row, then across their lanes; narrower ones for the rest."""
+        out: list[Stmt] = []
+        total: Expr | None = None
+        for start, width, count in chunks(self.domain.dims[self.domain.vector], self.lanes):
+            streams = next(u for u in (_ACCUMULATORS, 2, 1) if count % u == 0)
+            acc = Buffer.dense(f"acc{width}_{name}", dtype, (streams, width), Scope.REGISTER)
+            initial = const(_identity(op, dtype), dtype, width)
+            out.append(Alloc(acc))
+            out.extend(Store(acc, _lane(u, width), initial) for u in range(streams))
+            out.append(self._accumulate(acc, op, x, start, count // streams))
+            part = _across_lanes(acc, op)
+            total = part if total is None else binary(op, total, part)
+        assert total is not None
+        return block(*out, Let(name, total))
+
+    def _accumulate(self, acc: Buffer, op: str, x: Value, start: int, steps: int) -> Stmt:
+        d, (streams, width) = self.domain, acc.shape
+        k = self.region.loop("k", steps)
+        others = self._other_loops()
+        stores: list[Stmt] = []
+        for u in range(streams):
+            offset = index_const(start + u * width)
+            first = binary("+", binary("*", k, index_const(streams * width)), offset)
+            at: Expr = Ramp(INDEX, width, first, 1) if width > 1 else first
+            element = self.access.at(x, self._full_index({**others, d.vector: at}))
+            stores.append(Store(acc, _lane(u, width), broadcast(element, width), reduce=op))
+        body: Stmt = block(*stores)
+        return self._around_others(For("k", steps, body) if steps > 1 else body)
+
+    def _materialize(self, value: Value) -> Stmt:
+        """Compute a dear value once per row into a buffer."""
+        d = self.domain
+        shape = tuple(d.dims[a] for a in d.reduced)
+        width = self._row_width()
+        dims = (*shape, width) if d.across else shape
+        buffer = Buffer.dense(f"row{self.row_buffers}", value.type.dtype, dims, Scope.SCRATCH)
+        self.row_buffers += 1
+
+        def at(index: Index) -> tuple[Expr, ...]:
+            inner = tuple(index[a] for a in d.reduced)
+            lane = (Ramp(INDEX, width, index_const(0), 1) if width > 1 else index_const(0),)
+            return (*inner, *lane) if d.across else inner
+
+        def stored(index: Index, lanes: int) -> Stmt:
+            return Store(buffer, at(index), broadcast(self.access.at(value, index), lanes))
+
+        stmt = self._over_row(stored)
+        self.access.keep(value, lambda index: load(buffer, *at(index)))
+        return block(Alloc(buffer), stmt)
+
+    def _result(self, which: int, result: Value) -> Stmt:
+        """Write a result: one element per row, or the whole row."""
+        if result.type.numel * self._reduced_count() == _count(self.domain.dims):
+            index = self._result_index(result)
+            element = broadcast(self.access.at(result, index), self._row_width())
+            return self.region.store(which, index, element)
+        target = result
+
+        def stored(index: Index, lanes: int) -> Stmt:
+            mapped = self._in_shape(index, target)
+            return self.region.store(which, mapped, broadcast(self.access.at(target, mapped), lanes))
+
+        return self._over_row(stored)
+
+    # Index helpers -----------------------------------------------------------------------------
+
+    def _reduced_count(self) -> int:
+        return _count(tuple(self.domain.dims[a] for a in self.domain.reduced))
+
+    def _row_width(self) -> int:
+        if not self.domain.across:
+            return 1
+        return self.kept_index[self.domain.vector].lanes
+
+    def _full_index(self, reduced: dict[int, Expr]) -> Index:
+        both = {**self.kept_index, **reduced}
+        return tuple(
+            index_const(0) if d == 1 else both[a] for a, d in enumerate(self.domain.dims)
+        )
+
+    def _result_index(self, result: Value) -> Index:
+        """The index of a per-row result, whose axes are the kept ones (reduced ones 1 or gone)."""
+        if result.type.rank == len(self.domain.dims):
+            return self._full_index({a: index_const(0) for a in self.domain.reduced})
+        kept = [self.kept_index.get(a, index_const(0)) for a in sorted(self.domain.kept)]
+        return self._in_order(kept, result)
+
+    def _in_order(self, kept: list[Expr], result: Value) -> Index:
+        dims = [self.domain.dims[a] for a in sorted(self.domain.kept)]
+        if list(result.type.dims) == dims:
+            return tuple(kept)
+        from graphopt.lower.access import delinearized, linear_index
+
+        return delinearized(linear_index(kept, dims), result.type.dims)
+
+    def _in_shape(self, index: Index, result: Value) -> Index:
+        if result.type.dims == self.domain.dims:
+            return index
+        from graphopt.lower.access import delinearized, linear_index
+
+        return delinearized(linear_index(index, self.domain.dims), result.type.dims)
+
+    def _other_loops(self) -> dict[int, Expr]:
+        return {
+            a: self.region.loop(f"r{a}", self.domain.dims[a])
+            for a in self.domain.reduced
+            if a != self.domain.vector
+        }
+
+    def _around_others(self, body: Stmt) -> Stmt:
+        for a in reversed(self.domain.reduced):
+            if a != self.domain.vector and self.domain.dims[a] > 1:
+                body = For(f"r{a}", self.domain.dims[a], body)
+        return body
+
+    def _over_row(self, stored: object) -> Stmt:
+        """`stored(index, lanes)` for every element of a row, in vectors where lanes run along it."""
+        assert callable(stored)
+        d = self.domain
+        if d.across:
+            loops = {a: self.region.loop(f"r{a}", d.dims[a]) for a in d.reduced}
+            body = stored(self._full_index(loops), self._row_width())
+            for a in reversed(d.reduced):
+                body = For(f"r{a}", d.dims[a], body) if d.dims[a] > 1 else body
+            return body  # type: ignore[no-any-return]
+        others, nests = self._other_loops(), []
+        for start, width, count in chunks(d.dims[d.vector], self.lanes):
+            x = self.region.loop("x", count)
+            first = binary("+", binary("*", x, index_const(width)), index_const(start))
+            at: Expr = Ramp(INDEX, width, first, 1) if width > 1 else first
+            body = stored(self._full_index({**others, d.vector: at}), width)
+            nests.append(For("x", count, body) if count > 1 else body)
+        return self._around_others(block(*nests))
+
+    def _worth_keeping(self, n: int) -> list[Value]:
+        """Dear values that reduction `n` is the first of several to read."""
+        body, out = self.region.body, []
+        (x,) = self.reductions[n].operands
+        for value in _behind(x, self.access.sources):
+            node = value.producer
+            full = value.type.dims == self.domain.dims
+            if node and node.op.name in _DEAR and full and reads(value, body) > 1:
+                out.append(value)
+        return out
+
+
+def _behind(x: Value, known: object) -> list[Value]:
+    """Values that `x` is computed from, itself included, up to those that lie somewhere."""
+    assert isinstance(known, dict)
+    if x in known or x.producer is None:
+        return []
+    out = [v for o in x.producer.operands for v in _behind(o, known)]
+    return [*dict.fromkeys([*out, x])]
+
+
+def _lane(u: int, width: int) -> tuple[Expr, ...]:
+    return index_const(u), Ramp(INDEX, width, index_const(0), 1) if width > 1 else index_const(0)
+
+
+def _across_lanes(acc: Buffer, op: str) -> Expr:
+    streams, width = acc.shape
+    total = load(acc, *_lane(0, width))
+    for u in range(1, streams):
+        total = binary(op, total, load(acc, *_lane(u, width)))
+    return _horizontal(op, total)
+
+
+_HORIZONTAL = {"+": "reduce_add", "max": "reduce_max", "min": "reduce_min", "*": "reduce_mul",
+               "or": "reduce_or", "and": "reduce_and"}  # fmt: skip
+
+
+def _horizontal(op: str, e: Expr) -> Expr:
+    if e.lanes == 1:
+        return e
+    from graphopt.kernel.ir import Call
+
+    return Call(e.dtype, 1, _HORIZONTAL[op], (e,))
+
+
+def _identity(op: str, dtype: DType) -> float | int | bool:
+    value = IDENTITY[op]
+    if dtype is DType.BOOL:
+        return bool(value)
+    if dtype.is_float:
+        return float(value)
+    if op in ("min", "max"):
+        import numpy as np
+
+        info = np.iinfo(dtype.numpy)
+        return int(info.max if op == "min" else info.min)
+    return int(value)
+
+
+def _count(dims: tuple[int, ...]) -> int:
+    out = 1
+    for d in dims:
+        out *= d
+    return out

@@ -1,0 +1,61 @@
+"""The schedules: which primitives, in which order, with which parameters. Reads as a story."""
+
+from __future__ import annotations
+
+from graphopt.kernel import schedule as s
+from graphopt.kernel.ir import For, Kernel
+from graphopt.kernel.visit import walk
+from graphopt_backends.cpu.lower.tiles import Tile
+
+Steps = list[tuple[str, Kernel]]
+
+
+def contraction_steps(naive: Kernel, tile: Tile) -> Steps:
+    """From one multiply-add per iteration to a register tile of vectors."""
+    steps: Steps = [("naive", naive)]
+
+    def step(name: str, kernel: Kernel) -> None:
+        steps.append((name, kernel))
+
+    k = naive
+    names = _loops(k)
+    tiled = ["mi", "jr", "jl"]
+    if tile.outer_rows > 1 and "m0" in names:
+        outer = _next_outer(names)
+        k = s.split(k, outer, tile.outer_rows, names=("mt", "mh"))
+        tiled.insert(0, "mh")
+    if "m" in names:
+        k = s.split(k, "m", tile.rows, names=("mo", "mi"))
+    k = s.split(k, "j", tile.lanes, names=("jr", "jl"))
+    step("tile", k)
+    k = s.reorder(k, _order(tile, names))
+    step("reorder", k)
+    k = s.expand_accumulator(k, "acc", tuple(t for t in tiled if t in _loops(k)))
+    step("accumulate in registers", k)
+    k = s.vectorize(k, "jl")
+    step("vectorize", k)
+    unrolled = ("k", "k0", "k1", "jr", "mi", "mh") if tile.unroll_k else ("jr", "mi", "mh")
+    for var in unrolled:
+        k = s.unroll(k, var)
+    step("unroll", k)
+    k = s.parallelize(k)
+    step("parallelize", k)
+    return steps
+
+
+def _loops(k: Kernel) -> tuple[str, ...]:
+    """Loop names, outermost first, each once."""
+    return tuple(dict.fromkeys(p.var for p in walk(k.body) if isinstance(p, For)))
+
+
+def _next_outer(names: tuple[str, ...]) -> str:
+    """The position loop around `m`."""
+    return [n for n in names if n.startswith("m") and n != "m"][-1]
+
+
+def _order(tile: Tile, names: tuple[str, ...]) -> tuple[str, ...]:
+    positions = [n for n in names if n.startswith("m") and n != "m"]
+    if tile.outer_rows > 1 and positions:
+        positions[-1] = "mt"
+    outer = ("jb", *positions, "mo") if tile.panel_outer else (*positions, "mo", "jb")
+    return (*outer, "mh", "mi", "jr", "jl")
