@@ -1,1 +1,5 @@
-"""graphopt_backends"""
+"""The built-in backends. This manifest names them; nothing is imported until one is used."""
+
+from graphopt.plugins import Plugin
+
+PLUGIN = Plugin(api=1, backends={"cpu": "graphopt_backends.cpu.backend:CpuBackend"})

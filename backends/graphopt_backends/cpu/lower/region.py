@@ -42,6 +42,7 @@ class Lowered:
     kernel: Kernel
     packings: Mapping[int, Packing] = field(default_factory=dict)
     steps: tuple[tuple[str, Kernel], ...] = ()
+    label: str = ""
 
 
 class Region:

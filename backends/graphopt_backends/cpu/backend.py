@@ -1,0 +1,45 @@
+"""The CPU backend: a graph of regions to a Program, a Program to C, C to a shared library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from graphopt.ir.graph import Graph, Node
+from graphopt.kernel.ir import Kernel
+from graphopt.program import Program
+from graphopt.target import Backend, Target
+
+
+class CpuBackend(Backend):
+    """C with vector extensions for x86-64 and aarch64, plain C99 elsewhere."""
+
+    name: ClassVar[str] = "cpu"
+
+    def targets(self) -> Mapping[str, Target]:
+        from graphopt_backends.cpu.targets import TARGETS, host
+
+        return {**TARGETS, "host": host()}
+
+    def lower(self, graph: Graph, target: Target) -> Program:
+        from graphopt_backends.cpu.link import Linker
+
+        return Linker(graph, target).program()
+
+    def lower_node(self, node: Node, graph: Graph, target: Target) -> list[tuple[str, Kernel]]:
+        from graphopt_backends.cpu.lower import lower_region
+
+        del graph
+        lowered = lower_region(node, target)
+        return list(lowered.steps) or [("kernel", lowered.kernel)]
+
+    def emit(self, program: Program, target: Target) -> Mapping[str, str]:
+        from graphopt_backends.cpu.emit import emit
+
+        return emit(program, target)
+
+    def build(self, sources: Mapping[str, str], target: Target, out: Path) -> Path:
+        from graphopt_backends.cpu.build import build
+
+        return build(sources, target, out)

@@ -1,0 +1,210 @@
+"""A planned graph of regions to a Program: kernels shared by content, arguments resolved."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+
+import numpy as np
+
+from graphopt.errors import InternalError
+from graphopt.ir.graph import Graph, Loc, Node, Value
+from graphopt.ir.types import TensorType
+from graphopt.ir.views import is_view
+from graphopt.kernel.ir import Kernel
+from graphopt.kernel.text import print_kernel
+from graphopt.ops import OPS, FusedAttrs
+from graphopt.ops.base import NoAttrs
+from graphopt.program import Arg, KernelCall, Port, Program, Space, Weight
+from graphopt.rewrite import Rewriter
+from graphopt.target import Target
+from graphopt_backends.cpu.lower import lower_region
+from graphopt_backends.cpu.lower.region import Lowered, Packing
+
+_ALIGN = 64
+_SOURCES = frozenset({"constant", "full", "iota"})
+
+
+class Linker:
+    """Walks the graph once; every value gets an address, every region a call."""
+
+    def __init__(self, graph: Graph, target: Target) -> None:
+        self.graph, self.target = graph, target
+        self.where: dict[Value, Arg] = {}
+        self.kernels: dict[str, Kernel] = {}
+        self.calls: list[KernelCall] = []
+        self.weights: dict[str, Weight] = {}
+        self.arena_bytes = 0
+        self.scratch_bytes = 0
+
+    def program(self) -> Program:
+        g = self.graph
+        for i, v in enumerate(g.inputs):
+            self.where[v] = Arg(Space.INPUT, i)
+        self._place_outputs()
+        for node in g.nodes:
+            self._visit(node)
+        self._copy_outputs()
+        names = g.output_names or tuple(f"output{i}" for i in range(len(g.outputs)))
+        return Program(
+            tuple(self.kernels.values()),
+            tuple(self.calls),
+            tuple(self.weights.values()),
+            tuple(Port(v.name, v.type) for v in g.inputs),
+            tuple(Port(n, v.type) for n, v in zip(names, g.outputs, strict=True)),
+            self.arena_bytes,
+            lower_bound(g),
+            self.scratch_bytes,
+            tuple((s.input, s.output) for s in g.states),
+        )
+
+    # Addresses ---------------------------------------------------------------------------------
+
+    def _place_outputs(self) -> None:
+        """A result that is a graph output, or a view away from one, is written in place."""
+        for i, v in enumerate(self.graph.outputs):
+            storage = storage_of(v)
+            producer = storage.producer
+            computed = producer is not None and producer.op.name == "fused"
+            if computed and storage not in self.where:
+                self.where[storage] = Arg(Space.OUTPUT, i)
+
+    def _visit(self, node: Node) -> None:
+        if node.op.name in _SOURCES:
+            return
+        if is_view(node):
+            self.where[node.result] = self._address(node.operands[0])
+            return
+        if node.op.name != "fused":
+            raise InternalError(f"{node.op.name} at {node.loc} is in no region")
+        self._call(node)
+
+    def _address(self, value: Value, packing: Packing | None = None) -> Arg:
+        node = value.producer
+        if node is not None and node.op.name in _SOURCES:
+            return self._weight(value, packing)
+        if value not in self.where:
+            self.where[value] = Arg(Space.ARENA, offset=self._arena(value))
+        return self.where[value]
+
+    def _arena(self, value: Value) -> int:
+        offset = getattr(value, "offset", None)
+        if offset is None:
+            offset = -(-self.arena_bytes // _ALIGN) * _ALIGN
+        self.arena_bytes = max(self.arena_bytes, offset + value.type.size_bytes)
+        return int(offset)
+
+    def _weight(self, value: Value, packing: Packing | None) -> Arg:
+        array = self._array(value)
+        name = value.name if packing is None else f"{value.name}.{packing.key}"
+        if name not in self.weights:
+            size = (packing.size if packing else array.size) * array.dtype.itemsize
+            self.weights[name] = Weight(
+                name, size, (lambda: packing.pack(array)) if packing else (lambda: array)
+            )
+        return Arg(Space.WEIGHT, list(self.weights).index(name))
+
+    def _array(self, value: Value) -> np.ndarray:
+        array = self.graph.constant(value)
+        if array is not None:
+            return array
+        assert value.producer is not None
+        return np.asarray(value.producer.op.reference(value.producer.attrs))
+
+    # Calls -------------------------------------------------------------------------------------
+
+    def _call(self, node: Node) -> None:
+        lowered = lower_region(node, self.target)
+        name = self._kernel(node, lowered)
+        args = [self._address(v, lowered.packings.get(i)) for i, v in enumerate(node.operands)]
+        args += [self._address(v) for v in node.results]
+        assert node.body is not None
+        locs = tuple(dict.fromkeys(n.loc for n in node.body.nodes if n.loc != Loc()))
+        moved = sum(v.type.size_bytes for v in (*node.operands, *node.results))
+        self.calls.append(KernelCall(name, tuple(args), locs, flops(node), moved))
+
+    def _kernel(self, node: Node, lowered: Lowered) -> str:
+        """Kernels of equal text are one function, whatever weights they run on."""
+        kind: str = node.attrs.kind  # type: ignore[attr-defined]
+        dtype = node.results[0].type.dtype
+        text = print_kernel(dataclasses.replace(lowered.kernel, name="kernel"))
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        tile = f"_{lowered.label}" if lowered.label else ""
+        name = f"go_{kind}_{dtype}{tile}_{digest}__{self.target.isa}"
+        if name not in self.kernels:
+            self.kernels[name] = dataclasses.replace(lowered.kernel, name=name)
+            self.scratch_bytes = max(self.scratch_bytes, scratch_bytes(lowered.kernel))
+        return name
+
+    def _copy_outputs(self) -> None:
+        """Outputs that are inputs, constants or a second name of another output are copied."""
+        for i, v in enumerate(self.graph.outputs):
+            if self._address(storage_of(v)) != Arg(Space.OUTPUT, i):
+                node = _copy_region(v)
+                lowered = lower_region(node, self.target)
+                name = self._kernel(node, lowered)
+                source = self._address(storage_of(v))
+                args = (source, Arg(Space.OUTPUT, i))
+                self.calls.append(KernelCall(name, args, (), 0, 2 * v.type.size_bytes))
+
+
+def storage_of(value: Value) -> Value:
+    """The value whose buffer a value occupies: itself, or what it is a view of."""
+    while value.producer is not None and is_view(value.producer):
+        value = value.producer.operands[0]
+    return value
+
+
+def _copy_region(value: Value) -> Node:
+    """A fused node that copies a tensor."""
+    type = TensorType(value.type.dtype, value.type.shape, value.type.layout)
+    rw = Rewriter(Graph((Value(type, name="x"),), (), ()))
+    rw.outputs = [rw.insert("relayout", rw.inputs, NoAttrs(), types=(type,)).result]
+    attrs = FusedAttrs("movement")
+    return Node(OPS["fused"], (value,), attrs, (type,), body=rw.freeze())
+
+
+def flops(node: Node) -> int:
+    """Floating-point operations of a region."""
+    assert node.body is not None
+    return sum(
+        n.op.flops(*(o.type for o in n.operands), n.attrs) for n in node.body.nodes
+    )
+
+
+def scratch_bytes(kernel: Kernel) -> int:
+    """Per-thread workspace of a kernel, each buffer aligned to a cache line."""
+    from graphopt.kernel.ir import Alloc, Scope
+    from graphopt.kernel.visit import walk
+
+    buffers = {
+        s.buffer.name: math.prod(s.buffer.shape) * s.buffer.dtype.size_bytes
+        for s in walk(kernel.body)
+        if isinstance(s, Alloc) and s.buffer.scope is Scope.SCRATCH
+    }
+    return sum(-(-size // _ALIGN) * _ALIGN for size in buffers.values())
+
+
+def lower_bound(graph: Graph) -> int:
+    """Bytes that must live at once, whatever the placement: the peak over the node order."""
+    last: dict[Value, int] = {}
+    for t, node in enumerate(graph.nodes):
+        for o in node.operands:
+            last[storage_of(o)] = t
+    outputs = {storage_of(v) for v in graph.outputs}
+    live = peak = 0
+    expiring: dict[int, int] = {}
+    for t, node in enumerate(graph.nodes):
+        if node.op.name == "fused":
+            size = sum(r.type.size_bytes for r in node.results if r not in outputs)
+            live += size
+            peak = max(peak, live)
+            for r in node.results:
+                if r not in outputs:
+                    end = last.get(r, t)
+                    expiring[end] = expiring.get(end, 0) + r.type.size_bytes
+        live -= expiring.pop(t, 0)
+    return peak
+
+

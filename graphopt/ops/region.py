@@ -1,0 +1,25 @@
+"""The fused region: a node whose meaning is its body."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from graphopt.errors import InternalError
+from graphopt.ops.base import Attrs, OpDef
+
+
+@dataclass(frozen=True)
+class FusedAttrs(Attrs):
+    """`kind` selects the lowering: pointwise, movement, reduction, contraction, depthwise, window,
+    attention or opaque."""
+
+    kind: str
+
+
+def _in_body(*_: Any) -> Any:
+    raise InternalError("a fused node's types and values are those of its body")
+
+
+FUSED = OpDef("fused", FusedAttrs, _in_body, _in_body, kind="region")
+OPS = (FUSED,)

@@ -1,0 +1,1 @@
+"""Fusion: which nodes become one region, i.e. one kernel."""
