@@ -38,7 +38,7 @@ def contraction_steps(naive: Kernel, tile: Tile) -> Steps:
     for var in unrolled:
         k = s.unroll(k, var)
     step("unroll", k)
-    k = s.parallelize(k)
+    k = s.simplify(s.parallelize(k))
     step("parallelize", k)
     return steps
 

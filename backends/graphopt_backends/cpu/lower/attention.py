@@ -89,6 +89,7 @@ class _Attention:
         steps.append(("vectorize", k))
         for var in ("jr", "mi"):
             k = s.unroll(k, var)
+        k = s.simplify(k)
         steps.append(("unroll", k))
         return Lowered(k, {}, tuple(steps))
 
