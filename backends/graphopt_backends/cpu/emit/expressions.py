@@ -91,12 +91,12 @@ class Names:
         return candidate
 
 
-_RESERVED = (
-    "auto break case char const continue default do double else enum extern float for goto if "
-    "inline int long register restrict return short signed sizeof static struct switch typedef "
-    "union unsigned void volatile while begin end scratch lane main "
-    "exp log sin cos tan pow floor ceil sqrt erf tanh y0 y1 yn j0 j1 jn gamma index"
-).split()
+_RESERVED = """
+    auto break case char const continue default do double else enum extern float for goto if
+    inline int long register restrict return short signed sizeof static struct switch typedef
+    union unsigned void volatile while begin end scratch lane main
+    exp log sin cos tan pow floor ceil sqrt erf tanh y0 y1 yn j0 j1 jn gamma index
+""".split()  # noqa: SIM905
 
 
 class ExpressionPrinter:
@@ -202,8 +202,8 @@ class ExpressionPrinter:
             left, right = self._operands(e.a, e.b)
             quotient = self._infix("/", left, right)
             floor = self._helper("floor", register_dtype(e.dtype), e.lanes, quotient.text)
-            return floor if e.op == "//" else (
-                self._infix("-", left, self._infix("*", floor, right))
+            return (
+                floor if e.op == "//" else (self._infix("-", left, self._infix("*", floor, right)))
             )
         c = e.b.a if isinstance(e.b, Broadcast) else e.b
         if isinstance(c, Const) and c.value > 0:
@@ -241,9 +241,11 @@ class ExpressionPrinter:
         if e.dtype is DType.BOOL:
             return self._infix("!=", self._operand(e.a), Text("0"))
         converted = self._convert(self.value(e.a), source, target, e.lanes)
-        return self._helper(f"round_{e.dtype}", DType.F32, e.lanes, converted.text) if (
-            e.dtype in HALF
-        ) else converted
+        return (
+            self._helper(f"round_{e.dtype}", DType.F32, e.lanes, converted.text)
+            if (e.dtype in HALF)
+            else converted
+        )
 
     def _convert(self, a: Text, source: DType, target: DType, lanes: int) -> Text:
         if source is target:
@@ -270,8 +272,10 @@ class ExpressionPrinter:
         if a.dtype is DType.BOOL:
             name = {"reduce_max": "reduce_or", "reduce_min": "reduce_and"}.get(name, name)
         text = self._helper(name, register_dtype(a.dtype), a.lanes, self.value(a).text)
-        return self._infix("!=", text, Text("0")) if a.dtype is DType.BOOL else (
-            self._rounded(text, e)
+        return (
+            self._infix("!=", text, Text("0"))
+            if a.dtype is DType.BOOL
+            else (self._rounded(text, e))
         )
 
     # Masks -------------------------------------------------------------------------------------
@@ -296,7 +300,9 @@ class ExpressionPrinter:
     def _natural_mask(self, e: Expr, width: DType) -> Text:
         """Masks that come in a width of their own."""
         if isinstance(e, Load) and e.buffer.scope is not Scope.REGISTER:
-            bytes_ = self._convert(self.memory(e.buffer, e.index, e.lanes), DType.U8, width, e.lanes)
+            bytes_ = self._convert(
+                self.memory(e.buffer, e.index, e.lanes), DType.U8, width, e.lanes
+            )
             return self._infix("!=", bytes_, Text("0"))
         if isinstance(e, Binary):
             natural, text = mask_dtype(e.a.dtype), self._binary(e)

@@ -1,7 +1,7 @@
-"""Inline helpers as C templates: lane manipulation, selection, conversion. `vmath` has the functions.
+"""Inline helpers as C templates: lane manipulation, selection, conversion.
 
-Every template serves all lane counts, 1 included, where nothing but C99 may come out. The text after
-`INLINE` is a function; `$` names are explained in `prelude`.
+Elementary functions are in `vmath`. Templates serve all lane counts; for 1 nothing but C99 may come
+out. The text after `INLINE` is a function; `$` names are explained in `prelude`.
 """
 
 from __future__ import annotations
@@ -232,9 +232,13 @@ def _floor_div(dtype: DType, lanes: int, _: Prelude) -> str:
     if lanes > 1:
         one = "const $F safe = $sel((b == 0) | (b == -1), $splat(1), b);" if dtype is not DType.U8 \
             else "const $F safe = $sel(b == 0, $splat(1), b);"  # fmt: skip
-        fix = "" if dtype is DType.U8 else (
-            "    q -= ($F)(((a - q * safe) != 0) & (((a - q * safe) ^ safe) < 0)) & 1;\n"
-            "    q = $sel(b == -1, -a, q);\n"
+        fix = (
+            ""
+            if dtype is DType.U8
+            else (
+                "    q -= ($F)(((a - q * safe) != 0) & (((a - q * safe) ^ safe) < 0)) & 1;\n"
+                "    q = $sel(b == -1, -a, q);\n"
+            )
         )
         return f"""
 INLINE $F $floor_div($F a, $F b) {{
@@ -270,11 +274,11 @@ INLINE $F $floor_mod($F a, $F b) {
 def _load_bf16(dtype: DType, lanes: int, p: Prelude) -> str:
     """bfloat16 is the upper half of an f32."""
     if lanes == 1:
-        return "INLINE float $load_bf16(int16_t h) { return $from_bits((int32_t)((uint32_t)h << 16)); }"
+        return """
+INLINE float $load_bf16(int16_t h) { return $from_bits((int32_t)((uint32_t)h << 16)); }"""
     halves = p.type(DType.BF16, lanes)
     return (
-        f"INLINE $F $load_bf16({halves} h) {{ "
-        "return ($F)(__builtin_convertvector(h, $I) << 16); }"
+        f"INLINE $F $load_bf16({halves} h) {{ return ($F)(__builtin_convertvector(h, $I) << 16); }}"
     )
 
 

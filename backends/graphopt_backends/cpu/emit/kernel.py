@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -40,6 +41,7 @@ from graphopt_backends.cpu.emit.registers import (
     register_file,
     unroll_registers,
 )
+from graphopt_backends.cpu.emit.sharing import share
 
 ALIGNMENT = 64
 """Bytes; a cache line and the widest vector."""
@@ -54,13 +56,12 @@ def emit_kernel(
     *,
     locs: Iterable[Loc] = (),
     aliased: frozenset[str] = frozenset(),
-    prefix: str = "go",
 ) -> str:
     """The C translation unit of a kernel. `aliased` parameters may overlap others.
 
     Raises: IRError when the kernel cannot be C (a GPU loop, a register indexed by a variable).
     """
-    return _Writer(kernel, target, aliased, prefix).unit(tuple(dict.fromkeys(locs)))
+    return _Writer(kernel, target, aliased).unit(tuple(dict.fromkeys(locs)))
 
 
 def parallel_extent(kernel: Kernel) -> int:
@@ -74,24 +75,20 @@ def scratch_bytes(kernel: Kernel) -> int:
     return _scratch_of(kernel.body, 0)
 
 
-def prototype(
-    kernel: Kernel, prefix: str = "go", aliased: frozenset[str] = frozenset()
-) -> str:
+def prototype(kernel: Kernel, aliased: frozenset[str] = frozenset()) -> str:
     """The C declaration of a kernel's function, without a semicolon."""
     names = Names()
-    return _prototype(kernel, prefix, [names.declare(b.name) for b in kernel.params], aliased)
+    return _prototype(kernel, [names.declare(b.name) for b in kernel.params], aliased)
 
 
-def _prototype(
-    kernel: Kernel, prefix: str, names: list[str], aliased: frozenset[str]
-) -> str:
+def _prototype(kernel: Kernel, names: list[str], aliased: frozenset[str]) -> str:
     parts = []
     for buffer, name in zip(kernel.params, names, strict=True):
         const = "" if buffer.name in kernel.outputs else "const "
         restrict = "" if buffer.name in aliased else "restrict "
         parts.append(f"{const}{C_TYPE[buffer.dtype]} *{restrict}{name}")
     parts += ["char *scratch", "int64_t begin", "int64_t end"]
-    head = f"void {prefix}_{kernel.name}("
+    head = f"void {kernel.name}("
     lines, line = [], head
     for i, part in enumerate(parts):
         piece = part + (")" if i == len(parts) - 1 else ",")
@@ -139,8 +136,8 @@ def _scratch_of(stmt: Stmt, used: int) -> int:
             else:
                 top = max(top, _scratch_of(s, used))
         return top
-    if isinstance(stmt, Alloc):
-        return _scratch_of(Block((stmt,)), used)
+    if isinstance(stmt, Alloc) and stmt.buffer.scope is Scope.SCRATCH:
+        return _aligned(used + _size(stmt.buffer))
     if isinstance(stmt, For):
         return _scratch_of(stmt.body, used)
     if isinstance(stmt, If):
@@ -150,14 +147,12 @@ def _scratch_of(stmt: Stmt, used: int) -> int:
 
 
 class _Writer:
-    def __init__(
-        self, kernel: Kernel, target: Target, aliased: frozenset[str], prefix: str
-    ) -> None:
-        self.kernel, self.target, self.aliased, self.prefix = kernel, target, aliased, prefix
-        self.prelude, self.names = Prelude(prefix), Names()
+    def __init__(self, kernel: Kernel, target: Target, aliased: frozenset[str]) -> None:
+        self.kernel, self.target, self.aliased = kernel, target, aliased
+        self.prelude, self.names = Prelude(), Names()
         self.print = ExpressionPrinter(self.prelude, self.names)
         self.lines: list[str] = []
-        self.depth, self.scratch, self.streams = 1, 0, False
+        self.depth, self.scratch, self.streams, self.temporaries = 1, 0, False, 0
         self.parallel = _parallel_loop(kernel.body)
 
     def unit(self, locs: tuple[Loc, ...]) -> str:
@@ -167,7 +162,7 @@ class _Writer:
         self._statements(body.body if isinstance(body, Block) else (body,))
         if self.streams:
             self.lines += ["#if defined(__x86_64__)", "    __builtin_ia32_sfence();", "#endif"]
-        head = _prototype(self.kernel, self.prefix, names, self.aliased)
+        head = _prototype(self.kernel, names, self.aliased)
         comment = _header(self.kernel, self.target, locs)
         function = "\n".join([f"{head} {{", *self.lines, "}"])
         prelude = self.prelude.text()
@@ -221,7 +216,7 @@ class _Writer:
         if isinstance(s, For):
             self._for(s)
         elif isinstance(s, Store):
-            self._store(s)
+            self._share_and_store(s)
         elif isinstance(s, Let):
             self._let(s)
         elif isinstance(s, If):
@@ -270,7 +265,9 @@ class _Writer:
         self._line("}")
 
     def _let(self, s: Let) -> None:
-        text = self.print.value(s.value).text  # before the name is bound: it may shadow
+        bindings, (value,) = share((s.value,), self.temporaries)
+        self._bind(bindings)
+        text = self.print.value(value).text  # before the name is bound: it may shadow
         ctype = self.prelude.type(register_dtype(s.value.dtype), s.value.lanes)
         self._line(f"const {ctype} {self.names.declare(s.var)} = {text};")
 
@@ -309,7 +306,19 @@ class _Writer:
             for i in range(0, len(names), 8):
                 self._line(f"{ctype} {', '.join(names[i : i + 8])};")
 
+    def _bind(self, bindings: list[tuple[str, Expr]]) -> None:
+        self.temporaries += len(bindings)
+        for name, value in bindings:
+            text = self.print.value(value).text
+            ctype = self.prelude.type(register_dtype(value.dtype), value.lanes)
+            self._line(f"const {ctype} {self.names.declare(name)} = {text};")
+
     # Stores ------------------------------------------------------------------------------------
+
+    def _share_and_store(self, s: Store) -> None:
+        bindings, (value, *index) = share((s.value, *s.index), self.temporaries)
+        self._bind(bindings)
+        self._store(dataclasses.replace(s, value=value, index=tuple(index)))
 
     def _store(self, s: Store) -> None:
         if s.buffer.scope is Scope.REGISTER:
@@ -330,8 +339,10 @@ class _Writer:
         if s.reduce in _ASSIGN and simple:
             self._line(f"{where.text} {_ASSIGN[s.reduce]} {self.print._operand(s.value).text};")
             return
-        value = s.value if not s.reduce else binary(
-            s.reduce, Load(s.buffer.dtype, lanes, s.buffer, s.index), s.value
+        value = (
+            s.value
+            if not s.reduce
+            else binary(s.reduce, Load(s.buffer.dtype, lanes, s.buffer, s.index), s.value)
         )
         text = self._stored(s.buffer.dtype, value, lanes).text
         if s.nontemporal and isinstance(at, Ramp):
@@ -407,5 +418,3 @@ def _header(kernel: Kernel, target: Target, locs: tuple[Loc, ...]) -> str:
     lines += [f"  computes {loc}" for loc in locs]
     text = "\n * ".join(line.replace("*/", "* /") for line in lines)
     return f"/* {text} */" if len(lines) == 1 else f"/* {text}\n */"
-
-

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from graphopt.errors import IRError
 from graphopt.kernel.affine import linear, simplify_index
 from graphopt.kernel.ir import (
+    Alloc,
     Binary,
     Block,
     Broadcast,
@@ -121,15 +123,17 @@ def position(buffer: Buffer, index: tuple[Expr, ...]) -> Expr:
 # Trees -----------------------------------------------------------------------------------------
 
 
-def walk(node: object) -> Iterator[Expr | Stmt]:
-    """Every expression and statement below, in order; buffers are not entered."""
+def walk(node: object, seen: set[int] | None = None) -> Iterator[Expr | Stmt]:
+    """Every expression and statement below, each object once; buffers are not entered."""
+    seen = set() if seen is None else seen
     if isinstance(node, tuple):
         for item in node:
-            yield from walk(item)
-    elif isinstance(node, (Expr, Stmt)):
+            yield from walk(item, seen)
+    elif isinstance(node, (Expr, Stmt)) and id(node) not in seen:
+        seen.add(id(node))
         yield node
         for field in dataclasses.fields(node):
-            yield from walk(getattr(node, field.name))
+            yield from walk(getattr(node, field.name), seen)
 
 
 def unroll_registers(stmt: Stmt) -> Stmt:
@@ -144,13 +148,15 @@ def unroll_registers(stmt: Stmt) -> Stmt:
     body = unroll_registers(stmt.body)
     if stmt.kind is LoopKind.UNROLL and _indexes_register(stmt.var, body):
         copies = (substitute(body, stmt.var, index_const(i)) for i in range(stmt.extent))
-        return Block(tuple(s for c in copies for s in (c.body if _flat(c) else (c,))))
+        return Block(tuple(s for copy in copies for s in _flattened(copy)))
     return dataclasses.replace(stmt, body=body)
 
 
-def _flat(stmt: Stmt) -> bool:
-    """A block that binds nothing may be joined with its neighbours."""
-    return isinstance(stmt, Block) and not any(isinstance(s, Let) for s in stmt.body)
+def _flattened(stmt: Stmt) -> tuple[Stmt, ...]:
+    """The statements of a block that binds nothing; others stay whole."""
+    if isinstance(stmt, Block) and not any(isinstance(s, (Let, Alloc)) for s in stmt.body):
+        return stmt.body
+    return (stmt,)
 
 
 def _indexes_register(var: str, body: Stmt) -> bool:
@@ -163,17 +169,18 @@ def _indexes_register(var: str, body: Stmt) -> bool:
 
 def substitute(node: Stmt, var: str, value: Expr) -> Stmt:
     """`value` for a loop variable, up to inner loops of the same name."""
-    done: dict[Expr, Expr] = {}
+    done: dict[int, Expr] = {}  # by identity: hashing shared trees takes exponential time
 
     def expr(e: Expr) -> Expr:
-        if e not in done:
-            done[e] = value if isinstance(e, Var) and e.name == var else _rebuilt(e, expr)
-        return done[e]
+        if id(e) not in done:
+            mine = isinstance(e, Var) and e.name == var
+            done[id(e)] = value if mine else _rebuilt(e, expr)
+        return done[id(e)]
 
     def stmt(s: Stmt) -> Stmt:
         if isinstance(s, For) and s.var == var:
             return s
-        changes = {}
+        changes: dict[str, Any] = {}
         for field in dataclasses.fields(s):
             old = getattr(s, field.name)
             changes[field.name] = _mapped(old, expr, stmt)
@@ -187,7 +194,9 @@ def _rebuilt(e: Expr, expr: Callable[[Expr], Expr]) -> Expr:
         return binary(e.op, expr(e.a), expr(e.b))
     if isinstance(e, Broadcast):
         return Broadcast(e.dtype, e.lanes, expr(e.a))
-    fields = {f.name: _mapped(getattr(e, f.name), expr, None) for f in dataclasses.fields(e)}
+    fields: dict[str, Any] = {
+        f.name: _mapped(getattr(e, f.name), expr, None) for f in dataclasses.fields(e)
+    }
     return dataclasses.replace(e, **fields)
 
 

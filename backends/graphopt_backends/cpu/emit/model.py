@@ -1,0 +1,199 @@
+"""model.c and model.h: the calls of a program in order, behind a C interface."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import resources
+
+from graphopt.artifact.layout import HEADER_BYTES, WeightLayout
+from graphopt.kernel.ir import Buffer, Kernel
+from graphopt.program import Arg, KernelCall, Port, Program, Space
+from graphopt.target import Target
+from graphopt_backends.cpu.emit import templates
+from graphopt_backends.cpu.emit.ctypes import C_TYPE
+from graphopt_backends.cpu.emit.kernel import (
+    emit_kernel,
+    parallel_extent,
+    prototype,
+    scratch_bytes,
+)
+
+PREFIX = "go_model"
+_FLOPS_PER_NS_AND_LANE = 4.0
+_BYTES_PER_NS = 10.0
+
+
+def emit(program: Program, target: Target, prefix: str = PREFIX) -> Mapping[str, str]:
+    """Every source file of a model by name: model.h, model.c, the runtime, one file per kernel.
+
+    `prefix` begins every exported name, so that several models link into one program.
+    Raises: IRError when a kernel cannot be C.
+    """
+    aliased = {k.name: aliased_parameters(k, program) for k in program.kernels}
+    files = {
+        "model.h": _header(program, target, prefix),
+        "model.c": _source(program, target, prefix, aliased),
+        **runtime_sources(),
+    }
+    for kernel in program.kernels:
+        locs = [loc for c in program.calls if c.kernel == kernel.name for loc in c.locs]
+        text = emit_kernel(kernel, target, locs=locs, aliased=aliased[kernel.name])
+        files[f"{kernel.name}.c"] = text
+    return files
+
+
+def runtime_sources() -> dict[str, str]:
+    """The fixed files that every model is linked with."""
+    folder = resources.files("graphopt_backends.cpu") / "runtime"
+    return {n: (folder / n).read_text() for n in ("go_runtime.h", "go_runtime.c")}
+
+
+def scratch_per_thread(program: Program) -> int:
+    """Bytes of workspace each thread gets."""
+    need = max([program.scratch_bytes, *(scratch_bytes(k) for k in program.kernels)])
+    return -(-need // 64) * 64
+
+
+# Aliasing --------------------------------------------------------------------------------------
+
+
+def aliased_parameters(kernel: Kernel, program: Program) -> frozenset[str]:
+    """Parameters that in some call overlap memory the kernel writes through another one.
+
+    They lose `restrict`; a kernel that updates its input in place is correct only without it.
+    """
+    same = {(Space.INPUT, i): (Space.OUTPUT, o) for i, o in program.states}
+    out: set[str] = set()
+    for call in program.calls:
+        if call.kernel == kernel.name:
+            out.update(_overlapping(kernel, call, same))
+    return frozenset(out)
+
+
+def _overlapping(
+    kernel: Kernel, call: KernelCall, same: Mapping[tuple[Space, int], tuple[Space, int]]
+) -> Iterator[str]:
+    spans = []
+    for buffer, arg in zip(kernel.params, call.args, strict=True):
+        where = (arg.space, 0 if arg.space is Space.ARENA else arg.index)
+        first = arg.offset
+        spans.append((buffer, same.get(where, where), first, first + _span_bytes(buffer)))
+    for a, where_a, low_a, high_a in spans:
+        if a.name not in kernel.outputs:
+            continue
+        for b, where_b, low_b, high_b in spans:
+            if a is not b and where_a == where_b and low_a < high_b and low_b < high_a:
+                yield from (a.name, b.name)
+
+
+def _span_bytes(buffer: Buffer) -> int:
+    """Bytes from the pointer to the end of what indices can reach."""
+    last = buffer.offset
+    for axis, stride in enumerate(buffer.strides):
+        last += max(0, (buffer.bounds(axis)[1] - 1) * stride)
+    return (last + 1) * buffer.dtype.size_bytes
+
+
+# Text ------------------------------------------------------------------------------------------
+
+
+def _header(program: Program, target: Target, prefix: str) -> str:
+    ports = [
+        *_port_lines("inputs", program.inputs),
+        *_port_lines("outputs", program.outputs),
+        *(f"   outputs[{o}] may be NULL or inputs[{i}]: state that is updated in place."
+          for i, o in program.states),
+    ]  # fmt: skip
+    return _fill(
+        templates.HEADER,
+        prefix,
+        TARGET=f"{target.name} ({target.isa})",
+        PORTS="\n".join(ports),
+        INPUTS=str(len(program.inputs)),
+        OUTPUTS=str(len(program.outputs)),
+        CALLS=str(len(program.calls)),
+    )
+
+
+def _port_lines(name: str, ports: tuple[Port, ...]) -> Iterator[str]:
+    for i, port in enumerate(ports):
+        text = f"{name}[{i}] {port.name}: {port.type.logical}, {port.type.size_bytes} bytes"
+        yield "   " + text.replace("*/", "* /")
+
+
+def _source(
+    program: Program, target: Target, prefix: str, aliased: Mapping[str, frozenset[str]]
+) -> str:
+    layout = WeightLayout(program.weights)
+    kernels = {k.name: k for k in program.kernels}
+    digest = ", ".join(f"0x{b:02x}" for b in layout.digest)
+    return _fill(
+        templates.SOURCE,
+        prefix,
+        PROTOTYPES="\n".join(f"{prototype(k, aliased[k.name])};" for k in program.kernels),
+        WEIGHT_BYTES=str(layout.size_bytes),
+        WEIGHT_HEADER=str(HEADER_BYTES),
+        ARENA_BYTES=str(program.arena_bytes),
+        SCRATCH_BYTES=str(scratch_per_thread(program)),
+        DIGEST=_wrapped(digest, "    "),
+        BODIES="\n\n".join(
+            _body(n, c, kernels[c.kernel], layout) for n, c in enumerate(program.calls)
+        ),
+        TABLE="\n".join(_row(n, c, kernels[c.kernel], target) for n, c in enumerate(program.calls)),
+        STATES="\n".join(_state(program, i, o) for i, o in program.states),
+        TARGET=f"{target.name} ({target.isa})",
+    )
+
+
+def _fill(template: str, prefix: str, **parts: str) -> str:
+    for name, text in parts.items():
+        template = template.replace(f"@{name}@", text)
+    return template.replace("go_model", prefix).replace("GO_MODEL", prefix.upper())
+
+
+def _body(n: int, call: KernelCall, kernel: Kernel, layout: WeightLayout) -> str:
+    pointers = [
+        _pointer(arg, buffer, buffer.name in kernel.outputs, layout)
+        for buffer, arg in zip(kernel.params, call.args, strict=True)
+    ]
+    arguments = _wrapped(", ".join([*pointers, "scratch", "begin", "end"]), "        ")
+    head = f"static void call_{n}(const void *frame, char *scratch, int64_t begin, int64_t end) {{"
+    return f"{head}\n    const memory *const m = frame;\n    {kernel.name}(\n{arguments});\n}}"
+
+
+def _pointer(arg: Arg, buffer: Buffer, written: bool, layout: WeightLayout) -> str:
+    ctype = C_TYPE[buffer.dtype] if written else f"const {C_TYPE[buffer.dtype]}"
+    if arg.space is Space.WEIGHT:
+        offset = layout.offsets[arg.index] + arg.offset
+        return f"(const {C_TYPE[buffer.dtype]} *)(m->weights + {offset})"
+    if arg.space is Space.ARENA:
+        return f"({ctype} *)(m->arena + {arg.offset})"
+    side = "in" if arg.space is Space.INPUT else "out"
+    plus = f" + {arg.offset}" if arg.offset else ""
+    if side == "out":
+        return f"({ctype} *)((char *)m->out[{arg.index}]{plus})"
+    return f"({ctype} *)((const char *)m->in[{arg.index}]{plus})"
+
+
+def _row(n: int, call: KernelCall, kernel: Kernel, target: Target) -> str:
+    cost = max(
+        call.flops / (_FLOPS_PER_NS_AND_LANE * target.lanes_f32), call.bytes_moved / _BYTES_PER_NS
+    )
+    label = ", ".join(dict.fromkeys(loc.module or loc.source for loc in call.locs))
+    label = (label or call.kernel).replace("\\", "/").replace('"', "'")
+    return f'    {{call_{n}, {parallel_extent(kernel)}, {int(cost)}, "{label}", "{call.kernel}"}},'
+
+
+def _state(program: Program, i: int, o: int) -> str:
+    size = program.outputs[o].type.size_bytes
+    return f"    keep_state(&m->memory, {i}, {o}, {size});"
+
+
+def _wrapped(text: str, indent: str) -> str:
+    lines, line = [], indent
+    for word in text.split(", "):
+        if len(line) + len(word) > 97 and line != indent:
+            lines.append(line.rstrip())
+            line = indent
+        line += word + ", "
+    return "\n".join([*lines, line.rstrip(", ")])

@@ -1,0 +1,263 @@
+/* Memory, files, time and threads for compiled models, on POSIX and C11 atomics.
+
+   Only functions that every libc has under one version are called: the shared library is linked
+   without symbol versions, and glibc would bind pthread_cond_* to their oldest. Sleeping is by futex.
+   Define GO_NO_THREADS to leave threads out. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "go_runtime.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#if defined(__STDC_NO_ATOMICS__) || (!defined(__STDC_VERSION__)) || __STDC_VERSION__ < 201112L
+#undef GO_NO_THREADS
+#define GO_NO_THREADS
+#endif
+
+enum { HUGE_PAGE = 2 << 20 };
+
+void *go_allocate(size_t bytes) {
+    void *memory = NULL;
+    const size_t alignment = bytes >= HUGE_PAGE ? HUGE_PAGE : 64;
+    if (posix_memalign(&memory, alignment, bytes ? bytes : 64) != 0) return NULL;
+#ifdef MADV_HUGEPAGE
+    if (bytes >= HUGE_PAGE) madvise(memory, bytes, MADV_HUGEPAGE); /* a failure costs speed alone */
+#endif
+    memset(memory, 0, bytes);
+    return memory;
+}
+
+void go_release(void *memory, size_t bytes) {
+    (void)bytes;
+    free(memory);
+}
+
+const void *go_map_file(const char *path, size_t *bytes) {
+    const int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0) return NULL;
+    const off_t size = lseek(file, 0, SEEK_END); /* older glibc has no symbol fstat */
+    void *memory = MAP_FAILED;
+    if (size > 0) memory = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, file, 0);
+    close(file);
+    if (memory == MAP_FAILED) return NULL;
+    *bytes = (size_t)size;
+    return memory;
+}
+
+void go_unmap_file(const void *memory, size_t bytes) { munmap((void *)(uintptr_t)memory, bytes); }
+
+uint64_t go_nanoseconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+#ifdef GO_NO_THREADS
+
+go_pool *go_pool_create(int threads) {
+    (void)threads;
+    return NULL;
+}
+void go_pool_destroy(go_pool *pool) { (void)pool; }
+
+void go_parallel(go_pool *pool, go_parallel_for host, void *host_state, int threads, go_body body,
+                 const void *frame, char *scratch, size_t scratch_bytes, int64_t extent) {
+    (void)pool, (void)host, (void)host_state, (void)threads, (void)scratch_bytes;
+    body(frame, scratch, 0, extent);
+}
+
+#else
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#ifdef __linux__
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#endif
+
+/* What is being shared: threads take `chunk` iterations at a time until none are left. */
+typedef struct {
+    go_body body;
+    const void *frame;
+    char *scratch;
+    size_t scratch_bytes;
+    int64_t extent, chunk;
+    _Atomic int64_t next;
+} job;
+
+static void work(job *j, int64_t thread) {
+    char *const scratch = j->scratch + (size_t)thread * j->scratch_bytes;
+    for (;;) {
+        const int64_t begin = atomic_fetch_add_explicit(&j->next, j->chunk, memory_order_relaxed);
+        if (begin >= j->extent) return;
+        const int64_t end = begin + j->chunk < j->extent ? begin + j->chunk : j->extent;
+        j->body(j->frame, scratch, begin, end);
+    }
+}
+
+static void work_as_task(void *state, int64_t index) { work(state, index); }
+
+/* The gate holds the number of the job (upper 16 bits), whether it may still be entered, and how
+   many workers are inside. A worker enters by compare-and-swap, so one that wakes late finds the
+   gate closed and nobody waits for it; the job's fields change only while the gate is closed and
+   nobody is inside. */
+enum { OPEN = 1 << 15, INSIDE = OPEN - 1, NUMBER = 1 << 16 };
+
+typedef struct {
+    go_pool *pool;
+    pthread_t thread;
+    int index;
+} worker;
+
+struct go_pool {
+    _Alignas(64) _Atomic uint32_t gate;
+    _Alignas(64) _Atomic uint32_t sleepers;
+    _Atomic int stop;
+    _Alignas(64) job job;
+    int threads, running;
+    pid_t owner;
+    worker *workers;
+};
+
+static void relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static void sleep_while(_Atomic uint32_t *word, uint32_t value) {
+#ifdef __linux__
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+#else
+    const struct timespec pause = {0, 50000};
+    if (atomic_load(word) == value) nanosleep(&pause, NULL);
+#endif
+}
+
+static void wake_all(_Atomic uint32_t *word) {
+#ifdef __linux__
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 0x7fffffff, NULL, NULL, 0);
+#else
+    (void)word;
+#endif
+}
+
+/* Wait until the gate shows another job than `seen`, or the pool stops. Kernels of one model follow
+   each other within microseconds, so spin first; sleep after about 50 of them. */
+static uint32_t next_gate(go_pool *p, uint32_t seen) {
+    for (int spin = 0; spin < 2000; spin++) {
+        const uint32_t gate = atomic_load_explicit(&p->gate, memory_order_acquire);
+        if (gate / NUMBER != seen || atomic_load_explicit(&p->stop, memory_order_relaxed)) return gate;
+        relax();
+    }
+    atomic_fetch_add(&p->sleepers, 1);
+    uint32_t gate = atomic_load(&p->gate);
+    while (gate / NUMBER == seen && !atomic_load(&p->stop)) {
+        sleep_while(&p->gate, gate);
+        gate = atomic_load(&p->gate);
+    }
+    atomic_fetch_sub(&p->sleepers, 1);
+    return gate;
+}
+
+static void *serve(void *argument) {
+    const worker *const w = argument;
+    go_pool *const p = w->pool;
+    uint32_t seen = 0;
+    for (;;) {
+        uint32_t gate = next_gate(p, seen);
+        if (atomic_load(&p->stop)) return NULL;
+        seen = gate / NUMBER;
+        int entered = 0;
+        while (gate / NUMBER == seen && (gate & OPEN) && !entered) {
+            entered = atomic_compare_exchange_weak_explicit(
+                &p->gate, &gate, gate + 1, memory_order_acquire, memory_order_acquire);
+        }
+        if (!entered) continue;
+        work(&p->job, w->index);
+        atomic_fetch_sub_explicit(&p->gate, 1, memory_order_release);
+    }
+}
+
+static void start(go_pool *p) {
+    p->owner = getpid();
+    p->running = 1;
+    atomic_store(&p->gate, 0);
+    atomic_store(&p->sleepers, 0);
+    for (int i = 1; i < p->threads; i++) {
+        worker *const w = &p->workers[i];
+        w->pool = p;
+        w->index = i;
+        if (pthread_create(&w->thread, NULL, serve, w) != 0) break; /* fewer threads, same result */
+        p->running++;
+    }
+}
+
+go_pool *go_pool_create(int threads) {
+    go_pool *const p = go_allocate(sizeof *p);
+    if (p == NULL) return NULL;
+    p->threads = threads;
+    p->workers = calloc((size_t)threads, sizeof *p->workers);
+    if (p->workers == NULL) {
+        go_release(p, sizeof *p);
+        return NULL;
+    }
+    return p; /* threads start with the first job: a process that forks before pays nothing */
+}
+
+void go_pool_destroy(go_pool *p) {
+    if (p == NULL) return;
+    if (p->owner == getpid()) {
+        atomic_store(&p->stop, 1);
+        atomic_fetch_add(&p->gate, NUMBER); /* the word they sleep on must change */
+        wake_all(&p->gate);
+        for (int i = 1; i < p->running; i++) pthread_join(p->workers[i].thread, NULL);
+    }
+    free(p->workers);
+    go_release(p, sizeof *p);
+}
+
+static void run_on_pool(go_pool *p) {
+    /* After a fork the child has the pool's memory and none of its threads. */
+    if (p->owner != getpid()) start(p);
+    atomic_fetch_add(&p->gate, NUMBER + OPEN);
+    if (atomic_load(&p->sleepers) != 0) wake_all(&p->gate);
+    work(&p->job, 0);
+    uint32_t gate = atomic_fetch_sub(&p->gate, OPEN) - OPEN;
+    for (int spin = 0; gate & INSIDE; spin++) {
+        if (spin < 20000) relax();
+        else sched_yield(); /* more threads than cores: let the worker finish */
+        gate = atomic_load_explicit(&p->gate, memory_order_acquire);
+    }
+}
+
+void go_parallel(go_pool *pool, go_parallel_for host, void *host_state, int threads, go_body body,
+                 const void *frame, char *scratch, size_t scratch_bytes, int64_t extent) {
+    if (threads < 2 || (pool == NULL && host == NULL)) {
+        body(frame, scratch, 0, extent);
+        return;
+    }
+    job on_stack;
+    job *const j = host != NULL ? &on_stack : &pool->job;
+    const int64_t pieces = (int64_t)threads * 4; /* evens out threads that start late */
+    j->body = body;
+    j->frame = frame;
+    j->scratch = scratch;
+    j->scratch_bytes = scratch_bytes;
+    j->extent = extent;
+    j->chunk = extent / pieces > 1 ? extent / pieces : 1;
+    atomic_store_explicit(&j->next, 0, memory_order_relaxed);
+    if (host != NULL) host(host_state, threads, work_as_task, j);
+    else run_on_pool(pool);
+}
+
+#endif
