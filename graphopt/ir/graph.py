@@ -34,14 +34,18 @@ NOWHERE = Loc()
 
 
 class Value:
-    """One SSA value. `producer` is None for graph inputs. Identity is what makes it itself."""
+    """One SSA value. `producer` is None for graph inputs. Identity is what makes it itself.
 
-    __slots__ = ("index", "name", "producer", "type")
+    `offset` is the byte in the arena where memory planning has placed it, None before that.
+    """
+
+    __slots__ = ("index", "name", "offset", "producer", "type")
 
     def __init__(
         self, type: TensorType, *, name: str = "", producer: Node | None = None, index: int = 0
     ) -> None:
         self.type, self.name, self.producer, self.index = type, name, producer, index
+        self.offset: int | None = None
 
     def __repr__(self) -> str:
         return f"%{self.name} : {self.type}"

@@ -1,0 +1,47 @@
+"""Which nodes only give another name to their operand's memory."""
+
+from __future__ import annotations
+
+from graphopt.ir.graph import Node
+from graphopt.ir.types import TensorType
+
+_CANDIDATES = frozenset({"reshape", "transpose", "relayout", "expand"})
+
+
+def is_view(node: Node) -> bool:
+    """Whether the result's elements lie exactly where the operand's do, so that no code is needed."""
+    if node.op.name not in _CANDIDATES or len(node.operands) != 1:
+        return False
+    x, y = node.operands[0].type, node.result.type
+    if _has_padding(x) or _has_padding(y) or x.numel != y.numel or not x.is_static:
+        return False
+    if node.op.name == "transpose":
+        return _walk(y) == [(x.dims[p], x.strides[p]) for p in _moved(node) if x.dims[p] > 1]
+    if node.op.name == "reshape":
+        return _merged(_walk(x)) == _merged(_walk(y))
+    return x.dims == y.dims and _walk(x) == _walk(y)
+
+
+def _has_padding(t: TensorType) -> bool:
+    return t.layout is not None and (t.layout.has_halo or t.layout.is_blocked)
+
+
+def _walk(t: TensorType) -> list[tuple[int, int]]:
+    """(extent, stride) of the logical axes, those of extent 1 left out."""
+    return [(d, s) for d, s in zip(t.dims, t.strides, strict=True) if d > 1]
+
+
+def _moved(node: Node) -> tuple[int, ...]:
+    return node.attrs.perm  # type: ignore[attr-defined, no-any-return]
+
+
+def _merged(axes: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Axes joined where the outer one steps over exactly the inner one."""
+    out: list[tuple[int, int]] = []
+    for extent, stride in axes:
+        if out and out[-1][1] == stride * extent:
+            out[-1] = (out[-1][0] * extent, stride)
+        else:
+            out.append((extent, stride))
+    return out
+
