@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from itertools import count
 
 from graphopt.errors import IRError
 from graphopt.kernel.affine import Ranges, simplify_index
@@ -67,6 +68,15 @@ def _on_loops(k: Kernel, var: str, f: Callable[[For], Stmt]) -> Kernel:
 def loop_names(k: Kernel) -> tuple[str, ...]:
     """Loop names, outermost first, each once."""
     return tuple(dict.fromkeys(s.var for s in walk(k.body) if isinstance(s, For)))
+
+
+def _widest_ranges(k: Kernel) -> Ranges:
+    """The largest extent of each loop name: safe for every loop of that name."""
+    out: dict[str, int] = {}
+    for s in walk(k.body):
+        if isinstance(s, For):
+            out[s.var] = max(s.extent, out.get(s.var, 0))
+    return out
 
 
 def has_loop(k: Kernel, var: str) -> bool:
@@ -179,7 +189,7 @@ def _reordered(loop: For, rank: dict[str, int]) -> Stmt:
             assert isinstance(body, For)
             parts.append(_reordered(body, rank))
         return block(*parts)
-    _check_independent(at, [x.var for x in loops])
+    _check_independent(at, [x.var for x in loops if x.extent > 1])
     for x in sorted(loops, key=lambda x: -rank[x.var]):
         at = dataclasses.replace(x, body=at)
     return at
@@ -209,7 +219,7 @@ def expand_accumulator(k: Kernel, buffer: str, names: Sequence[str]) -> Kernel:
     `names` are innermost perfectly nested loops, outermost first; those absent in a tail are left
     out there. Raises: IRError.
     """
-    wanted = set(names)
+    wanted, copies = set(names), count()
 
     def visit(s: Stmt) -> Stmt:
         if not isinstance(s, For) or s.var not in wanted:
@@ -221,19 +231,20 @@ def expand_accumulator(k: Kernel, buffer: str, names: Sequence[str]) -> Kernel:
             at = at.body
         if not isinstance(at, Block):
             return s
-        return _expanded(at, buffer, loops)
+        return _expanded(at, buffer, loops, next(copies))
 
     body = _top_down(k.body, visit)
-    if not any(isinstance(s, Alloc) and s.buffer.name == buffer and s.buffer.shape for s in walk(body)):
+    if not next(copies):
         raise IRError(f"expand_accumulator: no accumulator {buffer!r} directly inside {list(names)}")
     return dataclasses.replace(k, body=body)
 
 
-def _expanded(body: Block, name: str, loops: list[For]) -> Stmt:
+def _expanded(body: Block, name: str, loops: list[For], copy: int) -> Stmt:
     old = next((s.buffer for s in body.body if isinstance(s, Alloc) and s.buffer.name == name), None)
     if old is None:
         raise IRError(f"expand_accumulator: {name!r} is not allocated inside {loops[-1].var!r}")
-    wide = Buffer.dense(name, old.dtype, [x.extent for x in loops] + list(old.shape), Scope.REGISTER)
+    own = f"{name}{copy}" if copy else name  # tails may share a scope with the main nest
+    wide = Buffer.dense(own, old.dtype, [x.extent for x in loops] + list(old.shape), Scope.REGISTER)
     here = tuple(index_var(x.var) for x in loops)
     rest = block(*(s for s in body.body if not (isinstance(s, Alloc) and s.buffer == old)))
     rest = replace_buffer(rest, old, wide, lambda index: (*here, *index))
@@ -275,7 +286,7 @@ def vectorize(k: Kernel, var: str) -> Kernel:
     Accesses of stride 1 in `var` are contiguous, others gathers. Raises: IRError when the body
     holds a loop, or accumulates into one element from all lanes (use `vector_reduce`).
     """
-    ranges = {s.var: s.extent for s in walk(k.body) if isinstance(s, For)}
+    ranges = _widest_ranges(k)
 
     def visit(loop: For) -> Stmt:
         if loop.extent == 1:
@@ -334,7 +345,7 @@ def vector_reduce(k: Kernel, var: str, lanes: int) -> Kernel:
 
     `acc` must be a scalar register accumulated by this loop alone. Reassociates. Raises: IRError.
     """
-    ranges = {s.var: s.extent for s in walk(k.body) if isinstance(s, For)}
+    ranges = _widest_ranges(k)
     return _on_loops(k, var, lambda loop: _lanewise(loop, lanes, ranges))
 
 
@@ -436,6 +447,8 @@ def parallelize(k: Kernel) -> Kernel:
         return dataclasses.replace(s, kind=LoopKind.PARALLEL)
 
     parts = k.body.body if isinstance(k.body, Block) else (k.body,)
+    if any(isinstance(p, Alloc) for p in parts):
+        return k  # a kernel of one tile: its top-level loops are steps of one computation
     return dataclasses.replace(k, body=block(*map(top, parts)))
 
 

@@ -109,7 +109,7 @@ def _reshape(a: Access, node: Node, index: Index) -> Expr:
     """Axes are matched in groups of equal product, so that only split axes need // and %."""
     (x,) = node.operands
     source: list[Expr] = []
-    for old, new in _groups(x.type.dims, node.result.type.dims):
+    for old, new in axis_groups(x.type.dims, node.result.type.dims):
         part = [index[i] for i in new]
         new_dims = [node.result.type.dims[i] for i in new]
         old_dims = [x.type.dims[i] for i in old]
@@ -118,7 +118,7 @@ def _reshape(a: Access, node: Node, index: Index) -> Expr:
     return a.at(x, tuple(source))
 
 
-def _groups(
+def axis_groups(
     old: Sequence[int], new: Sequence[int]
 ) -> list[tuple[list[int], list[int]]]:
     """Smallest runs of axes of `old` and `new` with equal element counts."""

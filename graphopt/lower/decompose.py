@@ -23,7 +23,9 @@ def decomposed(body: Graph) -> Graph:
     for node in rw.nodes:
         rule = _RULES.get(node.op.name)
         if rule is not None:
-            rw.replace(node.result, rule(_Build(rw, node), node))
+            written_out = rule(_Build(rw, node), node)
+            rw.set_type(written_out, node.result.type)
+            rw.replace(node.result, written_out)
     return rw.freeze()
 
 

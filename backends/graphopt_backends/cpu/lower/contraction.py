@@ -175,7 +175,8 @@ class _Builder:
         body = self._point(self.m_groups, self.k_groups, panel)
         loops = [(self._name("m", i, self.m_groups), self._extent(g))
                  for i, g in enumerate(self.m_groups)]  # fmt: skip
-        for name, extent in [("j", panel.width), ("jb", panel.count), *reversed(loops)]:
+        panels = [("jb", panel.count)] if panel.count > 1 else []
+        for name, extent in [("j", panel.width), *panels, *reversed(loops)]:
             body = For(name, extent, body)
         return body
 

@@ -34,6 +34,16 @@ def _packed(
     return PackedWeight(position, matrix)
 
 
+def _biased(
+    region: Region, root: Node, channel: Callable[[Axes, Expr], Expr]
+) -> Callable[[Expr, Axes, Expr], Expr]:
+    """Adds the bias, the root's third operand, where it has one."""
+    if len(root.operands) < 3:
+        return lambda acc, m, n: acc
+    bias = root.operands[2]
+    return lambda acc, m, n: binary("+", acc, region.access.at(bias, (channel(m, n),)))
+
+
 def _positions(region: Region, root: Node, last: int) -> list[int]:
     """Axes of the result but the channel axis, in the memory order of the region's result."""
     order = region.body.outputs[0].type.order
@@ -62,6 +72,7 @@ def _linear(region: Region, root: Node) -> list[Product]:
         right,
         lambda m, n: (*(m[f"m{a}"] for a in range(rank - 1)), n),
         _packed(region, w, lambda array: array.T),
+        finish=_biased(region, root, lambda m, n: n),
     )
     return [product]
 
@@ -172,6 +183,7 @@ def _conv(region: Region, root: Node) -> list[Product]:
         right,
         lambda m, n: window.index(m, channel(m, n)),
         _packed(region, w, matrix),
+        finish=_biased(region, root, channel),
     )
     return [product]
 
@@ -190,6 +202,7 @@ def _depthwise(region: Region, root: Node) -> list[Product]:
         ),
         window.index,
         _packed(region, w, lambda array: array.reshape(array.shape[0], -1).T),
+        finish=_biased(region, root, lambda m, n: n),
         per_channel=True,
     )
     return [product]

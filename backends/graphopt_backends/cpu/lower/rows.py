@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from graphopt.errors import UnsupportedError
 from graphopt.ir.graph import Graph, Node, Value
-from graphopt.ir.types import DType
+from graphopt.ir.types import DType, TensorType
 from graphopt.kernel.ir import (
     IDENTITY,
     INDEX,
@@ -32,7 +32,7 @@ from graphopt.kernel.ir import (
     index_const,
     load,
 )
-from graphopt.lower.access import Index
+from graphopt.lower.access import Index, Source, axis_groups, delinearized, linear_index
 from graphopt.lower.decompose import decomposed
 from graphopt.target import Target
 from graphopt_backends.cpu.lower.loops import chunks, in_parallel
@@ -72,7 +72,7 @@ def _domain(body: Graph, reductions: list[Node]) -> _Domain:
         same = other.attrs.axes == axes and other.operands[0].type.dims == dims  # type: ignore[attr-defined]
         if not same:
             raise UnsupportedError(f"{other.op.name} at {other.loc} reduces another space")
-    order = _order(body, dims, axes)
+    order = _order(body, dims)
     long = [a for a in order if dims[a] > 1]
     vector = long[-1] if long else order[-1]
     return _Domain(
@@ -83,13 +83,29 @@ def _domain(body: Graph, reductions: list[Node]) -> _Domain:
     )
 
 
-def _order(body: Graph, dims: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
-    """Memory order of the reduced shape: that of the first input or result of this shape."""
-    del axes
+def _order(body: Graph, dims: tuple[int, ...]) -> tuple[int, ...]:
+    """Memory order of the reduced shape: that of the first input or result of this shape, or of
+    one whose axes are split to give it (the groups of a group norm)."""
     for value in (*body.inputs, *body.outputs):
         if value.type.dims == dims:
             return value.type.order
+    for value in (*body.inputs, *body.outputs):
+        if value.type.numel == _count(dims):
+            strides = _split_strides(value.type, dims)
+            if strides is not None:
+                return tuple(sorted(range(len(dims)), key=lambda a: -strides[a]))
     return tuple(range(len(dims)))
+
+
+def _split_strides(type: TensorType, dims: tuple[int, ...]) -> list[int] | None:
+    """Strides of a tensor seen with some axes split in two or more."""
+    out: list[int] = []
+    for old, new in axis_groups(type.dims, dims):
+        if len(old) != 1:
+            return None
+        parts = [dims[a] for a in new]
+        out.extend(type.strides[old[0]] * _count(tuple(parts[i + 1 :])) for i in range(len(parts)))
+    return out
 
 
 class _Rows:
@@ -101,6 +117,7 @@ class _Rows:
         self.lanes = region.target.lanes_f32
         self.kept_index: dict[int, Expr] = {}
         self.row_buffers = 0
+        self.kept: list[Value] = []
 
     def build(self) -> Stmt:
         d = self.domain
@@ -129,9 +146,14 @@ class _Rows:
             nests.append(For("x", count, body) if count > 1 else body)
         return block(*nests)
 
+    def _keep(self, value: Value, source: Source) -> None:
+        self.access.keep(value, source)
+        self.kept.append(value)
+
     def _reset(self) -> None:
-        for node in self.reductions:
-            self.access.drop(node.result)
+        for value in self.kept:
+            self.access.drop(value)
+        self.kept.clear()
 
     def _row(self) -> Stmt:
         """All stages of one row: reductions in order, then the results."""
@@ -151,13 +173,13 @@ class _Rows:
         op, (x,) = REDUCTIONS[node.op.name], node.operands
         dtype = node.result.type.dtype
         width = self._row_width()
-        name = f"{node.op.name}{n}"
+        name = f"{node.op.name}{n}" + (f"_{width}" if self.domain.across else "")
         if self.domain.across:
             stmt = self._reduce_across(name, op, x, dtype, width)
         else:
             stmt = self._reduce_along(name, op, x, dtype)
         bound = Var(dtype, width, name)
-        self.access.keep(node.result, lambda _: bound)
+        self._keep(node.result, lambda _: bound)
         return stmt
 
     def _reduce_across(self, name: str, op: str, x: Value, dtype: DType, width: int) -> Stmt:
@@ -208,7 +230,7 @@ class _Rows:
         shape = tuple(d.dims[a] for a in d.reduced)
         width = self._row_width()
         dims = (*shape, width) if d.across else shape
-        buffer = Buffer.dense(f"row{self.row_buffers}", value.type.dtype, dims, Scope.SCRATCH)
+        buffer = Buffer.dense(f"row{self.row_buffers}_{width}", value.type.dtype, dims, Scope.SCRATCH)
         self.row_buffers += 1
 
         def at(index: Index) -> tuple[Expr, ...]:
@@ -220,7 +242,7 @@ class _Rows:
             return Store(buffer, at(index), broadcast(self.access.at(value, index), lanes))
 
         stmt = self._over_row(stored)
-        self.access.keep(value, lambda index: load(buffer, *at(index)))
+        self._keep(value, lambda index: load(buffer, *at(index)))
         return block(Alloc(buffer), stmt)
 
     def _result(self, which: int, result: Value) -> Stmt:
@@ -264,15 +286,11 @@ class _Rows:
         dims = [self.domain.dims[a] for a in sorted(self.domain.kept)]
         if list(result.type.dims) == dims:
             return tuple(kept)
-        from graphopt.lower.access import delinearized, linear_index
-
         return delinearized(linear_index(kept, dims), result.type.dims)
 
     def _in_shape(self, index: Index, result: Value) -> Index:
         if result.type.dims == self.domain.dims:
             return index
-        from graphopt.lower.access import delinearized, linear_index
-
         return delinearized(linear_index(index, self.domain.dims), result.type.dims)
 
     def _other_loops(self) -> dict[int, Expr]:

@@ -1,0 +1,213 @@
+"""Ops whose steps depend on each other or whose addresses are data: running sums, arg-reductions,
+selection, scatter. One scalar nest each; threads share the rows where rows are independent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from graphopt.errors import UnsupportedError
+from graphopt.ir.graph import Node, Value
+from graphopt.ir.types import DType
+from graphopt.kernel.ir import (
+    INDEX,
+    Alloc,
+    Buffer,
+    Expr,
+    For,
+    If,
+    Scope,
+    Stmt,
+    Store,
+    binary,
+    block,
+    cast,
+    const,
+    index_const,
+    load,
+    select,
+)
+from graphopt.target import Target
+from graphopt_backends.cpu.lower.loops import in_parallel
+from graphopt_backends.cpu.lower.region import Lowered, Region
+
+
+def lower(node: Node, target: Target) -> Lowered:
+    region = Region(node, target)
+    root = next((n for n in region.body.nodes if n.op.name in _RULES), None)
+    if root is None:
+        names = ", ".join(n.op.name for n in region.body.nodes)
+        raise UnsupportedError(f"the CPU backend has no lowering for {names} at {node.loc}")
+    body = _RULES[root.op.name](region, root)
+    return Lowered(region.kernel(root.op.name, body))
+
+
+def _rows(region: Region, value: Value, axis: int) -> tuple[dict[int, Expr], Callable[[Stmt], Stmt]]:
+    """Loops over every axis but one: index per axis, and a function that wraps them around."""
+    dims = value.type.dims
+    order = [a for a in value.type.order if a != axis]
+    index = {a: region.loop(f"i{a}", dims[a]) for a in order}
+
+    def around(body: Stmt) -> Stmt:
+        for a in reversed(order):
+            if dims[a] > 1:
+                body = For(f"i{a}", dims[a], body)
+        return in_parallel(body)
+
+    return index, around
+
+
+def _at(index: dict[int, Expr], axis: int, i: Expr) -> tuple[Expr, ...]:
+    return tuple({**index, axis: i}[a] for a in range(len(index) + 1))
+
+
+def _cell(name: str, dtype: DType) -> Buffer:
+    return Buffer.dense(name, dtype, (), Scope.REGISTER)
+
+
+def _cumsum(region: Region, root: Node) -> Stmt:
+    (x,), axis = root.operands, root.attrs.axis  # type: ignore[attr-defined]
+    index, around = _rows(region, x, axis)
+    k = region.loop("k", x.type.dims[axis])
+    total = _cell("total", x.type.dtype)
+    at = _at(index, axis, k)
+    step = block(
+        Store(total, (), region.access.at(x, at), reduce="+"),
+        region.store(0, at, load(total)),
+    )
+    zero = const(0.0 if x.type.dtype.is_float else 0, x.type.dtype)
+    return around(block(Alloc(total), Store(total, (), zero), For("k", x.type.dims[axis], step)))
+
+
+def _arg(region: Region, root: Node) -> Stmt:
+    (x,), attrs = root.operands, root.attrs
+    axis = attrs.axis  # type: ignore[attr-defined]
+    index, around = _rows(region, x, axis)
+    k = region.loop("k", x.type.dims[axis])
+    best, where = _cell("best", x.type.dtype), _cell("where", INDEX)
+    element = region.access.at(x, _at(index, axis, k))
+    better = binary(">" if root.op.name == "argmax" else "<", element, load(best))
+    first = region.access.at(x, _at(index, axis, index_const(0)))
+    take = block(Store(where, (), k), Store(best, (), element))
+    full = _at(index, axis, index_const(0))
+    keep = attrs.keepdims  # type: ignore[attr-defined]
+    out = full if keep else tuple(i for a, i in enumerate(full) if a != axis)
+    return around(
+        block(
+            Alloc(best),
+            Alloc(where),
+            Store(best, (), first),
+            Store(where, (), index_const(0)),
+            For("k", x.type.dims[axis], If(better, take)),
+            region.store(0, out, load(where)),
+        )
+    )
+
+
+def _topk(region: Region, root: Node) -> Stmt:
+    """Pick k times the best element that comes after the last pick in (value, position) order."""
+    (x,), attrs = root.operands, root.attrs
+    axis, largest = attrs.axis, attrs.largest  # type: ignore[attr-defined]
+    index, around = _rows(region, x, axis)
+    extent = x.type.dims[axis]
+    p, k = region.loop("p", attrs.k), region.loop("k", extent)  # type: ignore[attr-defined]
+    last, best = _cell("last", x.type.dtype), _cell("best", x.type.dtype)
+    last_at, best_at = _cell("last_at", INDEX), _cell("best_at", INDEX)
+    element = region.access.at(x, _at(index, axis, k))
+    beats, loses = (">", "<") if largest else ("<", ">")
+    after = binary(
+        "or",
+        binary(loses, element, load(last)),
+        binary("and", binary("==", element, load(last)), binary(">", k, load(last_at))),
+    )
+    open_ = binary("or", binary("==", p, index_const(0)), after)
+    better = binary(
+        "or", binary("<", load(best_at), index_const(0)), binary(beats, element, load(best))
+    )
+    take = block(Store(best, (), element), Store(best_at, (), k))
+    scan = For("k", extent, If(binary("and", open_, better), take))
+    out = _at(index, axis, p)
+    stores = []
+    for which, result in enumerate(region.body.outputs):
+        value = load(best) if result is root.results[0] else load(best_at)
+        stores.append(region.store(which, out, value))
+    zero = const(0.0 if x.type.dtype.is_float else 0, x.type.dtype)
+    pick = block(
+        Store(best_at, (), index_const(-1)),
+        scan,
+        *stores,
+        Store(last, (), load(best)),
+        Store(last_at, (), load(best_at)),
+    )
+    cells = [Alloc(b) for b in (last, best, last_at, best_at)]
+    initial = [Store(last, (), zero), Store(best, (), zero), Store(last_at, (), index_const(-1))]
+    return around(block(*cells, *initial, For("p", attrs.k, pick)))  # type: ignore[attr-defined]
+
+
+def _copy(region: Region, x: Value) -> Stmt:
+    """The result starts as its first operand."""
+    dims = x.type.dims
+    index = tuple(region.loop(f"c{a}", d) for a, d in enumerate(dims))
+    body: Stmt = region.store(0, index, region.access.at(x, index))
+    for a in reversed(x.type.order):
+        if dims[a] > 1:
+            body = For(f"c{a}", dims[a], body)
+    return body
+
+
+def _wrapped(i: Expr, extent: int) -> Expr:
+    i = cast(i, INDEX)
+    return select(binary("<", i, index_const(0)), binary("+", i, index_const(extent)), i)
+
+
+def _write(region: Region, index: tuple[Expr, ...], value: Expr, accumulate: bool) -> Stmt:
+    """A store at data-dependent indices; those outside are dropped, never written."""
+    dims = region.body.outputs[0].type.dims
+    inside: Expr = const(True, DType.BOOL)
+    for i, d in zip(index, dims, strict=True):
+        ok = binary("and", binary(">=", i, index_const(0)), binary("<", i, index_const(d)))
+        inside = binary("and", inside, ok)
+    store = region.store(0, index, value)
+    assert isinstance(store, Store)
+    if accumulate:
+        store = Store(store.buffer, store.index, store.value, "+")
+    return If(inside, store)
+
+
+def _scatter_nd(region: Region, root: Node) -> Stmt:
+    x, i, u = root.operands
+    depth = i.type.dims[-1]
+    lead = i.type.rank - 1
+    loops = [region.loop(f"u{a}", d) for a, d in enumerate(u.type.dims)]
+    picked = tuple(
+        _wrapped(region.access.at(i, (*loops[:lead], index_const(c))), x.type.dims[c])
+        for c in range(depth)
+    )
+    value = region.access.at(u, tuple(loops))
+    accumulate = root.attrs.accumulate  # type: ignore[attr-defined]
+    body = _write(region, (*picked, *loops[lead:]), value, accumulate)
+    for a, d in reversed(list(enumerate(u.type.dims))):
+        body = For(f"u{a}", d, body) if d > 1 else body
+    return block(_copy(region, x), body)
+
+
+def _scatter_along(region: Region, root: Node) -> Stmt:
+    x, i, u = root.operands
+    axis = root.attrs.axis  # type: ignore[attr-defined]
+    loops = [region.loop(f"u{a}", d) for a, d in enumerate(i.type.dims)]
+    picked = _wrapped(region.access.at(i, tuple(loops)), x.type.dims[axis])
+    at = tuple(picked if a == axis else loops[a] for a in range(x.type.rank))
+    value = region.access.at(u, tuple(loops))
+    body = _write(region, at, value, root.attrs.accumulate)  # type: ignore[attr-defined]
+    for a, d in reversed(list(enumerate(i.type.dims))):
+        body = For(f"u{a}", d, body) if d > 1 else body
+    return block(_copy(region, x), body)
+
+
+_RULES: Mapping[str, Callable[[Region, Node], Stmt]] = {
+    "cumsum": _cumsum,
+    "argmax": _arg,
+    "argmin": _arg,
+    "topk": _topk,
+    "scatter_nd": _scatter_nd,
+    "scatter_along": _scatter_along,
+}
