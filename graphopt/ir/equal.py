@@ -102,9 +102,9 @@ class _Comparison:
 
     def _attributes(self, x: Node, y: Node) -> str | None:
         if x.op.name == "constant":
-            p, q = self.a.constant(x.result), self.b.constant(y.result)
-            same = p is not None and q is not None and same_array(p, q)
-            return None if same else f"value {_brief(p)} versus {_brief(q)}"
+            c, d = self.a.constant(x.result), self.b.constant(y.result)
+            same = c is not None and d is not None and same_array(c, d)
+            return None if same else f"value {_brief(c)} versus {_brief(d)}"
         if type(x.attrs) is not type(y.attrs):
             return f"attributes {x.attrs} versus {y.attrs}"
         for field in field_types(type(x.attrs)):

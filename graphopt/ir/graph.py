@@ -125,7 +125,7 @@ class Graph:
         return self.constants[node.attrs.key]  # type: ignore[attr-defined]
 
     def __eq__(self, other: object) -> bool:
-        from graphopt.ir.equal import first_difference  # equality needs the whole IR; Graph does not
+        from graphopt.ir.equal import first_difference  # which needs this module
 
         return isinstance(other, Graph) and first_difference(self, other) is None
 

@@ -162,7 +162,8 @@ class _Verifier:
             raise IRError(f"{len(names)} output names for {len(self.graph.outputs)} outputs")
 
     def _states(self) -> None:
-        graph, seen = self.graph, set()
+        graph = self.graph
+        seen: set[tuple[str, int]] = set()
         for state in graph.states:
             if not (
                 0 <= state.input < len(graph.inputs) and 0 <= state.output < len(graph.outputs)

@@ -42,13 +42,12 @@ def parse_literal(tokens: Tokens, depth: int = 0) -> Raw:
         return tokens.string(token)
     if token.kind == "word":
         return Word(token.text)
-    if token.text == "[" and token.kind == "punct":
-        if depth >= _MAX_DEPTH:
-            tokens.fail(f"lists are nested deeper than {_MAX_DEPTH}", token)
-        return _parse_list(tokens, depth)
-    tokens.fail(
-        f"expected a value, found {token}", token, hint='write 3, 0.5, true, "text" or [..]'
-    )
+    if token.text != "[":
+        hint = 'write 3, 0.5, true, "text" or [..]'
+        tokens.fail(f"expected a value, found {token}", token, hint=hint)
+    if depth >= _MAX_DEPTH:
+        tokens.fail(f"lists are nested deeper than {_MAX_DEPTH}", token)
+    return _parse_list(tokens, depth)
 
 
 def _parse_list(tokens: Tokens, depth: int) -> list[Raw]:
@@ -80,18 +79,18 @@ def parse_fields(tokens: Tokens) -> dict[str, tuple[Token, Raw]]:
 
 def field_types(cls: type) -> Mapping[str, Any]:
     """Name → type of a dataclass's fields, in order."""
-    return _field_types(cls)  # type: ignore[arg-type]  # mypy thinks classes have no hash
+    return _field_types(cls)
 
 
 def required_fields(cls: type) -> tuple[str, ...]:
     """Names of the fields that have no default."""
-    return _required_fields(cls)  # type: ignore[arg-type]
+    return _required_fields(cls)
 
 
 @cache
 def _field_types(cls: type) -> Mapping[str, Any]:
     hints = typing.get_type_hints(cls)
-    return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}
 
 
 @cache
@@ -99,7 +98,7 @@ def _required_fields(cls: type) -> tuple[str, ...]:
     missing = dataclasses.MISSING
     return tuple(
         f.name
-        for f in dataclasses.fields(cls)  # type: ignore[arg-type]
+        for f in dataclasses.fields(cls)
         if f.init and f.default is missing and f.default_factory is missing
     )
 

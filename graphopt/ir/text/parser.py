@@ -143,16 +143,16 @@ class _Body:
         stated = self._stated()
         body = self._body(token)
         if isinstance(attrs, ConstantAttrs):
-            types = (self._constant(attrs.key, data, stated, token),)
+            types: tuple[TensorType, ...] = self._constant(attrs.key, data, stated, token)
         else:
             types = self._inferred(op, operands, attrs, body, stated, token)
         if len(names) != len(types):
             self.tokens.fail(f"{op.name} has {len(types)} result(s), not {len(names)}", names[0])
         node = Node(op, operands, attrs, types, loc=stated.loc, body=body)
         self.nodes.append(node)
-        for name, value, offset in zip(names, node.results, stated.offsets, strict=False):
+        offsets = stated.offsets or (None,) * len(types)
+        for name, value, offset in zip(names, node.results, offsets, strict=True):
             value.offset = offset
-        for name, value in zip(names, node.results, strict=True):
             self._define(name, value)
 
     def _op(self, token: Token) -> OpDef:
@@ -250,7 +250,7 @@ class _Body:
 
     def _constant(
         self, key: str, data: tuple[Token, Raw] | None, stated: _Results, token: Token
-    ) -> TensorType:
+    ) -> tuple[TensorType]:
         """The type of a constant; its array goes to `self.constants`."""
         if stated.types is not None and len(stated.types) != 1:
             self.tokens.fail("a constant has one type", token)
@@ -269,7 +269,7 @@ class _Body:
         found = TensorType.of(array)
         if type_ is not None and type_.logical != found:
             self.tokens.fail(f"constant {key!r} is {found}, not {type_}", token)
-        return type_ or found
+        return (type_ or found,)
 
     def _keep(self, key: str, array: np.ndarray, token: Token) -> None:
         other = self.source.given.setdefault(key, array)
