@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from graphopt.ops import (
     attention,
@@ -57,17 +58,20 @@ from graphopt.ops.reduction import (
     SumAttrs,
     TopkAttrs,
 )
-from graphopt.ops.region import FUSED, FusedAttrs
+from graphopt.ops.region import FUSED, REGION_KINDS, FusedAttrs
 from graphopt.ops.window import AdaptiveAvgPoolAttrs, AvgPoolAttrs, MaxPoolAttrs, ResizeAttrs
 
 _FAMILIES = (
     creation, pointwise, reduction, normalization, contraction, window, movement, indexing,
     attention, region,
 )  # fmt: skip
-OPS: Mapping[str, OpDef] = {op.name: op for family in _FAMILIES for op in family.OPS}
+OPS: Mapping[str, OpDef] = MappingProxyType(
+    {op.name: op for family in _FAMILIES for op in family.OPS}
+)
 
 __all__ = [
-    "ATTENTION", "CONSTANT", "FULL", "FUSED", "IOTA", "OPS", "AdaptiveAvgPoolAttrs", "AllAttrs",
+    "ATTENTION", "CONSTANT", "FULL", "FUSED", "IOTA", "OPS", "REGION_KINDS",
+    "AdaptiveAvgPoolAttrs", "AllAttrs",
     "AnyAttrs", "ArgmaxAttrs", "ArgminAttrs", "AttentionAttrs", "Attrs", "AvgPoolAttrs",
     "BatchNormAttrs", "CastAttrs", "ClampAttrs", "ConcatAttrs", "ConstantAttrs", "ConvAttrs",
     "ConvTransposeAttrs", "CumsumAttrs", "EluAttrs", "ExpandAttrs", "FlipAttrs", "FullAttrs",

@@ -9,58 +9,82 @@ import numpy as np
 
 from graphopt.errors import IRError
 from graphopt.ir.types import DType, TensorType, broadcast_shapes
-from graphopt.ops.base import Attrs, OpDef
+from graphopt.ops.base import Attrs
+from graphopt.ops.define import check_float, check_same_dtype, define, upper
 
 
 @dataclass(frozen=True)
 class AttentionAttrs(Attrs):
-    """softmax(q k^T * scale + mask) v; `causal` lets query i see keys 0..i (top-left aligned)."""
+    """softmax(q k^T * scale + mask) v per head; query head i reads key head i // (h / hk).
+
+    `causal` lets query i see keys 0..i (top-left aligned), besides what the mask says.
+    """
 
     scale: float
     causal: bool = False
 
 
 def _infer(*args: Any) -> TensorType:
+    """q [b, h, s, d], k [b, hk, t, d], v [b, hk, t, e], mask ~ [b, h, s, t] -> [b, h, s, e]."""
     q, k, v, *mask, _ = args
     if not q.rank == k.rank == v.rank == 4:
-        raise IRError(f"attention: {q}, {k} and {v} are not rank 4", hint="expected [b, h, s, d]")
-    (b, h, s, d), (bk, hk, t, dk), (_, hv, tv, e) = q.dims, k.dims, v.dims
-    if b != bk or d != dk or t != tv or hk != hv or h % hk:
+        raise IRError(f"attention: {q}, {k} and {v} are not all of rank 4",
+                      hint="expected [batch, heads, sequence, features]")  # fmt: skip
+    check_float("attention", q)
+    check_same_dtype("attention", q, k, v)
+    (b, h, s, d), (bk, hk, t, dk), (bv, hv, tv, e) = q.shape, k.shape, v.shape
+    if (b, d, b, t, hk) != (bk, dk, bv, tv, hv) or upper(h) % upper(hk):
         raise IRError(
-            f"attention: {q}, {k} and {v} do not fit", hint="q [b,h,s,d], k [b,hk,t,d], v [b,hk,t,e], hk | h"
+            f"attention: {q}, {k} and {v} do not fit",
+            hint="expected q [b,h,s,d], k [b,hk,t,d], v [b,hk,t,e] with hk dividing h",
         )
-    if mask and broadcast_shapes(mask[0].shape, (b, h, s, t)) != (b, h, s, t):
-        raise IRError(f"attention: mask {mask[0]} does not broadcast to [{b},{h},{s},{t}]")
-    if mask and not (mask[0].dtype is DType.BOOL or mask[0].dtype.is_float):
-        raise IRError(f"attention: mask {mask[0]} is neither bool nor float", hint="True keeps a key")
+    if mask:
+        _check_mask(q, mask[0], (b, h, s, t))
     return TensorType(q.dtype, (b, h, s, e))
 
 
+def _check_mask(q: TensorType, mask: TensorType, scores: tuple[Any, ...]) -> None:
+    if mask.dtype not in (DType.BOOL, q.dtype):
+        raise IRError(f"attention: mask {mask} is neither bool nor {q.dtype}",
+                      hint=f"cast it to {q.dtype}, or to bool where True keeps a key")  # fmt: skip
+    text = ",".join(map(str, scores))
+    try:
+        fits = broadcast_shapes(mask.shape, scores) == scores
+    except IRError:
+        fits = False
+    if not fits:
+        raise IRError(f"attention: mask {mask} does not broadcast to [{text}]",
+                      hint="expand or reshape the mask")  # fmt: skip
+
+
 def _reference(*args: Any) -> np.ndarray:
-    """A row whose every key is masked gives zeros."""
+    """A row whose every key is masked gives zeros, as torch's fused kernels do (its plain formula
+    gives nan)."""
     q, k, v, *mask, a = args
     groups = q.shape[1] // k.shape[1]
     if groups > 1:
         k, v = np.repeat(k, groups, axis=1), np.repeat(v, groups, axis=1)
-    scores = (q @ k.swapaxes(-1, -2)) * q.dtype.type(a.scale)
+    scores = (q @ k.swapaxes(-1, -2)) * a.scale
     if mask:
-        m = mask[0]
-        scores = np.where(m, scores, -np.inf) if m.dtype == np.bool_ else scores + m
+        keep = mask[0]
+        scores = np.where(keep, scores, -np.inf) if keep.dtype == np.bool_ else scores + keep
     if a.causal:
-        s, t = scores.shape[-2:]
-        scores = np.where(np.tril(np.ones((s, t), np.bool_)), scores, -np.inf)
-    top = scores.max(axis=-1, keepdims=True)
+        scores = np.where(np.tri(*scores.shape[-2:], dtype=np.bool_), scores, -np.inf)
+    top = scores.max(axis=-1, keepdims=True, initial=-np.inf)
     e = np.exp(scores - np.where(np.isneginf(top), 0, top))
     total = e.sum(axis=-1, keepdims=True)
-    return ((e / np.where(total == 0, 1, total)) @ v).astype(q.dtype)  # type: ignore[no-any-return]
+    weights = e / np.where(total == 0, 1, total)
+    return np.asarray(weights.astype(q.dtype, copy=False) @ v)
 
 
 def _flops(*args: Any) -> int:
-    q, k, v = args[:3]
-    b, h, s, d = q.dims
-    t, e = k.dims[2], v.dims[3]
-    return int(b * h * s * t * (2 * d + 2 * e + 10))
+    """Both products and about ten operations per score; `causal` skips about half."""
+    q, k, v, a = args[0], args[1], args[2], args[-1]
+    b, h, s, d = map(upper, q.shape)
+    scores = b * h * s * upper(k.shape[2])
+    return int(scores * (2 * d + 2 * upper(v.shape[3]) + 10)) // (2 if a.causal else 1)
 
 
-ATTENTION = OpDef("attention", AttentionAttrs, _infer, _reference, _flops, "attention")
+ATTENTION = define("attention", AttentionAttrs, _infer, _reference, _flops,
+                   kind="attention", operands=(3, 4))  # fmt: skip
 OPS = (ATTENTION,)

@@ -11,12 +11,13 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from graphopt.errors import IRError
 from graphopt.ir.types import TensorType, broadcast_shapes
-from graphopt.ops.base import Attrs, NoAttrs, OpDef
+from graphopt.ops.base import Attrs, NoAttrs
+from graphopt.ops.define import check_number, check_same_dtype, define, static_extent, upper
 
 
 @dataclass(frozen=True)
 class ConvAttrs(Attrs):
-    """One entry per spatial axis; padding is (before, after)."""
+    """One entry per spatial axis; padding is zeros, (before, after)."""
 
     stride: tuple[int, ...]
     padding: tuple[tuple[int, int], ...]
@@ -26,7 +27,8 @@ class ConvAttrs(Attrs):
 
 @dataclass(frozen=True)
 class ConvTransposeAttrs(Attrs):
-    """As torch's: output = (in - 1) * stride - 2 * padding + dilation * (k - 1) + 1 + output_padding."""
+    """Extents as torch's: (in - 1) * stride - 2 * padding + dilation * (k - 1) + 1 +
+    output_padding."""
 
     stride: tuple[int, ...]
     padding: tuple[int, ...]
@@ -35,139 +37,240 @@ class ConvTransposeAttrs(Attrs):
     groups: int = 1
 
 
+# Inference -------------------------------------------------------------------------------------
+
+
 def _matmul_infer(a: TensorType, b: TensorType, _: NoAttrs) -> TensorType:
-    if a.rank < 2 or b.rank < 2 or a.shape[-1] != b.shape[-2] or a.dtype != b.dtype:
-        raise IRError(f"matmul: {a} and {b} do not fit", hint="expected [..., m, k] and [..., k, n]")
-    batch = broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    check_number("matmul", a)
+    check_same_dtype("matmul", a, b)
+    if a.rank < 2 or b.rank < 2 or a.shape[-1] != b.shape[-2]:
+        raise IRError(
+            f"matmul: {a} and {b} do not fit", hint="expected [..., m, k] and [..., k, n]"
+        )
+    try:
+        batch = broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    except IRError:
+        raise IRError(f"matmul: the batch axes of {a} and {b} do not broadcast",
+                      hint="axes before the last two must match or be 1") from None  # fmt: skip
     return TensorType(a.dtype, (*batch, a.shape[-2], b.shape[-1]))
 
 
 def _linear_infer(*args: Any) -> TensorType:
     x, w, *bias, _ = args
-    if w.rank != 2 or x.rank < 1 or x.shape[-1] != w.shape[1] or x.dtype != w.dtype:
+    check_number("linear", x)
+    check_same_dtype("linear", x, w, *bias)
+    if w.rank != 2 or x.rank < 1 or x.shape[-1] != w.shape[1]:
         raise IRError(f"linear: {x} and {w} do not fit", hint="expected [..., k] and [n, k]")
-    if bias and bias[0].shape != (w.shape[0],):
-        raise IRError(f"linear: bias {bias[0]} does not fit {w}", hint="expected [n]")
+    _check_bias("linear", bias, w, w.shape[0])
     return TensorType(x.dtype, (*x.shape[:-1], w.shape[0]))
 
 
-def _conv_infer(*args: Any) -> TensorType:
-    x, w, *bias, a = args
-    spatial = x.rank - 2
-    if x.rank < 3 or w.rank != x.rank or len(a.stride) != spatial:
-        raise IRError(f"conv: {x} and {w} do not fit", hint="expected [n, c, ...] and [o, c/g, ...]")
-    if x.shape[1] != w.shape[1] * a.groups or w.shape[0] % a.groups:
+def _check_bias(name: str, bias: list[TensorType], w: TensorType, channels: Any) -> None:
+    if bias and bias[0].shape != (channels,):
         raise IRError(
-            f"conv: {x} with {a.groups} groups does not fit {w}", hint="channels = w.shape[1] * groups"
+            f"{name}: bias {bias[0]} does not fit weights {w}", hint=f"expected [{channels}]"
         )
-    if bias and bias[0].shape != (w.shape[0],):
-        raise IRError(f"conv: bias {bias[0]} does not fit {w}", hint="expected [o]")
+
+
+def _conv_infer(*args: Any) -> TensorType:
+    """x [n, c, *spatial], w [o, c / groups, *k], bias [o] -> [n, o, *out]."""
+    x, w, *bias, a = args
+    _check_image("conv", x, w, bias, "[o, c/groups, ...]")
+    _check_lengths("conv", x, stride=a.stride, padding=a.padding, dilation=a.dilation)
+    channels, per_group, outputs = (
+        static_extent("conv", x, 1), static_extent("conv", w, 1), static_extent("conv", w, 0)
+    )  # fmt: skip
+    if a.groups < 1 or channels != per_group * a.groups or outputs % a.groups:
+        raise IRError(
+            f"conv: {x} in {a.groups} groups does not fit weights {w}",
+            hint="channels of x = w.shape[1] * groups, and groups divides w.shape[0]",
+        )
+    _check_bias("conv", bias, w, outputs)
+    extents = window_extents("conv", x, w.dims[2:], a.stride, a.padding, a.dilation)
+    return TensorType(x.dtype, (x.shape[0], outputs, *extents))
+
+
+def _check_image(
+    name: str, x: TensorType, w: TensorType, bias: list[TensorType], weights: str
+) -> None:
+    check_number(name, x)
+    check_same_dtype(name, x, w, *bias)
+    if x.rank < 3 or w.rank != x.rank:
+        raise IRError(f"{name}: {x} and weights {w} do not fit",
+                      hint=f"expected [n, c, ...] and {weights}")  # fmt: skip
+
+
+def _check_lengths(name: str, x: TensorType, **attrs: tuple[Any, ...]) -> None:
+    for key, values in attrs.items():
+        if len(values) != x.rank - 2:
+            raise IRError(
+                f"{name}: {key} has {len(values)} entries for {x}",
+                hint=f"give {x.rank - 2}, one per spatial axis",
+            )
+
+
+def window_extents(
+    name: str,
+    x: TensorType,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[tuple[int, int], ...],
+    dilation: tuple[int, ...],
+) -> tuple[int, ...]:
+    """How many windows fit along each spatial axis of x. Raises: IRError when none does."""
+    _check_lengths(name, x, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+    if min((*stride, *dilation, *kernel)) < 1 or min(min(p) for p in padding) < 0:
+        raise IRError(f"{name}: kernel {kernel}, stride {stride}, dilation {dilation} and padding "
+                      f"{padding} of {x}", hint="padding >= 0, the others >= 1")  # fmt: skip
     out = tuple(
-        _conv_extent(*e) for e in zip(x.dims[2:], w.dims[2:], a.stride, a.padding, a.dilation, strict=True)
+        (static_extent(name, x, axis) + sum(p) - d * (k - 1) - 1) // s + 1
+        for axis, (k, s, p, d) in enumerate(zip(kernel, stride, padding, dilation, strict=True), 2)
     )
-    if any(e < 1 for e in out):
-        raise IRError(f"conv: window of {w} is larger than padded {x}", hint="enlarge the input")
-    return TensorType(x.dtype, (x.shape[0], w.shape[0], *out))
-
-
-def _conv_extent(size: int, k: int, stride: int, padding: tuple[int, int], dilation: int) -> int:
-    return (size + sum(padding) - dilation * (k - 1) - 1) // stride + 1
+    if min(out) < 1:
+        raise IRError(f"{name}: window {list(kernel)} is larger than padded {x}",
+                      hint="enlarge the input or the padding")  # fmt: skip
+    return out
 
 
 def _conv_transpose_infer(*args: Any) -> TensorType:
+    """x [n, c, *spatial], w [c, o / groups, *k], bias [o] -> [n, o, *out]."""
     x, w, *bias, a = args
-    if x.rank < 3 or w.rank != x.rank or x.shape[1] != w.shape[0] or w.shape[0] % a.groups:
-        raise IRError(f"conv_transpose: {x} and {w} do not fit", hint="expected [n, c, ...] and [c, o/g, ...]")
+    name = "conv_transpose"
+    _check_image(name, x, w, bias, "[c, o/groups, ...]")
+    _check_lengths(name, x, stride=a.stride, padding=a.padding, output_padding=a.output_padding,
+                   dilation=a.dilation)  # fmt: skip
+    channels = static_extent(name, x, 1)
+    if a.groups < 1 or channels != w.shape[0] or channels % a.groups:
+        raise IRError(
+            f"{name}: {x} in {a.groups} groups does not fit weights {w}",
+            hint="channels of x = w.shape[0], divisible by groups",
+        )
+    outputs = static_extent(name, w, 1) * a.groups
+    _check_bias(name, bias, w, outputs)
     out = tuple(
-        (size - 1) * s - 2 * p + d * (k - 1) + 1 + op
-        for size, k, s, p, op, d in zip(
-            x.dims[2:], w.dims[2:], a.stride, a.padding, a.output_padding, a.dilation, strict=True
+        (static_extent(name, x, i) - 1) * s - 2 * p + d * (k - 1) + 1 + extra
+        for i, (k, s, p, extra, d) in enumerate(
+            zip(w.dims[2:], a.stride, a.padding, a.output_padding, a.dilation, strict=True), 2
         )
     )
-    channels = w.dims[1] * a.groups
-    if bias and bias[0].shape != (channels,):
-        raise IRError(f"conv_transpose: bias {bias[0]} does not fit {w}", hint="expected [o]")
-    return TensorType(x.dtype, (x.shape[0], channels, *out))
+    if min(out) < 1:
+        raise IRError(f"{name}: padding {a.padding} leaves nothing of {x}", hint="pad by less")
+    return TensorType(x.dtype, (x.shape[0], outputs, *out))
 
 
-def windows(x: np.ndarray, k: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]) -> np.ndarray:
-    """[n, c, *out, *k]: every window of a padded input, without copying."""
+# Meaning ---------------------------------------------------------------------------------------
+
+_COLUMN_ELEMENTS = 1 << 24  # im2col at most this large at a time: 128 MB in float64
+
+
+def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a @ b. Integers go through float64 where that is exact, since only floats have a BLAS."""
+    if a.dtype.kind == "f" or not a.size or not b.size:
+        return np.asarray(a @ b)
+    bound = a.shape[-1] * _magnitude(a) * _magnitude(b)
+    if bound >= 1 << 53:
+        return np.asarray(a @ b)
+    return (a.astype(np.float64) @ b.astype(np.float64)).astype(np.int64).astype(a.dtype)
+
+
+def _magnitude(x: np.ndarray) -> int:
+    return max(abs(int(x.min())), abs(int(x.max())))
+
+
+def _matmul(a: np.ndarray, b: np.ndarray, _: NoAttrs) -> np.ndarray:
+    return product(a, b)
+
+
+def _linear(*args: Any) -> np.ndarray:
+    x, w, *bias, _ = args
+    y = product(x.reshape(-1, x.shape[-1]), w.T).reshape(*x.shape[:-1], w.shape[0])
+    return np.asarray(y + bias[0]) if bias else y
+
+
+def windows(
+    x: np.ndarray, k: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
+) -> np.ndarray:
+    """[n, c, *out, *k]: every window of a padded [n, c, *spatial], without copying."""
     span = tuple(d * (n - 1) + 1 for n, d in zip(k, dilation, strict=True))
-    axes = tuple(range(2, x.ndim))
-    view = sliding_window_view(x, span, axis=axes)
+    view = sliding_window_view(x, span, axis=tuple(range(2, x.ndim)))
     steps = (slice(None), slice(None), *(slice(None, None, s) for s in stride))
     return view[(*steps, *(slice(None, None, d) for d in dilation))]
 
 
 def _conv(*args: Any) -> np.ndarray:
+    """im2col and a product per group, by slabs of the first spatial axis of each image."""
     x, w, *bias, a = args
-    x = np.pad(x, ((0, 0), (0, 0), *a.padding))
-    n, spatial = x.shape[0], x.ndim - 2
-    view = windows(x, w.shape[2:], a.stride, a.dilation)
-    out_shape = view.shape[2 : 2 + spatial]
-    g, per = a.groups, w.shape[1]
-    if per == 1 and w.shape[0] == g:
-        letters = "xyz"[:spatial], "uvw"[:spatial]
-        y = np.einsum(f"nc{letters[0]}{letters[1]},c{letters[1]}->nc{letters[0]}", view, w[:, 0], optimize=True)
-    else:
-        order = (1, 0, *range(2, 2 + spatial), *range(2 + spatial, 2 + 2 * spatial))
-        cols = view.transpose(order).reshape(g, per, n * prod(out_shape), prod(w.shape[2:]))
-        cols = cols.transpose(0, 2, 1, 3).reshape(g, n * prod(out_shape), -1)
-        y = cols @ w.reshape(g, w.shape[0] // g, -1).transpose(0, 2, 1)
-        y = y.transpose(0, 2, 1).reshape(w.shape[0], n, *out_shape).swapaxes(0, 1)
-    if bias:
-        y = y + bias[0].reshape(-1, *(1,) * spatial)
-    return np.ascontiguousarray(y).astype(x.dtype, copy=False)
+    view = windows(np.pad(x, ((0, 0), (0, 0), *a.padding)), w.shape[2:], a.stride, a.dilation)
+    spatial = x.ndim - 2
+    n, c, rows, *rest = view.shape[: 2 + spatial]
+    groups, inner = a.groups, prod(w.shape[1:])
+    weights = w.reshape(groups, w.shape[0] // groups, inner)
+    out = np.empty((n, w.shape[0], rows, *rest), x.dtype)
+    slab = max(1, _COLUMN_ELEMENTS // max(1, groups * inner * prod(rest)))
+    # [c, *out, *k] to [c, *k, *out]: the innermost axis stays contiguous where the stride is 1
+    order = (0, *range(1 + spatial, 1 + 2 * spatial), *range(1, 1 + spatial))
+    for image in range(n):
+        for start in range(0, rows, slab):
+            part = view[image, :, start : start + slab]
+            columns = part.transpose(order).reshape(groups, c // groups * prod(w.shape[2:]), -1)
+            y = product(weights, columns)
+            out[image, :, start : start + slab] = y.reshape(w.shape[0], -1, *rest)
+    return out + bias[0].reshape(-1, *(1,) * spatial) if bias else out
 
 
 def _conv_transpose(*args: Any) -> np.ndarray:
-    """A convolution of the input spread out by the stride with the flipped kernel."""
+    """Each input pixel adds its value times the kernel to the output: one product for the values,
+    one strided addition per kernel tap."""
     x, w, *bias, a = args
-    spatial, g = x.ndim - 2, a.groups
-    spread = [(size - 1) * s + 1 for size, s in zip(x.shape[2:], a.stride, strict=True)]
-    wide = np.zeros((*x.shape[:2], *spread), x.dtype)
-    wide[(slice(None), slice(None), *(slice(None, None, s) for s in a.stride))] = x
-    reach = [d * (k - 1) for k, d in zip(w.shape[2:], a.dilation, strict=True)]
-    padding = tuple(
-        (r - p, r - p + op) for r, p, op in zip(reach, a.padding, a.output_padding, strict=True)
-    )
-    flipped = w[(slice(None), slice(None), *(slice(None, None, -1),) * spatial)]
-    grouped = flipped.reshape(g, w.shape[0] // g, w.shape[1], *w.shape[2:]).swapaxes(1, 2)
-    kernel = grouped.reshape(g * w.shape[1], w.shape[0] // g, *w.shape[2:])
-    crop = tuple(slice(max(0, -b), wide.shape[i + 2] - max(0, -e)) for i, (b, e) in enumerate(padding))
-    wide = wide[(slice(None), slice(None), *crop)]
-    padding = tuple((max(0, b), max(0, e)) for b, e in padding)
-    return _conv(wide, kernel, *bias, ConvAttrs((1,) * spatial, padding, a.dilation, g))
+    n, c, *spatial = x.shape
+    kernel, groups = w.shape[2:], a.groups
+    weights = w.reshape(groups, c // groups, -1).swapaxes(1, 2)
+    taps = product(weights, x.reshape(n, groups, c // groups, -1))
+    taps = taps.reshape(n, groups * w.shape[1], *kernel, *spatial)
+    sizes = list(zip(spatial, kernel, a.stride, a.dilation, a.output_padding, strict=True))
+    full = [(i - 1) * s + d * (k - 1) + 1 + extra for i, k, s, d, extra in sizes]
+    out = np.zeros((n, taps.shape[1], *full), x.dtype)
+    for tap in np.ndindex(*kernel):
+        at = (
+            slice(t * d, t * d + (i - 1) * s + 1, s)
+            for t, (i, _, s, d, _) in zip(tap, sizes, strict=True)
+        )
+        out[(slice(None), slice(None), *at)] += taps[(slice(None), slice(None), *tap)]
+    # output_padding lengthens the end only, after the crop by `padding` on both sides
+    crop = (slice(p, extent - p) for p, extent in zip(a.padding, full, strict=True))
+    out = out[(slice(None), slice(None), *crop)]
+    return out + bias[0].reshape(-1, *(1,) * len(kernel)) if bias else out
 
 
-def _linear(*args: Any) -> np.ndarray:
-    x, w, *bias, _ = args
-    y = x @ w.T
-    return y + bias[0] if bias else y  # type: ignore[no-any-return]
+# Cost ------------------------------------------------------------------------------------------
+
+
+def _matmul_flops(a: TensorType, b: TensorType, attrs: NoAttrs) -> int:
+    return 2 * _matmul_infer(a, b, attrs).numel * upper(a.shape[-1])
 
 
 def _linear_flops(*args: Any) -> int:
-    x, w = args[:2]
-    return 2 * x.numel * w.dims[0] + (_linear_infer(*args).numel if len(args) > 3 else 0)
+    out, depth = _linear_infer(*args), upper(args[1].shape[1])
+    return int(2 * out.numel * depth) + (out.numel if len(args) > 3 else 0)
 
 
 def _conv_flops(*args: Any) -> int:
     w, out = args[1], _conv_infer(*args)
-    return 2 * out.numel * prod(w.dims[1:]) + (out.numel if len(args) > 3 else 0)
+    return int(2 * out.numel * prod(w.dims[1:])) + (out.numel if len(args) > 3 else 0)
 
 
 def _conv_transpose_flops(*args: Any) -> int:
-    return 2 * args[0].numel * prod(args[1].dims[1:])
-
-
-def _matmul_flops(a: TensorType, b: TensorType, attrs: NoAttrs) -> int:
-    return 2 * _matmul_infer(a, b, attrs).numel * a.dims[-1]
+    added = _conv_transpose_infer(*args).numel if len(args) > 3 else 0
+    return int(2 * args[0].numel * prod(args[1].dims[1:])) + added
 
 
 OPS = (
-    OpDef("matmul", NoAttrs, _matmul_infer, lambda a, b, _: a @ b, _matmul_flops, "contraction"),
-    OpDef("linear", NoAttrs, _linear_infer, _linear, _linear_flops, "contraction"),
-    OpDef("conv", ConvAttrs, _conv_infer, _conv, _conv_flops, "contraction"),
-    OpDef("conv_transpose", ConvTransposeAttrs, _conv_transpose_infer, _conv_transpose,
-          _conv_transpose_flops, "contraction"),
+    define("matmul", NoAttrs, _matmul_infer, _matmul, _matmul_flops,
+           kind="contraction", operands=2),
+    define("linear", NoAttrs, _linear_infer, _linear, _linear_flops,
+           kind="contraction", operands=(2, 3)),
+    define("conv", ConvAttrs, _conv_infer, _conv, _conv_flops,
+           kind="contraction", operands=(2, 3)),
+    define("conv_transpose", ConvTransposeAttrs, _conv_transpose_infer, _conv_transpose,
+           _conv_transpose_flops, kind="contraction", operands=(2, 3)),
 )  # fmt: skip

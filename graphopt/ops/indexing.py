@@ -1,4 +1,4 @@
-"""Ops whose addresses are data."""
+"""Ops whose addresses are data. Negative indices count from the end."""
 
 from __future__ import annotations
 
@@ -9,23 +9,31 @@ import numpy as np
 
 from graphopt.errors import IRError
 from graphopt.ir.types import TensorType
-from graphopt.ops.base import Attrs, NoAttrs, OpDef
-from graphopt.ops.reduction import AxisAttrs, check_axis
+from graphopt.ops.base import Attrs, NoAttrs
+from graphopt.ops.define import (
+    check_axis,
+    check_indices,
+    check_number,
+    check_same_dtype,
+    define,
+    static_extent,
+)
+from graphopt.ops.reduction import AxisAttrs
 
 
 @dataclass(frozen=True)
 class GatherAttrs(AxisAttrs):
-    """np.take along `axis`; negative indices count from the end."""
+    """np.take along `axis`: x[a, d, b], idx[i, j] -> [a, i, j, b]."""
 
 
 @dataclass(frozen=True)
 class TakeAlongAttrs(AxisAttrs):
-    """torch.gather along `axis`."""
+    """torch.gather along `axis`: the result has the shape of the indices."""
 
 
 @dataclass(frozen=True)
 class ScatterNdAttrs(Attrs):
-    """`accumulate` adds instead of overwriting."""
+    """`accumulate` adds instead of overwriting; an element overwritten twice keeps the last."""
 
     accumulate: bool = False
 
@@ -37,83 +45,122 @@ class ScatterAlongAttrs(AxisAttrs):
     accumulate: bool = False
 
 
-def _integers(name: str, i: TensorType) -> None:
-    if not i.dtype.is_integer:
-        raise IRError(f"{name}: indices {i} are not integers", hint="insert a cast to i64")
-
-
 def _gather_infer(x: TensorType, i: TensorType, a: GatherAttrs) -> TensorType:
-    _integers("gather", i)
+    check_indices("gather", i)
     check_axis("gather", x, a.axis)
     return TensorType(x.dtype, (*x.shape[: a.axis], *i.shape, *x.shape[a.axis + 1 :]))
 
 
-def _take_along_infer(x: TensorType, i: TensorType, a: TakeAlongAttrs) -> TensorType:
-    _integers("take_along", i)
-    check_axis("take_along", x, a.axis)
+def _check_along(name: str, x: TensorType, i: TensorType, axis: int) -> None:
+    check_indices(name, i)
+    check_axis(name, x, axis)
     if i.rank != x.rank:
-        raise IRError(f"take_along: indices {i} and {x} differ in rank", hint="expand the indices")
+        raise IRError(f"{name}: indices {i} and {x} differ in rank", hint="expand the indices")
+    for at, (extent, limit) in enumerate(zip(i.shape, x.shape, strict=True)):
+        fits = extent <= limit if isinstance(extent, int) and isinstance(limit, int) else True
+        if at != axis and not fits:
+            raise IRError(f"{name}: axis {at} of indices {i} is longer than that of {x}",
+                          hint="only the gathered axis may be longer")  # fmt: skip
+
+
+def _take_along_infer(x: TensorType, i: TensorType, a: TakeAlongAttrs) -> TensorType:
+    _check_along("take_along", x, i, a.axis)
     return TensorType(x.dtype, i.shape)
 
 
+def _grid(i: np.ndarray, axis: int) -> tuple[np.ndarray, ...]:
+    """Subscripts of the elements that indices along one axis name."""
+    grid: list[Any] = list(np.ogrid[tuple(slice(n) for n in i.shape)])
+    grid[axis] = i
+    return tuple(grid)
+
+
 def _take_along(x: np.ndarray, i: np.ndarray, a: TakeAlongAttrs) -> np.ndarray:
-    grid = list(np.ogrid[tuple(slice(n) for n in i.shape)])
-    grid[a.axis] = i
-    return x[tuple(grid)]
+    return np.asarray(x[_grid(i, a.axis)])
 
 
-def _gather_nd_infer(x: TensorType, i: TensorType, _: NoAttrs) -> TensorType:
-    _integers("gather_nd", i)
-    depth = i.dims[-1]
+def _indexed_shape(name: str, x: TensorType, i: TensorType) -> TensorType:
+    """x at idx[..., r]: the leading axes of idx, then what r indices leave of x."""
+    check_indices(name, i)
+    if i.rank < 1:
+        raise IRError(f"{name}: indices {i} are a scalar", hint="expected [..., r]")
+    depth = static_extent(name, i, i.rank - 1)
     if depth > x.rank:
-        raise IRError(f"gather_nd: {depth} indices per element of {x}", hint="at most the rank")
+        raise IRError(f"{name}: {depth} indices for each element of {x}",
+                      hint=f"the last axis of the indices is at most {x.rank}")  # fmt: skip
     return TensorType(x.dtype, (*i.shape[:-1], *x.shape[depth:]))
 
 
+def _gather_nd_infer(x: TensorType, i: TensorType, _: NoAttrs) -> TensorType:
+    return _indexed_shape("gather_nd", x, i)
+
+
+def _subscripts(i: np.ndarray) -> tuple[np.ndarray, ...]:
+    return tuple(np.moveaxis(i, -1, 0))
+
+
 def _gather_nd(x: np.ndarray, i: np.ndarray, _: NoAttrs) -> np.ndarray:
-    return x[tuple(np.moveaxis(i, -1, 0))]
+    # r = 0 names the whole of x at every position, which () alone would not repeat.
+    return x[_subscripts(i)] if i.shape[-1] else np.broadcast_to(x, (*i.shape[:-1], *x.shape))
 
 
 def _scatter_nd_infer(x: TensorType, i: TensorType, u: TensorType, a: ScatterNdAttrs) -> TensorType:
-    _integers("scatter_nd", i)
-    if u.shape != (*i.shape[:-1], *x.shape[i.dims[-1] :]) or u.dtype != x.dtype:
-        raise IRError(f"scatter_nd: updates {u} do not fit {x} at {i}", hint="as gather_nd's result")
-    del a
+    check_same_dtype("scatter_nd", x, u)
+    if a.accumulate:
+        check_number("scatter_nd", x)
+    expected = _indexed_shape("scatter_nd", x, i)
+    if u.shape != expected.shape:
+        raise IRError(f"scatter_nd: updates {u} do not fit {x} at {i}", hint=f"expected {expected}")
     return x
 
 
-def _scatter_nd(x: np.ndarray, i: np.ndarray, u: np.ndarray, a: ScatterNdAttrs) -> np.ndarray:
-    out, at = x.copy(), tuple(np.moveaxis(i, -1, 0))
-    if a.accumulate:
+def _scattered(
+    x: np.ndarray, at: tuple[np.ndarray, ...], u: np.ndarray, accumulate: bool
+) -> np.ndarray:
+    out = x.copy()
+    if accumulate:
         np.add.at(out, at, u)
     else:
         out[at] = u
     return out
 
 
-def _scatter_along_infer(x: TensorType, i: TensorType, u: TensorType, a: ScatterAlongAttrs) -> TensorType:
-    _integers("scatter_along", i)
-    check_axis("scatter_along", x, a.axis)
-    if u.shape != i.shape or i.rank != x.rank:
-        raise IRError(f"scatter_along: updates {u} at {i} do not fit {x}", hint="equal shapes")
+def _scatter_nd(x: np.ndarray, i: np.ndarray, u: np.ndarray, a: ScatterNdAttrs) -> np.ndarray:
+    return _scattered(x, _subscripts(i), u, a.accumulate)
+
+
+def _scatter_along_infer(
+    x: TensorType, i: TensorType, u: TensorType, a: ScatterAlongAttrs
+) -> TensorType:
+    check_same_dtype("scatter_along", x, u)
+    if a.accumulate:
+        check_number("scatter_along", x)
+    _check_along("scatter_along", x, i, a.axis)
+    if u.shape != i.shape:
+        raise IRError(f"scatter_along: updates {u} and indices {i} differ in shape",
+                      hint="slice or expand the updates")  # fmt: skip
     return x
 
 
 def _scatter_along(x: np.ndarray, i: np.ndarray, u: np.ndarray, a: ScatterAlongAttrs) -> np.ndarray:
-    out = x.copy()
-    grid: list[Any] = list(np.ogrid[tuple(slice(n) for n in i.shape)])
-    grid[a.axis] = i
-    if a.accumulate:
-        np.add.at(out, tuple(grid), u)
-    else:
-        out[tuple(grid)] = u
-    return out
+    return _scattered(x, _grid(i, a.axis), u, a.accumulate)
+
+
+def _gather(x: np.ndarray, i: np.ndarray, a: GatherAttrs) -> np.ndarray:
+    return np.asarray(np.take(x, i, a.axis))
+
+
+def _updates(x: TensorType, i: TensorType, u: TensorType, a: Any) -> int:
+    return u.numel if a.accumulate else 0
 
 
 OPS = (
-    OpDef("gather", GatherAttrs, _gather_infer, lambda x, i, a: np.take(x, i, a.axis), kind="movement"),
-    OpDef("take_along", TakeAlongAttrs, _take_along_infer, _take_along, kind="movement"),
-    OpDef("gather_nd", NoAttrs, _gather_nd_infer, _gather_nd, kind="movement"),
-    OpDef("scatter_nd", ScatterNdAttrs, _scatter_nd_infer, _scatter_nd),
-    OpDef("scatter_along", ScatterAlongAttrs, _scatter_along_infer, _scatter_along),
-)
+    define("gather", GatherAttrs, _gather_infer, _gather, kind="movement", operands=2),
+    define("take_along", TakeAlongAttrs, _take_along_infer, _take_along,
+           kind="movement", operands=2),
+    define("gather_nd", NoAttrs, _gather_nd_infer, _gather_nd, kind="opaque", operands=2),
+    define("scatter_nd", ScatterNdAttrs, _scatter_nd_infer, _scatter_nd, _updates,
+           kind="opaque", operands=3),
+    define("scatter_along", ScatterAlongAttrs, _scatter_along_infer, _scatter_along, _updates,
+           kind="opaque", operands=3),
+)  # fmt: skip

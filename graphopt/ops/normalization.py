@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,21 +10,24 @@ import numpy as np
 
 from graphopt.errors import IRError
 from graphopt.ir.types import TensorType
-from graphopt.ops.base import Attrs, OpDef
-from graphopt.ops.reduction import AxisAttrs, check_axis
+from graphopt.ops.base import Attrs
+from graphopt.ops.define import check_axis, check_float, check_same_dtype, define, static_extent
+from graphopt.ops.reduction import AxisAttrs
 
 
 @dataclass(frozen=True)
-class SoftmaxAttrs(AxisAttrs): ...
+class SoftmaxAttrs(AxisAttrs):
+    """exp(x) / sum(exp(x)) along `axis`."""
 
 
 @dataclass(frozen=True)
-class LogSoftmaxAttrs(AxisAttrs): ...
+class LogSoftmaxAttrs(AxisAttrs):
+    """x - log(sum(exp(x))) along `axis`."""
 
 
 @dataclass(frozen=True)
 class LayerNormAttrs(Attrs):
-    """Over the last `axes` axes."""
+    """(x - mean) / sqrt(var + eps) * weight + bias over the last `axes` axes."""
 
     axes: int
     eps: float
@@ -31,7 +35,7 @@ class LayerNormAttrs(Attrs):
 
 @dataclass(frozen=True)
 class RmsNormAttrs(Attrs):
-    """Over the last `axes` axes."""
+    """x / sqrt(mean(x * x) + eps) * weight over the last `axes` axes."""
 
     axes: int
     eps: float
@@ -39,80 +43,106 @@ class RmsNormAttrs(Attrs):
 
 @dataclass(frozen=True)
 class GroupNormAttrs(Attrs):
+    """Each of `groups` runs of channels, all their pixels together, to mean 0 and variance 1."""
+
     groups: int
     eps: float
 
 
 @dataclass(frozen=True)
 class BatchNormAttrs(Attrs):
+    """Inference: the statistics are operands."""
+
     eps: float
 
 
-def _axis(name: str) -> Any:
+# Inference -------------------------------------------------------------------------------------
+
+
+def _along_axis(name: str) -> Callable[..., TensorType]:
     def infer(x: TensorType, a: AxisAttrs) -> TensorType:
+        check_float(name, x)
         check_axis(name, x, a.axis)
         return x
 
     return infer
 
 
+def _over_trailing(name: str) -> Callable[..., TensorType]:
+    def infer(*args: Any) -> TensorType:
+        x, *params, a = args
+        check_float(name, x)
+        check_same_dtype(name, x, *params)
+        if not 1 <= a.axes <= x.rank:
+            raise IRError(
+                f"{name}: {a.axes} trailing axes of {x}", hint=f"choose axes in [1, {x.rank}]"
+            )
+        _check_params(name, x, params, x.shape[x.rank - a.axes :])
+        return TensorType(x.dtype, x.shape)
+
+    return infer
+
+
+def _over_channels(name: str) -> Callable[..., TensorType]:
+    def infer(*args: Any) -> TensorType:
+        x, *params, a = args
+        check_float(name, x)
+        check_same_dtype(name, x, *params)
+        if x.rank < 2:
+            raise IRError(f"{name}: {x} has no channel axis", hint="expected [n, c, ...]")
+        _check_params(name, x, params, (x.shape[1],))
+        if isinstance(a, GroupNormAttrs):
+            channels = static_extent(name, x, 1)
+            if a.groups < 1 or channels % a.groups:
+                raise IRError(
+                    f"{name}: {a.groups} groups do not divide the {channels} channels of {x}",
+                    hint="choose a divisor of the channels",
+                )
+        return TensorType(x.dtype, x.shape)
+
+    return infer
+
+
+def _check_params(
+    name: str, x: TensorType, params: list[TensorType], shape: tuple[Any, ...]
+) -> None:
+    for p in params:
+        if p.shape != shape:
+            text = ",".join(map(str, shape))
+            raise IRError(f"{name}: parameter {p} does not fit {x}", hint=f"expected [{text}]")
+
+
+# Meaning ---------------------------------------------------------------------------------------
+
+
 def _softmax(x: np.ndarray, a: SoftmaxAttrs) -> np.ndarray:
-    with np.errstate(invalid="ignore"):
-        e = np.exp(x - x.max(axis=a.axis, keepdims=True))  # shift first: exp(89) overflows f32
-        return e / e.sum(axis=a.axis, keepdims=True)
+    e = np.exp(x - x.max(axis=a.axis, keepdims=True))  # shift first: exp(89) overflows f32
+    return np.asarray(e / e.sum(axis=a.axis, keepdims=True))
 
 
 def _log_softmax(x: np.ndarray, a: LogSoftmaxAttrs) -> np.ndarray:
     shifted = x - x.max(axis=a.axis, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=a.axis, keepdims=True))
-
-
-def _trailing(name: str, weights: int) -> Any:
-    def infer(*args: Any) -> TensorType:
-        x, *params, a = args
-        if not 1 <= a.axes <= x.rank:
-            raise IRError(f"{name}: {a.axes} trailing axes of {x}", hint="use 1 to the rank")
-        for p in params:
-            if p.shape != x.shape[x.rank - a.axes :]:
-                raise IRError(f"{name}: parameter {p} does not fit {x}", hint="shapes must match")
-        if len(params) != weights:
-            raise IRError(f"{name} takes {weights} parameters, got {len(params)}")
-        return x  # type: ignore[no-any-return]
-
-    return infer
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=a.axis, keepdims=True)))
 
 
 def _normalized(x: np.ndarray, axes: tuple[int, ...], eps: float) -> np.ndarray:
+    """Variance in two passes: no cancellation."""
     centred = x - x.mean(axis=axes, keepdims=True)
     variance = (centred * centred).mean(axis=axes, keepdims=True)
-    return (centred / np.sqrt(variance + x.dtype.type(eps))).astype(x.dtype)
+    return np.asarray(centred / np.sqrt(variance + eps))
+
+
+def _trailing(x: np.ndarray, count: int) -> tuple[int, ...]:
+    return tuple(range(x.ndim - count, x.ndim))
 
 
 def _layer_norm(x: np.ndarray, w: np.ndarray, b: np.ndarray, a: LayerNormAttrs) -> np.ndarray:
-    return _normalized(x, tuple(range(x.ndim - a.axes, x.ndim)), a.eps) * w + b
+    return np.asarray(_normalized(x, _trailing(x, a.axes), a.eps) * w + b)
 
 
 def _rms_norm(x: np.ndarray, w: np.ndarray, a: RmsNormAttrs) -> np.ndarray:
-    axes = tuple(range(x.ndim - a.axes, x.ndim))
-    mean = (x * x).mean(axis=axes, keepdims=True)
-    return (x / np.sqrt(mean + x.dtype.type(a.eps))).astype(x.dtype) * w
-
-
-def _channels(name: str, count: int) -> Any:
-    def infer(*args: Any) -> TensorType:
-        x, *params, a = args
-        if x.rank < 2:
-            raise IRError(f"{name}: {x} has no channel axis", hint="expected [n, c, ...]")
-        for p in params:
-            if p.shape != (x.shape[1],):
-                raise IRError(f"{name}: parameter {p} does not fit {x}", hint="expected [c]")
-        if len(params) != count:
-            raise IRError(f"{name} takes {count} parameters, got {len(params)}")
-        if isinstance(a, GroupNormAttrs) and x.shape[1] % a.groups:
-            raise IRError(f"{name}: {a.groups} groups do not divide the channels of {x}")
-        return x  # type: ignore[no-any-return]
-
-    return infer
+    mean = (x * x).mean(axis=_trailing(x, a.axes), keepdims=True)
+    return np.asarray(x / np.sqrt(mean + a.eps) * w)
 
 
 def per_channel(p: np.ndarray, rank: int) -> np.ndarray:
@@ -123,25 +153,36 @@ def per_channel(p: np.ndarray, rank: int) -> np.ndarray:
 def _group_norm(x: np.ndarray, w: np.ndarray, b: np.ndarray, a: GroupNormAttrs) -> np.ndarray:
     grouped = x.reshape(x.shape[0], a.groups, -1)
     y = _normalized(grouped, (2,), a.eps).reshape(x.shape)
-    return y * per_channel(w, x.ndim) + per_channel(b, x.ndim)
+    return np.asarray(y * per_channel(w, x.ndim) + per_channel(b, x.ndim))
 
 
 def _batch_norm(*args: Any) -> np.ndarray:
     x, w, b, mean, var, a = args
-    scale = w / np.sqrt(var + x.dtype.type(a.eps))
+    scale = w / np.sqrt(var + a.eps)
     shift = b - mean * scale
-    return (x * per_channel(scale, x.ndim) + per_channel(shift, x.ndim)).astype(x.dtype)  # type: ignore[no-any-return]
+    return np.asarray(x * per_channel(scale, x.ndim) + per_channel(shift, x.ndim))
 
 
-def _flops(per: int) -> Any:
-    return lambda *args: per * args[0].numel
+def _per_element(cost: int) -> Callable[..., int]:
+    def flops(*args: Any) -> int:
+        return cost * int(args[0].numel)
+
+    return flops
 
 
 OPS = (
-    OpDef("softmax", SoftmaxAttrs, _axis("softmax"), _softmax, _flops(12), "reduction"),
-    OpDef("log_softmax", LogSoftmaxAttrs, _axis("log_softmax"), _log_softmax, _flops(12), "reduction"),
-    OpDef("layer_norm", LayerNormAttrs, _trailing("layer_norm", 2), _layer_norm, _flops(8), "reduction"),
-    OpDef("rms_norm", RmsNormAttrs, _trailing("rms_norm", 1), _rms_norm, _flops(5), "reduction"),
-    OpDef("group_norm", GroupNormAttrs, _channels("group_norm", 2), _group_norm, _flops(8), "reduction"),
-    OpDef("batch_norm", BatchNormAttrs, _channels("batch_norm", 4), _batch_norm, _flops(2), "opaque"),
+    define("softmax", SoftmaxAttrs, _along_axis("softmax"), _softmax, _per_element(12),
+           kind="reduction", operands=1),
+    define("log_softmax", LogSoftmaxAttrs, _along_axis("log_softmax"), _log_softmax,
+           _per_element(12), kind="reduction", operands=1),
+    define("layer_norm", LayerNormAttrs, _over_trailing("layer_norm"), _layer_norm,
+           _per_element(8), kind="reduction", operands=3),
+    define("rms_norm", RmsNormAttrs, _over_trailing("rms_norm"), _rms_norm, _per_element(5),
+           kind="reduction", operands=2),
+    define("group_norm", GroupNormAttrs, _over_channels("group_norm"), _group_norm,
+           _per_element(8), kind="reduction", operands=3),
+    # Not "pointwise": its [c] operands do not broadcast by trailing axes, as those of pointwise
+    # ops must. Passes fold it or rewrite it as mul and add.
+    define("batch_norm", BatchNormAttrs, _over_channels("batch_norm"), _batch_norm,
+           _per_element(2), kind="opaque", operands=5),
 )  # fmt: skip

@@ -5,13 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from graphopt.errors import IRError
-from graphopt.ir.types import DType, TensorType, broadcast_shapes
+from graphopt.ir.types import DType, TensorType
 from graphopt.ops.base import Attrs, NoAttrs, OpDef
+from graphopt.ops.define import (
+    broadcast,
+    check_bool,
+    check_discrete,
+    check_float,
+    check_number,
+    check_same_dtype,
+    define,
+    per_element,
+)
+from graphopt.ops.erf import erf
 
 
 @dataclass(frozen=True)
@@ -23,11 +35,15 @@ class GeluAttrs(Attrs):
 
 @dataclass(frozen=True)
 class LeakyReluAttrs(Attrs):
+    """x where x > 0, else slope * x."""
+
     slope: float
 
 
 @dataclass(frozen=True)
 class EluAttrs(Attrs):
+    """x where x > 0, else alpha * (exp(x) - 1)."""
+
     alpha: float
 
 
@@ -41,188 +57,118 @@ class ClampAttrs(Attrs):
 
 @dataclass(frozen=True)
 class CastAttrs(Attrs):
+    """Float to integer truncates towards zero; anything to bool is `!= 0`."""
+
     dtype: DType
 
 
 # Inference -------------------------------------------------------------------------------------
 
+Check = Callable[[str, TensorType], None]
 
-def _same(*args: Any) -> TensorType:
+
+def _any(name: str, x: TensorType) -> None:
+    del name, x
+
+
+def _infer(name: str, check: Check, result: DType | None, *args: Any) -> TensorType:
+    """Operands of one dtype that passes `check`, broadcast; `result` replaces that dtype."""
     types: tuple[TensorType, ...] = args[:-1]
-    dtypes = {t.dtype for t in types}
-    if len(dtypes) > 1:
-        text = " and ".join(map(str, types))
-        raise IRError(f"operands {text} differ in dtype", hint="insert a cast")
-    return TensorType(types[0].dtype, broadcast_shapes(*(t.shape for t in types)))
+    check_same_dtype(name, *types)
+    check(name, types[0])
+    return TensorType(result or types[0].dtype, broadcast(name, *types))
 
 
-def _float(*args: Any) -> TensorType:
-    out = _same(*args)
-    if not out.dtype.is_float:
-        raise IRError(f"operand {args[0]} is not a float tensor", hint="insert a cast")
-    return out
+def _gelu_infer(x: TensorType, a: GeluAttrs) -> TensorType:
+    if a.approximate not in ("none", "tanh"):
+        raise IRError(f"gelu: no approximation {a.approximate!r}", hint='use "none" or "tanh"')
+    check_float("gelu", x)
+    return x
 
 
-def _predicate(*args: Any) -> TensorType:
-    return _same(*args).with_dtype(DType.BOOL)
+def _clamp_infer(x: TensorType, a: ClampAttrs) -> TensorType:
+    check_number("clamp", x)
+    if math.isnan(a.low) or math.isnan(a.high):
+        raise IRError(f"clamp: bounds {a.low} and {a.high}", hint="an open bound is -inf or inf")
+    return x
 
 
-def _discrete(*args: Any) -> TensorType:
-    out = _same(*args)
-    if out.dtype.is_float:
-        raise IRError(f"operand {args[0]} is a float tensor", hint="use a bool or integer tensor")
-    return out
-
-
-def _where(c: TensorType, a: TensorType, b: TensorType, attrs: NoAttrs) -> TensorType:
-    if c.dtype is not DType.BOOL:
-        raise IRError(f"where: condition {c} is not bool", hint="compare it with 0 first")
-    out = _same(a, b, attrs)
-    return TensorType(out.dtype, broadcast_shapes(c.shape, out.shape))
-
-
-def _cast(x: TensorType, a: CastAttrs) -> TensorType:
-    return TensorType(a.dtype, x.shape)
+def _where_infer(c: TensorType, x: TensorType, y: TensorType, _: NoAttrs) -> TensorType:
+    check_bool("where", c)
+    check_same_dtype("where", x, y)
+    return TensorType(x.dtype, broadcast("where", c, x, y))
 
 
 # Meaning ---------------------------------------------------------------------------------------
 
-_P = (
-    3.16112374387056560e00, 1.13864154151050156e02, 3.77485237685302021e02,
-    3.20937758913846947e03, 1.85777706184603153e-1,
-)  # fmt: skip
-_Q = (
-    2.36012909523441209e01, 2.44024637934444173e02, 1.28261652607737228e03,
-    2.84423683343917062e03,
-)  # fmt: skip
-_C = (
-    5.64188496988670089e-1, 8.88314979438837594e00, 6.61191906371416295e01,
-    2.98635138197400131e02, 8.81952221241769090e02, 1.71204761263407058e03,
-    2.05107837782607147e03, 1.23033935479799725e03, 2.15311535474403846e-8,
-)  # fmt: skip
-_D = (
-    1.57449261107098347e01, 1.17693950891312499e02, 5.37181101862009858e02,
-    1.62138957456669019e03, 3.29079923573345963e03, 4.36261909014324716e03,
-    3.43936767414372164e03, 1.23033935480374942e03,
-)  # fmt: skip
-_R = (
-    3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1,
-    1.60837851487422766e-2, 6.58749161529837803e-4, 1.63153871373020978e-2,
-)  # fmt: skip
-_S = (
-    2.56852019228982242e00, 1.87295284992346725e00, 5.27905102951428412e-1,
-    6.05183413124413191e-2, 2.33520497626869185e-3,
-)  # fmt: skip
-
-
-def erf(x: np.ndarray) -> np.ndarray:
-    """Error function to about 1e-16 in float64, elementwise.
-
-    Source: W. J. Cody, Rational Chebyshev approximations for the error function, 1969 (CALERF).
-    """
-    y = np.abs(np.asarray(x, np.float64))
-    out = np.where(y <= 0.46875, _erf_small(y), 1.0 - _erfc_large(np.maximum(y, 0.46875)))
-    return (np.sign(x) * out).astype(np.asarray(x).dtype)
-
-
-def _erf_small(y: np.ndarray) -> np.ndarray:
-    z = np.minimum(y, 0.46875) ** 2
-    top, bottom = _P[4] * z, z
-    for i in range(3):
-        top, bottom = (top + _P[i]) * z, (bottom + _Q[i]) * z
-    return y * (top + _P[3]) / (bottom + _Q[3])
-
-
-def _erfc_large(y: np.ndarray) -> np.ndarray:
-    top, bottom = _C[8] * y, y
-    for i in range(7):
-        top, bottom = (top + _C[i]) * y, (bottom + _D[i]) * y
-    middle = (top + _C[7]) / (bottom + _D[7])
-    far = np.maximum(y, 4.0)
-    z = 1.0 / (far * far)
-    top, bottom = _R[5] * z, z
-    for i in range(4):
-        top, bottom = (top + _R[i]) * z, (bottom + _S[i]) * z
-    tail = z * (top + _R[4]) / (bottom + _S[4])
-    tail = (1.0 / math.sqrt(math.pi) - tail) / far
-    cut = np.trunc(np.minimum(y, 27.0) * 16) / 16  # y*y split so that exp stays exact
-    scale = np.exp(-cut * cut) * np.exp(-(np.minimum(y, 27.0) - cut) * (np.minimum(y, 27.0) + cut))
-    return scale * np.where(y <= 4.0, middle, tail)
-
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(x.dtype)
+    e = np.exp(-np.abs(x))  # never above 1: no overflow on either side
+    return np.asarray(np.where(x >= 0, 1, e) / (1 + e))
 
 
 def _gelu(x: np.ndarray, a: GeluAttrs) -> np.ndarray:
     if a.approximate == "tanh":
-        inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
-        return (0.5 * x * (1 + np.tanh(inner))).astype(x.dtype)
-    return (0.5 * x * (1 + erf(x * math.sqrt(0.5)))).astype(x.dtype)
+        t = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
+    else:
+        t = erf(x * math.sqrt(0.5))
+    return np.asarray(0.5 * x * (1 + t))
 
 
 def _hardsigmoid(x: np.ndarray) -> np.ndarray:
-    return (np.clip(x + 3, 0, 6) / 6).astype(x.dtype)
+    return np.asarray(np.clip(x + 3, 0, 6) / 6)
 
 
 def _softplus(x: np.ndarray) -> np.ndarray:
-    return (np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))).astype(x.dtype)
+    return np.asarray(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))))
 
 
 def _elu(x: np.ndarray, a: EluAttrs) -> np.ndarray:
-    return np.where(x > 0, x, a.alpha * np.expm1(np.minimum(x, 0))).astype(x.dtype)
+    return np.where(x > 0, x, a.alpha * np.expm1(np.minimum(x, 0)))
 
 
 def _clamp(x: np.ndarray, a: ClampAttrs) -> np.ndarray:
+    """min(max(x, low), high): `high` wins where low > high, as torch has it."""
     low, high = a.low, a.high
     if x.dtype.kind in "iu":
         info = np.iinfo(x.dtype)
-        low, high = max(low, info.min), min(high, info.max)
-    return np.minimum(np.maximum(x, np.asarray(low, x.dtype)), np.asarray(high, x.dtype))
+        low = info.min if low <= info.min else math.ceil(min(low, info.max))
+        high = info.max if high >= info.max else math.floor(max(high, info.min))
+    out = np.maximum(x, np.asarray(low, x.dtype))
+    return np.asarray(np.minimum(out, np.asarray(high, x.dtype)))
 
 
-def cast_array(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Numeric conversion; what C leaves undefined (nan to integer) is silent here."""
-    with np.errstate(invalid="ignore"):
-        return x.astype(dtype)
+def _pow(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Integers to a negative power truncate towards zero (only 1 and -1 leave something)."""
+    if x.dtype.kind == "f":
+        return np.asarray(np.power(x, y))
+    power = np.power(x, np.maximum(y, 0))
+    odd = np.where(y % 2 == 0, 1, x)
+    return np.where(y >= 0, power, np.where(np.abs(x) == 1, odd, 0)).astype(x.dtype)
 
 
-def _quiet(f: Callable[..., Any]) -> Callable[..., Any]:
-    """The IEEE result without numpy's warnings; operands without the attributes."""
+def _rounding(f: Callable[..., Any]) -> Callable[..., Any]:
+    """Identity on integers."""
+    return lambda x: f(x) if x.dtype.kind == "f" else x
 
-    def run(*args: Any) -> Any:
-        with np.errstate(all="ignore"):
-            out = f(*args[:-1])
-        x = args[0]
-        keeps = out.dtype != np.bool_ and hasattr(x, "dtype")
-        return out.astype(np.result_type(*args[:-1]), copy=False) if keeps else out
 
-    return run
+def _sign(x: np.ndarray) -> np.ndarray:
+    """nan gives 0, as in torch."""
+    sign = np.sign(x)
+    return np.asarray(np.where(np.isnan(x), 0, sign) if x.dtype.kind == "f" else sign)
+
+
+def _cast(x: np.ndarray, a: CastAttrs) -> np.ndarray:
+    with np.errstate(invalid="ignore", over="ignore"):  # nan or out of range to integer
+        return x.astype(a.dtype.numpy)
+
+
+def _plain(f: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of arrays as the meaning of an op without attributes."""
+    return lambda *args: f(*args[:-1])
 
 
 # The table -------------------------------------------------------------------------------------
-
-
-def _cost(weight: int) -> Callable[..., int]:
-    def flops(*args: Any) -> int:
-        return weight * _numel(args[:-1])
-
-    return flops
-
-
-def _numel(types: tuple[TensorType, ...]) -> int:
-    return TensorType(types[0].dtype, broadcast_shapes(*(t.shape for t in types))).numel
-
-
-def _op(
-    name: str, meaning: Callable[..., Any], infer: Callable[..., TensorType] = _same,
-    cost: int = 1, commutative: bool = False,
-) -> OpDef:  # fmt: skip
-    return OpDef(
-        name, NoAttrs, infer, _quiet(meaning), _cost(cost), kind="pointwise", commutative=commutative
-    )
-
 
 _FLOAT_UNARY: dict[str, tuple[Callable[..., Any], int]] = {
     "exp": (np.exp, 8), "exp2": (np.exp2, 8), "expm1": (np.expm1, 10), "log": (np.log, 8),
@@ -234,49 +180,78 @@ _FLOAT_UNARY: dict[str, tuple[Callable[..., Any], int]] = {
     "hardsigmoid": (_hardsigmoid, 4), "softplus": (_softplus, 20),
 }  # fmt: skip
 
-_ANY_UNARY: dict[str, Callable[..., Any]] = {
-    "neg": np.negative, "abs": np.abs, "relu": lambda x: np.maximum(x, np.zeros((), x.dtype)),
-    "floor": np.floor, "ceil": np.ceil, "round": np.round, "trunc": np.trunc, "sign": np.sign,
+_NUMBER_UNARY: dict[str, Callable[..., Any]] = {
+    "neg": np.negative, "abs": np.abs, "relu": lambda x: np.maximum(x, x.dtype.type(0)),
+    "floor": _rounding(np.floor), "ceil": _rounding(np.ceil), "round": _rounding(np.round),
+    "trunc": _rounding(np.trunc), "sign": _sign,
 }  # fmt: skip
 
-_BINARY: dict[str, tuple[Callable[..., Any], Callable[..., TensorType], bool]] = {
-    "add": (np.add, _same, True), "sub": (np.subtract, _same, False),
-    "mul": (np.multiply, _same, True), "div": (np.divide, _float, False),
-    "pow": (np.power, _same, False), "minimum": (np.minimum, _same, True),
-    "maximum": (np.maximum, _same, True), "floor_div": (np.floor_divide, _same, False),
-    "mod": (np.mod, _same, False), "fmod": (np.fmod, _same, False),
-    "atan2": (np.arctan2, _float, False),
-    "eq": (np.equal, _predicate, True), "ne": (np.not_equal, _predicate, True),
-    "lt": (np.less, _predicate, False), "le": (np.less_equal, _predicate, False),
-    "gt": (np.greater, _predicate, False), "ge": (np.greater_equal, _predicate, False),
-    "and": (np.bitwise_and, _discrete, True), "or": (np.bitwise_or, _discrete, True),
-    "xor": (np.bitwise_xor, _discrete, True),
+_PREDICATES: dict[str, tuple[Callable[..., Any], Check]] = {
+    "isnan": (np.isnan, check_float), "isinf": (np.isinf, check_float),
+    "logical_not": (np.logical_not, _any),
+}  # fmt: skip
+
+# name: (meaning, operand check, commutative, cost)
+_BINARY: dict[str, tuple[Callable[..., Any], Check, bool, int]] = {
+    "add": (np.add, check_number, True, 1), "sub": (np.subtract, check_number, False, 1),
+    "mul": (np.multiply, check_number, True, 1), "div": (np.divide, check_float, False, 4),
+    "pow": (_pow, check_number, False, 16), "minimum": (np.minimum, _any, True, 1),
+    "maximum": (np.maximum, _any, True, 1), "floor_div": (np.floor_divide, check_number, False, 6),
+    "mod": (np.mod, check_number, False, 6), "fmod": (np.fmod, check_number, False, 6),
+    "atan2": (np.arctan2, check_float, False, 16),
+    "and": (np.bitwise_and, check_discrete, True, 1),
+    "or": (np.bitwise_or, check_discrete, True, 1),
+    "xor": (np.bitwise_xor, check_discrete, True, 1),
+}  # fmt: skip
+
+_COMPARISON: dict[str, tuple[Callable[..., Any], bool]] = {
+    "eq": (np.equal, True), "ne": (np.not_equal, True), "lt": (np.less, False),
+    "le": (np.less_equal, False), "gt": (np.greater, False), "ge": (np.greater_equal, False),
 }  # fmt: skip
 
 
-def _with(
-    name: str, attrs: type[Attrs], meaning: Callable[..., Any],
-    infer: Callable[..., TensorType] = _same, cost: int = 1,
-) -> OpDef:  # fmt: skip
-    def run(*args: Any) -> Any:
-        with np.errstate(all="ignore"):
-            return meaning(*args)
+def _op(
+    name: str,
+    operands: int,
+    meaning: Callable[..., Any],
+    check: Check,
+    cost: int = 1,
+    *,
+    result: DType | None = None,
+    commutative: bool = False,
+) -> OpDef:
+    infer = partial(_infer, name, check, result)
+    return define(
+        name, NoAttrs, infer, _plain(meaning), per_element(cost),
+        kind="pointwise", operands=operands, commutative=commutative,
+    )  # fmt: skip
 
-    return OpDef(name, attrs, infer, run, _cost(cost), kind="pointwise")
+
+def _with_attrs(
+    attrs: type[Attrs], name: str, infer: Callable[..., TensorType], meaning: Any, cost: int
+) -> OpDef:
+    return define(name, attrs, infer, meaning, per_element(cost), kind="pointwise", operands=1)
+
+
+def _float_infer(name: str) -> Callable[..., TensorType]:
+    return partial(_infer, name, check_float, None)
 
 
 OPS: tuple[OpDef, ...] = (
-    *(_op(n, f, _float, cost) for n, (f, cost) in _FLOAT_UNARY.items()),
-    *(_op(n, f) for n, f in _ANY_UNARY.items()),
-    *(_op(n, f, infer, commutative=c) for n, (f, infer, c) in _BINARY.items()),
-    _op("isnan", np.isnan, lambda *a: _float(*a).with_dtype(DType.BOOL)),
-    _op("isinf", np.isinf, lambda *a: _float(*a).with_dtype(DType.BOOL)),
-    _op("logical_not", np.logical_not, _predicate),
-    _op("bitwise_not", np.invert, _discrete),
-    _with("gelu", GeluAttrs, _gelu, _float, 14),
-    _with("leaky_relu", LeakyReluAttrs, lambda x, a: np.where(x > 0, x, x * x.dtype.type(a.slope)), _float),
-    _with("elu", EluAttrs, _elu, _float, 10),
-    _with("clamp", ClampAttrs, _clamp, _same, 2),
-    OpDef("where", NoAttrs, _where, lambda c, x, y, _: np.where(c, x, y), _cost(1), kind="pointwise"),
-    OpDef("cast", CastAttrs, _cast, lambda x, a: cast_array(x, a.dtype.numpy), _cost(1), kind="pointwise"),
-)
+    *(_op(n, 1, f, check_float, cost) for n, (f, cost) in _FLOAT_UNARY.items()),
+    *(_op(n, 1, f, check_number) for n, f in _NUMBER_UNARY.items()),
+    *(_op(n, 1, f, check, result=DType.BOOL) for n, (f, check) in _PREDICATES.items()),
+    _op("bitwise_not", 1, np.invert, check_discrete),
+    *(_op(n, 2, f, check, cost, commutative=c) for n, (f, check, c, cost) in _BINARY.items()),
+    *(_op(n, 2, f, _any, result=DType.BOOL, commutative=c) for n, (f, c) in _COMPARISON.items()),
+    _with_attrs(GeluAttrs, "gelu", _gelu_infer, _gelu, 14),
+    _with_attrs(LeakyReluAttrs, "leaky_relu", _float_infer("leaky_relu"),
+                lambda x, a: np.where(x > 0, x, x * a.slope), 2),
+    _with_attrs(EluAttrs, "elu", _float_infer("elu"), _elu, 10),
+    _with_attrs(ClampAttrs, "clamp", _clamp_infer, _clamp, 2),
+    define("where", NoAttrs, _where_infer, _plain(np.where), per_element(1),
+           kind="pointwise", operands=3),
+    # Not by `define`: a cast must not be computed in float32.
+    OpDef("cast", CastAttrs, lambda x, a: TensorType(a.dtype, x.shape), _cast, per_element(1),
+          kind="pointwise"),
+)  # fmt: skip

@@ -11,18 +11,28 @@ import numpy as np
 from graphopt.errors import IRError
 from graphopt.ir.types import DType, TensorType
 from graphopt.ops.base import Attrs, OpDef
+from graphopt.ops.define import (
+    check_axes,
+    check_axis,
+    check_bool,
+    check_float,
+    check_number,
+    define,
+    static_extent,
+)
 
 
 @dataclass(frozen=True)
 class ReduceAttrs(Attrs):
-    """`axes` in ascending order; `keepdims` leaves them as 1."""
+    """`axes` to reduce; `keepdims` leaves them as 1. No axes: nothing is reduced."""
 
     axes: tuple[int, ...]
     keepdims: bool = False
 
 
 @dataclass(frozen=True)
-class SumAttrs(ReduceAttrs): ...
+class SumAttrs(ReduceAttrs):
+    """In the operand's dtype: integers wrap."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +40,18 @@ class MeanAttrs(ReduceAttrs): ...
 
 
 @dataclass(frozen=True)
-class MaxAttrs(ReduceAttrs): ...
+class MaxAttrs(ReduceAttrs):
+    """nan wins."""
 
 
 @dataclass(frozen=True)
-class MinAttrs(ReduceAttrs): ...
+class MinAttrs(ReduceAttrs):
+    """nan wins."""
 
 
 @dataclass(frozen=True)
-class ProdAttrs(ReduceAttrs): ...
+class ProdAttrs(ReduceAttrs):
+    """In the operand's dtype: integers wrap."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +64,21 @@ class AllAttrs(ReduceAttrs): ...
 
 @dataclass(frozen=True)
 class AxisAttrs(Attrs):
+    """One axis, counted from the front."""
+
     axis: int
 
 
 @dataclass(frozen=True)
 class ArgmaxAttrs(AxisAttrs):
-    """Index of the first largest element."""
+    """Index of the first largest element; of the first nan where there is one."""
 
     keepdims: bool = False
 
 
 @dataclass(frozen=True)
 class ArgminAttrs(AxisAttrs):
-    """Index of the first smallest element."""
+    """Index of the first smallest element; of the first nan where there is one."""
 
     keepdims: bool = False
 
@@ -74,84 +89,112 @@ class CumsumAttrs(AxisAttrs): ...
 
 @dataclass(frozen=True)
 class TopkAttrs(Attrs):
-    """The `k` largest (or smallest) along `axis`, in order; equal ones by position."""
+    """The `k` largest (or smallest) along `axis`, in order; equal ones by position; nan is larger
+    than everything."""
 
     k: int
     axis: int
     largest: bool = True
 
 
-def check_axis(name: str, x: TensorType, axis: int) -> None:
-    """Raises: IRError for an axis outside the tensor."""
-    if not 0 <= axis < max(x.rank, 1):
-        raise IRError(
-            f"{name}: axis {axis} is outside {x}", hint=f"choose an axis in [0, {x.rank - 1}]"
-        )
-
-
 def reduced_type(x: TensorType, axes: tuple[int, ...], keepdims: bool) -> TensorType:
+    """x without `axes`, or with 1 in their place."""
     if keepdims:
         return TensorType(x.dtype, tuple(1 if i in axes else d for i, d in enumerate(x.shape)))
     return TensorType(x.dtype, tuple(d for i, d in enumerate(x.shape) if i not in axes))
 
 
-def _reduce(name: str, attrs: type[ReduceAttrs], f: Callable[..., Any]) -> OpDef:
+def _check_not_empty(name: str, x: TensorType, axes: tuple[int, ...]) -> None:
+    for axis in axes:
+        if x.shape[axis] == 0:
+            raise IRError(
+                f"{name}: axis {axis} of {x} is empty", hint=f"{name} needs at least one element"
+            )
+
+
+def _any(name: str, x: TensorType) -> None:
+    del name, x
+
+
+def _reduce(
+    name: str,
+    attrs: type[ReduceAttrs],
+    f: Callable[..., Any],
+    check: Callable[[str, TensorType], None],
+    *,
+    needs_element: bool = False,
+) -> OpDef:
     def infer(x: TensorType, a: ReduceAttrs) -> TensorType:
-        for axis in a.axes:
-            check_axis(name, x, axis)
+        check(name, x)
+        check_axes(name, x, a.axes)
+        if needs_element:
+            _check_not_empty(name, x, a.axes)
         return reduced_type(x, a.axes, a.keepdims)
 
     def reference(x: np.ndarray, a: ReduceAttrs) -> np.ndarray:
         return np.asarray(f(x, axis=a.axes, keepdims=a.keepdims)).astype(x.dtype, copy=False)
 
-    return OpDef(name, attrs, infer, reference, lambda x, _: x.numel, kind="reduction")
+    return define(name, attrs, infer, reference, _one_each, kind="reduction", operands=1)
 
 
 def _arg(name: str, attrs: type[Attrs], f: Callable[..., Any]) -> OpDef:
     def infer(x: TensorType, a: Any) -> TensorType:
         check_axis(name, x, a.axis)
+        _check_not_empty(name, x, (a.axis,))
         return reduced_type(x, (a.axis,), a.keepdims).with_dtype(DType.I64)
 
     def reference(x: np.ndarray, a: Any) -> np.ndarray:
         return np.asarray(f(x, axis=a.axis, keepdims=a.keepdims), np.int64)
 
-    return OpDef(name, attrs, infer, reference, lambda x, _: x.numel, kind="opaque")
+    return define(name, attrs, infer, reference, _one_each, kind="reduction", operands=1)
+
+
+def _one_each(x: TensorType, _: Attrs) -> int:
+    return x.numel
 
 
 def _cumsum_infer(x: TensorType, a: CumsumAttrs) -> TensorType:
+    check_number("cumsum", x)
     check_axis("cumsum", x, a.axis)
     return x
 
 
+def _cumsum(x: np.ndarray, a: CumsumAttrs) -> np.ndarray:
+    return np.cumsum(x, axis=a.axis, dtype=x.dtype)
+
+
 def _topk_infer(x: TensorType, a: TopkAttrs) -> tuple[TensorType, TensorType]:
     check_axis("topk", x, a.axis)
-    extent = x.shape[a.axis]
-    if isinstance(extent, int) and not 0 <= a.k <= extent:
-        raise IRError(f"topk: k={a.k} of {extent} elements", hint=f"choose k <= {extent}")
+    extent = static_extent("topk", x, a.axis)
+    if not 0 <= a.k <= extent:
+        raise IRError(f"topk: k={a.k}, but axis {a.axis} of {x} has {extent} elements",
+                      hint=f"choose k in [0, {extent}]")  # fmt: skip
     shape = tuple(a.k if i == a.axis else d for i, d in enumerate(x.shape))
     return TensorType(x.dtype, shape), TensorType(DType.I64, shape)
 
 
 def _topk(x: np.ndarray, a: TopkAttrs) -> tuple[np.ndarray, np.ndarray]:
-    key = -x if a.largest and x.dtype.kind == "f" else x
-    if a.largest and x.dtype.kind != "f":
-        key = -x.astype(np.int64)
-    order = np.argsort(key, axis=a.axis, kind="stable")
+    if a.largest:
+        # Sorting the mirror image and reading it backwards keeps equal elements in order, without
+        # negating (which has no inverse for the least integer) and with nan in front.
+        order = np.argsort(np.flip(x, a.axis), axis=a.axis, kind="stable")
+        order = x.shape[a.axis] - 1 - np.flip(order, a.axis)
+    else:
+        order = np.argsort(x, axis=a.axis, kind="stable")
     order = np.take(order, np.arange(a.k), axis=a.axis)
     return np.take_along_axis(x, order, axis=a.axis), order.astype(np.int64)
 
 
 OPS = (
-    _reduce("sum", SumAttrs, np.sum),
-    _reduce("mean", MeanAttrs, np.mean),
-    _reduce("max", MaxAttrs, np.max),
-    _reduce("min", MinAttrs, np.min),
-    _reduce("prod", ProdAttrs, np.prod),
-    _reduce("any", AnyAttrs, np.any),
-    _reduce("all", AllAttrs, np.all),
+    _reduce("sum", SumAttrs, np.sum, check_number),
+    _reduce("mean", MeanAttrs, np.mean, check_float),
+    _reduce("max", MaxAttrs, np.max, _any, needs_element=True),
+    _reduce("min", MinAttrs, np.min, _any, needs_element=True),
+    _reduce("prod", ProdAttrs, np.prod, check_number),
+    _reduce("any", AnyAttrs, np.any, check_bool),
+    _reduce("all", AllAttrs, np.all, check_bool),
     _arg("argmax", ArgmaxAttrs, np.argmax),
     _arg("argmin", ArgminAttrs, np.argmin),
-    OpDef("cumsum", CumsumAttrs, _cumsum_infer,
-          lambda x, a: np.cumsum(x, axis=a.axis, dtype=x.dtype), lambda x, _: x.numel),
-    OpDef("topk", TopkAttrs, _topk_infer, _topk, lambda x, _: x.numel),
-)  # fmt: skip
+    define("cumsum", CumsumAttrs, _cumsum_infer, _cumsum, _one_each, kind="reduction", operands=1),
+    define("topk", TopkAttrs, _topk_infer, _topk, _one_each, kind="reduction", operands=1),
+)

@@ -8,11 +8,15 @@ from typing import Any
 from graphopt.errors import InternalError
 from graphopt.ops.base import Attrs, OpDef
 
+REGION_KINDS = (
+    "pointwise", "movement", "reduction", "contraction", "depthwise", "window", "attention",
+    "opaque",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class FusedAttrs(Attrs):
-    """`kind` selects the lowering: pointwise, movement, reduction, contraction, depthwise, window,
-    attention or opaque."""
+    """`kind`, one of `REGION_KINDS`, selects the lowering."""
 
     kind: str
 
