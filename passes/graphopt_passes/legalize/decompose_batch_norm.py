@@ -1,0 +1,55 @@
+"""decompose-batch-norm: what fold-batchnorm could not fold becomes a scale and a shift.
+
+  %y = batch_norm %x, %w, %b, %mean, %var   →   %m = mul %x, %scale
+                                                %y = add %m, %shift
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from graphopt.ir.graph import Node
+from graphopt.ops import BatchNormAttrs
+from graphopt.passbase import REASSOCIATES, Numerics, RewritePass
+from graphopt.rewrite import Plan, Reject, Rewriter
+
+
+@dataclass(frozen=True)
+class DecomposeBatchNorm(RewritePass):
+    """Numerics: reassociates. Refuses: parameters computed at run time."""
+
+    name: ClassVar[str] = "decompose-batch-norm"
+    numerics: ClassVar[Numerics] = REASSOCIATES
+    root: ClassVar = BatchNormAttrs
+
+    def plan(self, node: Node) -> Plan | Reject:
+        return Plan(node)
+
+    def plan_in(self, node: Node, rw: Rewriter) -> Plan | Reject:
+        arrays = [rw.array(p) for p in node.operands[1:]]
+        if any(a is None for a in arrays):
+            return Reject("its parameters are computed at run time")
+        return Plan(node, arrays=arrays)
+
+    def apply(self, plan: Plan, rw: Rewriter) -> None:
+        node = plan.node
+        assert isinstance(node.attrs, BatchNormAttrs)
+        x = node.operands[0]
+        scale, shift = scale_and_shift(*plan.arrays, eps=node.attrs.eps)
+        shape = (-1, *(1,) * (x.type.rank - 2))
+        dtype = x.type.dtype.numpy
+        a = rw.constant(scale.reshape(shape).astype(dtype), name="batch_norm.scale")
+        b = rw.constant(shift.reshape(shape).astype(dtype), name="batch_norm.shift")
+        scaled = rw.emit("mul", x, a, loc=node.loc)
+        rw.replace(node.result, rw.emit("add", scaled, b, loc=node.loc))
+
+
+def scale_and_shift(
+    weight: np.ndarray, bias: np.ndarray, mean: np.ndarray, var: np.ndarray, *, eps: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Per channel, in float64: batch_norm(x) = x * scale + shift."""
+    scale = weight.astype(np.float64) / np.sqrt(var.astype(np.float64) + eps)
+    return scale, bias - mean * scale
