@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from graphopt.ir.graph import Node
-from graphopt.ir.types import TensorType
+from graphopt.ir.graph import Node, Value
+from graphopt.ir.types import Layout, TensorType
 
 _CANDIDATES = frozenset({"reshape", "transpose", "relayout", "expand"})
 
@@ -20,6 +20,13 @@ def is_view(node: Node) -> bool:
     if node.op.name == "reshape":
         return _merged(_walk(x)) == _merged(_walk(y))
     return x.dims == y.dims and _walk(x) == _walk(y)
+
+
+def storage_of(value: Value) -> Value:
+    """The value whose buffer a value occupies: itself, or what it is a view of."""
+    while value.producer is not None and is_view(value.producer):
+        value = value.producer.operands[0]
+    return value
 
 
 def _has_padding(t: TensorType) -> bool:
@@ -45,3 +52,40 @@ def _merged(axes: list[tuple[int, int]]) -> list[tuple[int, int]]:
             out.append((extent, stride))
     return out
 
+
+
+def reshaped_layout(x: TensorType, dims: tuple[int, ...]) -> Layout | None:
+    """The layout under which a reshape of `x` to `dims` is a view; None (row-major) when there is
+    none, or when it is row-major."""
+    if _has_padding(x):
+        return None
+    strides = _reshaped_strides(x, dims)
+    if strides is None:
+        return None
+    order = tuple(sorted(range(len(dims)), key=lambda a: (-strides[a], dims[a] != 1, a)))
+    layout = Layout.ordered(order)
+    wanted = [(d, s) for d, s in zip(dims, strides, strict=True) if d > 1]
+    if _walk(TensorType(x.dtype, dims, layout)) != wanted:
+        return None
+    return None if order == tuple(range(len(dims))) else layout
+
+
+def _reshaped_strides(x: TensorType, dims: tuple[int, ...]) -> list[int] | None:
+    """Strides of `dims` over the memory of `x`, or None when some axis would not be regular."""
+    axes = _merged(_walk(x))
+    out = [0] * len(dims)
+    for i in range(len(dims) - 1, -1, -1):
+        if dims[i] == 1:
+            continue
+        if not axes or axes[-1][0] % dims[i]:
+            return None
+        extent, stride = axes.pop()
+        out[i] = stride
+        if extent > dims[i]:
+            axes.append((extent // dims[i], stride * dims[i]))
+    step = 1
+    for i in range(len(dims) - 1, -1, -1):
+        if dims[i] == 1:
+            out[i] = step
+        step = max(step, out[i] * dims[i])
+    return out

@@ -11,7 +11,7 @@ import numpy as np
 from graphopt.errors import InternalError
 from graphopt.ir.graph import Graph, Loc, Node, Value
 from graphopt.ir.types import TensorType
-from graphopt.ir.views import is_view
+from graphopt.ir.views import is_view, storage_of
 from graphopt.kernel.ir import Kernel
 from graphopt.kernel.text import print_kernel
 from graphopt.ops import OPS, FusedAttrs
@@ -147,13 +147,6 @@ class Linker:
                 source = self._address(storage_of(v))
                 args = (source, Arg(Space.OUTPUT, i))
                 self.calls.append(KernelCall(name, args, (), 0, 2 * v.type.size_bytes))
-
-
-def storage_of(value: Value) -> Value:
-    """The value whose buffer a value occupies: itself, or what it is a view of."""
-    while value.producer is not None and is_view(value.producer):
-        value = value.producer.operands[0]
-    return value
 
 
 def _copy_region(value: Value) -> Node:

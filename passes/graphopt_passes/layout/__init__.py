@@ -1,0 +1,1 @@
+"""Layouts: how every tensor lies in memory."""

@@ -1,0 +1,132 @@
+"""assign-layouts: channels last for images, views for transposes and reshapes, and as few copies
+as that allows.
+
+Every kernel reads and writes any layout, so a change of layout costs nothing where a kernel runs
+anyway; a `relayout` is inserted only where nothing else would make the change: before a window op
+that would read channels first, before a product whose right factor lies transposed, and at graph
+outputs, which are row-major.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.types import Layout, TensorType
+from graphopt.ir.views import reshaped_layout
+from graphopt.ops import TransposeAttrs
+from graphopt.ops.base import NoAttrs
+from graphopt.passbase import EXACT, Numerics, Pass, PassContext
+from graphopt.rewrite import Rewriter
+
+_WINDOWS = frozenset({"conv", "max_pool", "avg_pool"})
+_LIKE_OPERAND = frozenset(
+    {"softmax", "log_softmax", "layer_norm", "rms_norm", "group_norm", "batch_norm", "cumsum",
+     "slice", "pad", "flip", "concat"}
+)  # fmt: skip
+_REDUCTIONS = frozenset({"sum", "mean", "max", "min", "prod", "any", "all"})
+_FREE_RESULT = frozenset({"attention", "matmul"})
+
+
+@dataclass(frozen=True)
+class AssignLayouts(Pass):
+    """Numerics: exact: a layout says where elements lie, not what they are."""
+
+    name: ClassVar[str] = "assign-layouts"
+    numerics: ClassVar[Numerics] = EXACT
+
+    def run(self, graph: Graph, ctx: PassContext) -> Graph:
+        rw = Rewriter(graph)
+        for old in graph.nodes:
+            node = rw.values[old.results[0]].producer
+            assert node is not None
+            if node.op.name in ("constant", "relayout", "fused"):
+                continue
+            _prepare_operands(rw, node)
+            for result in node.results:
+                rw.set_type(result, result.type.with_layout(_layout(rw, node, result)))
+        for value in dict.fromkeys(rw.outputs):
+            if value.type.layout is not None:
+                ctx.rewrites += 1
+                plain = _relaid(rw, value, None)
+                rw.outputs = [plain if o is value else o for o in rw.outputs]
+        return rw.freeze()
+
+
+def channels_last(rank: int) -> Layout:
+    """n, spatial..., c."""
+    return Layout.ordered((0, *range(2, rank), 1))
+
+
+def _prepare_operands(rw: Rewriter, node: Node) -> None:
+    """Copies that a kernel would otherwise pay for many times over."""
+    x = node.operands[0] if node.operands else None
+    if node.op.name in _WINDOWS and x is not None:
+        wanted = channels_last(x.type.rank)
+        if x.type.order != wanted.order and x.type.dims[1] > 1:
+            rw.set_operands(node, [_relaid(rw, x, wanted), *node.operands[1:]])
+    if node.op.name == "matmul":
+        right = node.operands[1]
+        if right.type.dims[-1] > 1 and right.type.strides[-1] != 1 and rw.array(right) is None:
+            rw.set_operands(node, [node.operands[0], _relaid(rw, right, None)])
+
+
+def _relaid(rw: Rewriter, x: Value, layout: Layout | None) -> Value:
+    type = x.type.with_layout(layout)
+    for user in rw.users(x):
+        if user.op.name == "relayout" and user.result.type == type:
+            return user.result
+    loc = x.producer.loc if x.producer else None
+    attrs = NoAttrs()
+    if loc is None:
+        return rw.insert("relayout", [x], attrs, types=[type]).result
+    return rw.insert("relayout", [x], attrs, types=[type], loc=loc).result
+
+
+def _layout(rw: Rewriter, node: Node, result: Value) -> Layout | None:
+    name, rank = node.op.name, result.type.rank
+    if name in _WINDOWS:
+        return channels_last(rank)
+    if name == "transpose":
+        return _moved(node.operands[0].type, node.attrs.perm)  # type: ignore[attr-defined]
+    if name == "reshape":
+        return reshaped_layout(node.operands[0].type, result.type.dims)
+    if name in _FREE_RESULT:
+        return _for_readers(rw, result)
+    if name in _REDUCTIONS:
+        return node.operands[0].type.layout if node.attrs.keepdims else None  # type: ignore[attr-defined]
+    if name in _LIKE_OPERAND or node.op.kind == "pointwise":
+        return _followed(node, result.type)
+    if name == "gather":
+        x = node.operands[0].type
+        return x.layout if x.rank == rank else None
+    return None
+
+
+def _moved(x: TensorType, perm: Sequence[int]) -> Layout:
+    """The layout that makes a transpose a view."""
+    return Layout.ordered(tuple(perm.index(a) for a in x.order))
+
+
+def _followed(node: Node, type: TensorType) -> Layout | None:
+    """That of the operand with most elements, of the result's rank; a laid-out one wins a tie."""
+    like = [o.type for o in node.operands if o.type.rank == type.rank]
+    if not like:
+        return None
+    leader = max(like, key=lambda t: (t.numel, t.layout is not None))
+    return leader.layout
+
+
+def _for_readers(rw: Rewriter, result: Value) -> Layout | None:
+    """The order in which its only readers, transposes that keep the last axis, want it."""
+    perms = {
+        u.attrs.perm if isinstance(u.attrs, TransposeAttrs) else None for u in rw.users(result)
+    }
+    if len(perms) != 1 or rw.is_output(result):
+        return None
+    (perm,) = perms
+    if perm is None or perm[-1] != len(perm) - 1:
+        return None
+    return Layout.ordered(perm)

@@ -1,0 +1,1 @@
+"""Memory: one arena for everything that lives while the model runs."""

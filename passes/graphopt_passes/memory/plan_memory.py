@@ -1,0 +1,144 @@
+"""plan-memory: a byte offset in one arena for every buffer, from lifetimes; in place where legal.
+
+A buffer is a value that a region computes; views share it. Buffers alive at the same time never
+overlap. Two orders of placement are tried and the smaller arena kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.views import storage_of
+from graphopt.passbase import EXACT, Numerics, Pass, PassContext
+from graphopt.rewrite import Rewriter
+
+_ALIGN = 64  # a cache line, and the widest vector
+
+
+@dataclass
+class Buffer:
+    """`values` share the buffer (in-place updates); it lives from node `start` to node `end`."""
+
+    values: list[Value]
+    size: int
+    start: int
+    end: int
+    offset: int = 0
+
+    def meets(self, other: Buffer) -> bool:
+        return self.start <= other.end and other.start <= self.end
+
+
+@dataclass(frozen=True)
+class PlanMemory(Pass):
+    """Numerics: exact. `in_place`: let a pointwise region overwrite an operand that dies in it."""
+
+    name: ClassVar[str] = "plan-memory"
+    numerics: ClassVar[Numerics] = EXACT
+    in_place: bool = True
+
+    def run(self, graph: Graph, ctx: PassContext) -> Graph:
+        del ctx
+        buffers = buffers_of(graph, in_place=self.in_place)
+        place(buffers)
+        offsets = {v: b.offset for b in buffers for v in b.values}
+        rw = Rewriter(graph)
+        copied = rw.freeze()
+        for old, new in rw.values.items():
+            new.offset = offsets.get(old)
+        return copied
+
+
+def buffers_of(graph: Graph, *, in_place: bool) -> list[Buffer]:
+    """Buffers in the order in which they are first written."""
+    outputs = {storage_of(v) for v in graph.outputs}
+    last = _last_reads(graph)
+    buffers: list[Buffer] = []
+    of: dict[Value, Buffer] = {}
+    for t, node in enumerate(graph.nodes):
+        if node.op.name != "fused":
+            continue
+        for result in node.results:
+            if result in outputs:
+                continue
+            end = last.get(result, t)
+            host = _host(node, result, t, of, last) if in_place else None
+            if host is None:
+                host = Buffer([], result.type.size_bytes, t, end)
+                buffers.append(host)
+            host.values.append(result)
+            host.end = max(host.end, end)
+            of[result] = host
+    return buffers
+
+
+def _last_reads(graph: Graph) -> dict[Value, int]:
+    """Storage value to the last node that reads it or a view of it."""
+    last: dict[Value, int] = {}
+    for t, node in enumerate(graph.nodes):
+        for operand in node.operands:
+            last[storage_of(operand)] = t
+    return last
+
+
+def _host(
+    node: Node, result: Value, t: int, of: dict[Value, Buffer], last: dict[Value, int]
+) -> Buffer | None:
+    """The buffer of an operand that `result` may overwrite: of equal type, dead after this node,
+    read by the region only at the element being written."""
+    if len(node.results) != 1 or node.attrs.kind != "pointwise":  # type: ignore[attr-defined]
+        return None
+    assert node.body is not None
+    if any(n.op.kind != "pointwise" and n.op.name != "full" for n in node.body.nodes):
+        return None
+    for operand in node.operands:
+        buffer = of.get(storage_of(operand))
+        if buffer is None or operand.type != result.type or storage_of(operand) is not operand:
+            continue
+        if last[operand] == t and buffer.end == t:
+            return buffer
+    return None
+
+
+def place(buffers: list[Buffer]) -> int:
+    """Set every offset; returns the arena's size in bytes."""
+    orders: tuple[Callable[[Buffer], tuple[int, ...]], ...] = (
+        lambda b: (-b.size, b.start),
+        lambda b: (-(b.end - b.start), -b.size),
+        lambda b: (b.start, -b.size),
+    )
+    best: tuple[int, list[int]] | None = None
+    for order in orders:
+        size = _place_in_order(sorted(buffers, key=order))
+        if best is None or size < best[0]:
+            best = size, [b.offset for b in buffers]
+    if best is None:
+        return 0
+    for buffer, offset in zip(buffers, best[1], strict=True):
+        buffer.offset = offset
+    return best[0]
+
+
+def _place_in_order(buffers: Iterable[Buffer]) -> int:
+    """Each buffer into the smallest gap, between those placed before that live with it."""
+    placed: list[Buffer] = []
+    top = 0
+    for buffer in buffers:
+        taken = sorted((b.offset, b.offset + b.size) for b in placed if b.meets(buffer))
+        buffer.offset = _best_gap(taken, buffer.size)
+        placed.append(buffer)
+        top = max(top, buffer.offset + buffer.size)
+    return top
+
+
+def _best_gap(taken: list[tuple[int, int]], size: int) -> int:
+    best: tuple[int, int] | None = None
+    at = 0
+    for start, end in taken:
+        if start - at >= size and (best is None or start - at < best[0]):
+            best = start - at, at
+        at = max(at, -(-end // _ALIGN) * _ALIGN)
+    return at if best is None else best[1]
