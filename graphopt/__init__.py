@@ -1,3 +1,24 @@
 """graphopt: turn a PyTorch model into a fast, small, self-contained program."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+__all__ = ["compile", "load"]
+
+if TYPE_CHECKING:
+    from graphopt.artifact.loader import load
+    from graphopt.compile import compile
+
+
+def __getattr__(name: str) -> Any:  # so that `graphopt --help` and `load` import only what they use
+    if name == "compile":
+        from graphopt.compile import compile as found
+
+        return found
+    if name == "load":
+        from graphopt.artifact.loader import load as loader
+
+        return loader
+    raise AttributeError(f"module 'graphopt' has no attribute {name!r}")

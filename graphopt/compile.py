@@ -1,0 +1,259 @@
+"""The whole way from a model to an artifact, stage by stage."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphopt.errors import PluginError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from graphopt.artifact.loader import Model
+    from graphopt.ir.graph import Graph
+    from graphopt.pipeline import Pipeline, Timing
+    from graphopt.program import Program
+    from graphopt.target import Backend, Target
+
+DEFAULT_LEVEL = "O2"
+Progress = Callable[[str], None]
+"""Called with the name of each stage as it starts."""
+
+
+@dataclass(frozen=True)
+class StageTime:
+    name: str
+    seconds: float
+
+
+@dataclass
+class Report:
+    """What a compile did. Sizes in bytes; `passes` has one entry per graph pass."""
+
+    target: str = ""
+    stages: list[StageTime] = field(default_factory=list)
+    passes: list[Timing] = field(default_factory=list)
+    nodes: int = 0
+    regions: int = 0
+    kernels: int = 0
+    arena_bytes: int = 0
+    arena_lower_bound: int = 0
+    scratch_bytes: int = 0
+    weight_bytes: int = 0
+    code_bytes: int = 0
+
+    @property
+    def seconds(self) -> float:
+        return sum(s.seconds for s in self.stages)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for `--json`."""
+        from dataclasses import asdict
+
+        return {**asdict(self), "seconds": self.seconds}
+
+
+@dataclass(frozen=True)
+class Options:
+    """`passes` is pipeline text that replaces the level's; `verify_each` runs the gate after every
+    pass; `cc` is another C compiler; `emit_source` keeps the C beside the library."""
+
+    level: str = DEFAULT_LEVEL
+    passes: str | None = None
+    verify_each: bool = False
+    cc: str | None = None
+    emit_source: bool = False
+
+
+@dataclass
+class Compilation:
+    """The products of each stage, for tools that look inside."""
+
+    source: Graph
+    planned: Graph
+    program: Program
+    sources: Mapping[str, str]
+    report: Report
+    artifact: Path | None = None
+
+
+def compile(
+    source: Any,
+    example_inputs: Sequence[Any] | Mapping[str, Any] | None = None,
+    *,
+    target: str = "cpu",
+    out: str | Path | None = None,
+    level: str = DEFAULT_LEVEL,
+    passes: str | None = None,
+    verify_each: bool = False,
+    cc: str | None = None,
+    emit_source: bool = False,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> Model:
+    """Compile a model and load the result.
+
+    source: an `nn.Module` (with `example_inputs`), an exported program, or a SOURCE string as the
+    command line takes it. out: the artifact's directory; without it, one in the cache, found again
+    by content. Returns the loaded model; its `report` tells what was done.
+    Raises: GraphoptError.
+    """
+    options = Options(level, passes, verify_each, cc, emit_source)
+    compilation = build(source, example_inputs, target=target, out=out, options=options,
+                        progress=progress)  # fmt: skip
+    from graphopt.artifact.loader import load
+
+    assert compilation.artifact is not None
+    model = load(compilation.artifact, threads=threads)
+    model.report = compilation.report
+    return model
+
+
+def build(
+    source: Any,
+    example_inputs: Sequence[Any] | Mapping[str, Any] | None = None,
+    *,
+    target: str = "cpu",
+    out: str | Path | None = None,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> Compilation:
+    """As `compile`, returning every stage's product and loading nothing."""
+    from graphopt.artifact.writer import write
+    from graphopt.target import resolve
+
+    options = options or Options()
+    backend, row = resolve(target)
+    clock = _Clock(progress or (lambda name: None))
+    with clock.stage("trace"):
+        traced = _trace(source, example_inputs)
+    compilation = lower(traced.graph, backend, row, options, clock)
+    folder = Path(out) if out is not None else _cached_folder(compilation, row, options)
+    with clock.stage("golden"):
+        golden = traced.golden()
+    with clock.stage("build"):
+        compilation.artifact = write(
+            folder, compilation, backend, row, golden=golden, options=options
+        )
+    compilation.report.code_bytes = _code_bytes(compilation.artifact)
+    return compilation
+
+
+def lower(
+    graph: Graph, backend: Backend, target: Target, options: Options, clock: _Clock | None = None
+) -> Compilation:
+    """Graph IR to C: passes, lowering, emission. Needs no tool."""
+    from graphopt.passbase import PassContext
+
+    clock = clock or _Clock(lambda name: None)
+    report = Report(target=f"{target.backend}:{target.name}", stages=clock.stages)
+    pipeline = default_pipeline(options)
+    gate = _gate(options)
+    with clock.stage("passes"):
+        planned = pipeline.run(
+            graph,
+            PassContext(target=target),
+            verify_each=options.verify_each,
+            gate=gate,
+            timings=report.passes,
+        )
+    with clock.stage("lower"):
+        program = backend.lower(planned, target)
+    with clock.stage("emit"):
+        sources = backend.emit(program, target)
+    report.nodes = len(graph.nodes)
+    report.regions = len(program.calls)
+    report.kernels = len(program.kernels)
+    report.arena_bytes = program.arena_bytes
+    report.arena_lower_bound = program.arena_lower_bound
+    report.scratch_bytes = program.scratch_bytes
+    report.weight_bytes = sum(w.size_bytes for w in program.weights)
+    return Compilation(graph, planned, program, sources, report)
+
+
+def default_pipeline(options: Options) -> Pipeline:
+    """The pipeline of a level, or the text that replaces it. Raises: PluginError."""
+    from graphopt.pipeline import Pipeline
+    from graphopt.plugins import registry
+
+    if options.passes is not None:
+        return Pipeline.parse(options.passes)
+    levels = registry().find("pipelines", "default").load()
+    if options.level not in levels:
+        raise PluginError(
+            f"there is no optimization level {options.level!r}",
+            hint=f"choose one of {', '.join(levels)}",
+        )
+    return Pipeline.parse(",".join(text for text, _ in levels[options.level]))
+
+
+# Stages ------------------------------------------------------------------------------------------
+
+
+class _Clock:
+    """Times stages and announces them."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.stages: list[StageTime] = []
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self.progress(name)
+        start = time.perf_counter()
+        yield
+        self.stages.append(StageTime(name, time.perf_counter() - start))
+
+
+@dataclass(frozen=True)
+class _Traced:
+    """A traced model; `golden()` gives its inputs and eager outputs by port name."""
+
+    graph: Graph
+    golden: Callable[[], tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]
+
+
+def _trace(source: Any, example_inputs: Any) -> _Traced:
+    from graphopt.frontend import load_source, trace
+    from graphopt.ir.graph import Graph
+
+    if isinstance(source, Graph):
+        return _Traced(source, lambda: ({}, {}))
+    if isinstance(source, str):
+        source, example_inputs = load_source(source)
+    traced = trace(source, example_inputs)
+    return _Traced(traced.graph, traced.golden)
+
+
+def _gate(options: Options) -> Any:
+    if not options.verify_each:
+        return None
+    from graphopt.check.gate import Gate
+
+    return Gate()
+
+
+def _cached_folder(compilation: Compilation, target: Target, options: Options) -> Path:
+    """A directory named by everything that decides what is in it, weights included."""
+    from graphopt.config import Config
+
+    digest = hashlib.sha256()
+    for name, text in sorted(compilation.sources.items()):
+        digest.update(f"{name}\0{text}\0".encode())
+    for weight in compilation.program.weights:
+        digest.update(weight.name.encode())
+    for key, array in sorted(compilation.source.constants.items()):
+        digest.update(key.encode())
+        digest.update(memoryview(array).cast("B") if array.flags.c_contiguous else array.tobytes())
+    digest.update(f"{target}{options}".encode())
+    return Config.from_environment().cache / "artifacts" / digest.hexdigest()[:32]
+
+
+def _code_bytes(artifact: Path) -> int:
+    return sum(f.stat().st_size for f in artifact.glob("model.so"))
