@@ -9,12 +9,12 @@ __all__ = ["compile", "load"]
 
 if TYPE_CHECKING:
     from graphopt.artifact.loader import load
-    from graphopt.compile import compile
+    from graphopt.driver import compile
 
 
 def __getattr__(name: str) -> Any:  # so that `graphopt --help` and `load` import only what they use
     if name == "compile":
-        from graphopt.compile import compile as found
+        from graphopt.driver import compile as found
 
         return found
     if name == "load":

@@ -211,7 +211,8 @@ def _recombine(terms: dict[Expr, int]) -> None:
 
 
 def _join(terms: dict[Expr, int], low: Expr, c: int) -> bool:
-    assert isinstance(low, Binary) and isinstance(low.b, Const)
+    if not (isinstance(low, Binary) and isinstance(low.b, Const)):
+        return False  # a modulus known only at run time
     x, d = low.a, int(low.b.value)
     above = _divided(x, d)
     if terms.get(above, 0) == c * d:

@@ -240,7 +240,10 @@ class ExpressionPrinter:
             return self._convert(bits, mask_dtype(target), target, e.lanes)
         if e.dtype is DType.BOOL:
             return self._infix("!=", self._operand(e.a), Text("0"))
-        converted = self._convert(self.value(e.a), source, target, e.lanes)
+        if e.dtype in HALF and source is DType.F64 and e.lanes > 1:
+            converted = self._helper("to_single", source, e.lanes, self.value(e.a).text)
+        else:
+            converted = self._convert(self.value(e.a), source, target, e.lanes)
         return (
             self._helper(f"round_{e.dtype}", DType.F32, e.lanes, converted.text)
             if (e.dtype in HALF)

@@ -357,6 +357,16 @@ INLINE {halves} $store_f16($F x) {{
 }}"""
 
 
+def _to_single(dtype: DType, lanes: int, p: Prelude) -> str:
+    single = p.type(DType.F32, lanes)
+    return f"""
+/* Through memory: clang merges f64 to f32 to f16 into a call of its own library otherwise. */
+INLINE {single} $to_single($F x) {{
+    volatile {single} y = __builtin_convertvector(x, {single});
+    return y;
+}}"""
+
+
 def _round_half(name: str) -> Maker:
     def maker(dtype: DType, lanes: int, p: Prelude) -> str:
         return f"INLINE $F $round_{name}($F x) {{ return $load_{name}($store_{name}(x)); }}"
@@ -395,6 +405,7 @@ _MAKERS: dict[str, Maker] = {
     "store_bf16": _store_bf16,
     "load_f16": _load_f16,
     "store_f16": _store_f16,
+    "to_single": _to_single,
     "round_bf16": _round_half("bf16"),
     "round_f16": _round_half("f16"),
 }
