@@ -1,0 +1,1 @@
+"""Checking: the reference interpreter, comparison, the gate, bisect, fuzz."""
