@@ -107,15 +107,20 @@ def pool_counts(extents: tuple[int, ...], a: AvgPoolAttrs) -> np.ndarray:
     """The divisor of every output position: [*out], or a scalar where all are equal."""
     if a.divisor is not None:
         return np.asarray(float(a.divisor))
-    counted = np.ones((1, 1, *extents))
-    for axis, (before, after) in enumerate(a.padding, 2):
-        both = [(0, 0)] * counted.ndim
-        both[axis] = (before, min(before, after))
-        counted = np.pad(counted, both, constant_values=float(a.count_include_pad))
-        both[axis] = (0, after - min(before, after))
-        counted = np.pad(counted, both)
-    counts = windows(counted, a.kernel, a.stride, _dilation(a)).sum(axis=_kernel_axes(a))[0, 0]
+    counts = np.ones(())
+    for extent, k, stride, padding in zip(extents, a.kernel, a.stride, a.padding, strict=True):
+        counted = _counted(extent, padding, a.count_include_pad)
+        along = windows(counted[None, None], (k,), (stride,), (1,)).sum(axis=-1)[0, 0]
+        counts = np.multiply.outer(counts, along)
     return np.asarray(counts.flat[0] if (counts == counts.flat[0]).all() else counts)
+
+
+def _counted(extent: int, padding: tuple[int, int], include_pad: bool) -> np.ndarray:
+    """1.0 at each padded position along one axis that the divisor counts, else 0.0."""
+    before, after = padding
+    symmetric = min(before, after)
+    pad = float(include_pad)
+    return np.repeat([pad, 1.0, pad, 0.0], [before, extent, symmetric, after - symmetric])
 
 
 def _pool_flops(name: str) -> Callable[..., int]:
