@@ -1,0 +1,8 @@
+"""Tests of the CPU backend build into a cache of their own, shared by a test run's processes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
