@@ -23,8 +23,11 @@ from graphopt.errors import (
 )
 from graphopt.ir.graph import Graph
 from graphopt.ir.text import print_graph
-from graphopt.ir.text.lexer import Token, Tokens
-from graphopt.ir.text.literals import (
+from graphopt.ir.verify import verify
+from graphopt.passbase import Pass, PassContext
+from graphopt.plugins import Entry, registry
+from graphopt.syntax.lexer import Token, Tokens
+from graphopt.syntax.literals import (
     MismatchError,
     Raw,
     coerce,
@@ -32,9 +35,6 @@ from graphopt.ir.text.literals import (
     format_literal,
     parse_fields,
 )
-from graphopt.ir.verify import verify
-from graphopt.passbase import Pass, PassContext
-from graphopt.plugins import Entry, registry
 
 PASS_TIMEOUT_S = 300.0
 

@@ -1,1 +1,33 @@
-"""Checking: the reference interpreter, comparison, the gate, bisect, fuzz."""
+"""Checking, for graphopt itself and for plugin authors.
+
+check_pass, check_refuses     tests of a pass, in IR text
+random_graph, graphs          random typed graphs: from a seed, as a hypothesis strategy
+NumericsGate, seeded_inputs   hold a pass to its declared numerics
+bisect, differs_from          the guilty rewrite
+execute                       the reference interpreter
+"""
+
+from graphopt.check.bisect import Guilty, bisect, differs_from
+from graphopt.check.gate import Allowance, NumericsGate, first_drift
+from graphopt.check.generate import graphs, random_graph
+from graphopt.check.inputs import seeded_inputs
+from graphopt.check.passkit import check_pass, check_refuses, random_constant
+from graphopt.check.reference import execute
+from graphopt.ir.equal import first_difference
+
+__all__ = [
+    "Allowance",
+    "Guilty",
+    "NumericsGate",
+    "bisect",
+    "check_pass",
+    "check_refuses",
+    "differs_from",
+    "execute",
+    "first_difference",
+    "first_drift",
+    "graphs",
+    "random_constant",
+    "random_graph",
+    "seeded_inputs",
+]

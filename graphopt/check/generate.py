@@ -1,21 +1,21 @@
 """Random typed graphs over every op: from a seed, or as a hypothesis strategy that shrinks.
 
-    random_graph(seed=7)                     # the same graph every time
-    @given(graphs()) def test_..(graph): ..  # needs hypothesis
+random_graph(seed=7)                     # the same graph every time
+@given(graphs()) def test_..(graph): ..  # needs hypothesis
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
 from graphopt.errors import IRError
 from graphopt.ir.graph import NOWHERE, Graph, Loc, Node, State, Value
 from graphopt.ir.infer import infer
-from graphopt.ir.types import Dim, DType, Layout, TensorType
+from graphopt.ir.types import DType, Layout, TensorType
 from graphopt.ops import CONSTANT, OPS, ConstantAttrs
 from graphopt.ops.base import Attrs, NoAttrs
 
@@ -36,7 +36,7 @@ WILD = frozenset(
 
 
 class Chooser(Protocol):
-    """Where randomness comes from. Smaller integers are simpler; hypothesis shrinks towards them."""
+    """Where randomness comes from. Smaller integers are simpler: hypothesis shrinks to them."""
 
     def integer(self, low: int, high: int) -> int:
         """Both ends included."""
@@ -86,13 +86,12 @@ def graphs(
     return build()
 
 
-def _generate(
-    chooser: Chooser, size: int, tame: bool, layouts: bool, ops: Sequence[str]
-) -> Graph:
+def _generate(chooser: Chooser, size: int, tame: bool, layouts: bool, ops: Sequence[str]) -> Graph:
     from graphopt.check.rules import RULES  # which needs Builder
 
     wanted = set(ops) or set(OPS)
-    rules = [r for r, makes in RULES if makes & wanted]
+    weights = [(r, 1 + len(makes & wanted) // 8) for r, makes in RULES if makes & wanted]
+    rules = [r for r, weight in weights for _ in range(weight)]
     builder = Builder(chooser, wanted - (WILD if tame else frozenset()), layouts)
     for _ in range(2 * size):  # about half of the attempts fit nothing
         builder.choice(rules)(builder)
@@ -166,7 +165,9 @@ class Builder:
         self.nodes.append(node)
         return node.result
 
-    def add(self, op: str | None, operands: Sequence[Value | None], attrs: Attrs | None = None) -> None:
+    def add(
+        self, op: str | None, operands: Sequence[Value | None], attrs: Attrs | None = None
+    ) -> None:
         """Add a node if its operands exist, it is allowed, infers, and stays small."""
         if op is None or op not in self.allowed or None in operands:
             return
@@ -206,14 +207,19 @@ class Builder:
     def finish(self) -> Graph:
         """Unread results are returned, so that nothing is dead; sometimes a state is paired."""
         read = {o for n in self.nodes for o in n.operands}
-        constants = {k: v for k, v in self.constants.items()}
+        nodes = [n for n in self.nodes if n.op is not CONSTANT or n.result in read]
         outputs = [v for v in self.pool if v not in read and v.producer is not None]
         outputs = outputs or [self.pool[-1]]
+        kept = {n.attrs.key for n in nodes if isinstance(n.attrs, ConstantAttrs)}
         names = tuple(f"out {i}" for i in range(len(outputs))) if self.boolean() else ()
         return Graph(
-            tuple(self.inputs), tuple(self.nodes), tuple(outputs), constants,
-            self._states(outputs), names,
-        )  # fmt: skip
+            tuple(self.inputs),
+            tuple(nodes),
+            tuple(outputs),
+            {k: a for k, a in self.constants.items() if k in kept},
+            self._states(outputs),
+            names,
+        )
 
     def _states(self, outputs: Sequence[Value]) -> tuple[State, ...]:
         pairs = [
@@ -236,5 +242,3 @@ def of_rank(*ranks: int) -> Callable[[TensorType], bool]:
 
 def dims(value: Value) -> tuple[int, ...]:
     return value.type.dims
-
-

@@ -1,4 +1,7 @@
-"""How the random-graph generator makes each family of ops. A rule that finds no operand adds none."""
+"""How the random-graph generator makes each family of ops.
+
+A rule that finds no operand for its op adds nothing.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ def attrs_of(op: str, **fields: object) -> Attrs:
 
 UNARY = tuple(
     n for n, o in OPS.items()
-    if o.kind == "pointwise" and o.attrs is NoAttrs and n not in ("where", "bitwise_not", "logical_not")
+    if o.kind == "pointwise" and o.attrs is NoAttrs
+    and n not in ("where", "bitwise_not", "logical_not")
 )  # fmt: skip
 BINARY = frozenset(
     {"add", "sub", "mul", "div", "pow", "minimum", "maximum", "floor_div", "mod", "fmod", "atan2",
@@ -59,7 +63,7 @@ def _broadcasts(t: TensorType, u: TensorType) -> bool:
 def parametric(b: Builder) -> None:
     op = b.op(("gelu", "leaky_relu", "elu", "clamp", "cast"))
     dtypes = [d for d in DType if d.is_float or b.layouts]  # integer casts jump
-    attrs = {
+    attrs: dict[str, dict[str, object]] = {
         "gelu": {"approximate": b.choice(("none", "tanh"))},
         "leaky_relu": {"slope": 0.01},
         "elu": {"alpha": 1.5},
@@ -262,27 +266,20 @@ def index(b: Builder) -> None:
     op = b.op(("gather", "take_along", "gather_nd", "scatter_nd", "scatter_along"))
     if x is None or op is None:
         return
-    axis = b.integer(0, x.type.rank - 1)
-    extent, dtype = dims(x)[axis], x.type.dtype
+    axis, shape, dtype = b.integer(0, x.type.rank - 1), dims(x), x.type.dtype
     if op == "gather":
-        indices = b.constant(DType.I64, b.choice([(), (3,), (2, 2)]), below=extent)
+        indices = b.constant(DType.I64, b.choice([(), (3,), (2, 2)]), below=shape[axis])
         b.add(op, [x, indices], attrs_of(op, axis=axis))
-    elif op in ("take_along", "scatter_along"):
-        shape = tuple(2 if i == axis else d for i, d in enumerate(dims(x)))
-        indices = b.constant(DType.I64, shape, below=extent)
-        if op == "take_along":
-            b.add(op, [x, indices], attrs_of(op, axis=axis))
-        else:
-            updates = b.constant(dtype, shape)
-            b.add(op, [x, indices, updates], attrs_of(op, axis=axis, accumulate=True))
-    else:
-        indices = b.constant(DType.I64, (3, 1), below=dims(x)[0])
-        updates = [b.constant(dtype, (3, *dims(x)[1:]))] if op == "scatter_nd" else []
-        b.add(op, [x, indices, *updates], _nd_attrs(op))
-
-
-def _nd_attrs(op: str) -> Attrs:
-    return attrs_of(op, accumulate=True) if op == "scatter_nd" else attrs_of(op)
+        return
+    along = op in ("take_along", "scatter_along")
+    region = tuple(2 if i == axis else d for i, d in enumerate(shape)) if along else (3, *shape[1:])
+    below = shape[axis] if along else shape[0]
+    operands = [x, b.constant(DType.I64, region if along else (3, 1), below=below)]
+    fields: dict[str, object] = {"axis": axis} if along else {}
+    if op in ("scatter_along", "scatter_nd"):
+        operands.append(b.constant(dtype, region))
+        fields["accumulate"] = True  # equal indices add up; without it, the last one wins
+    b.add(op, operands, attrs_of(op, **fields))
 
 
 def attend(b: Builder) -> None:

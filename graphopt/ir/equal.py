@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphopt.ir.graph import Graph, Node, Value
-from graphopt.ir.text.literals import field_types, format_literal
 from graphopt.ir.types import TensorType
+from graphopt.syntax.literals import field_types, format_literal
 
 
 def first_difference(a: Graph, b: Graph, *, locs: bool = False) -> str | None:

@@ -7,8 +7,8 @@ import re
 from graphopt.errors import IRError
 from graphopt.ir.graph import NOWHERE, Graph, Node, Value
 from graphopt.ir.infer import infer
-from graphopt.ir.text.literals import conforms, describe, field_types
 from graphopt.ir.types import SymDim, TensorType
+from graphopt.syntax.literals import conforms, describe, field_types
 
 REGION_KINDS = frozenset(
     {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphopt.ir.text.lexer import Token, Tokens
-from graphopt.ir.text.literals import MismatchError, Raw, coerce
 from graphopt.ir.types import DType, TensorType
+from graphopt.syntax.lexer import Token, Tokens
+from graphopt.syntax.literals import MismatchError, Raw, coerce
 
 
 def parse_array(tokens: Tokens, key: Token, raw: Raw, type_: TensorType) -> np.ndarray:

@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Mapping
 
 from graphopt.errors import IRError
-from graphopt.ir.text.lexer import Token, Tokens
-from graphopt.ir.text.literals import MismatchError, Raw, coerce, field_types, required_fields
 from graphopt.ops.base import Attrs, OpDef
+from graphopt.syntax.lexer import Token, Tokens
+from graphopt.syntax.literals import MismatchError, Raw, coerce, field_types, required_fields
 
 
 def parse_attributes(

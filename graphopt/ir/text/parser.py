@@ -27,12 +27,12 @@ from graphopt.ir.graph import NOWHERE, Graph, Loc, Node, State, Value
 from graphopt.ir.infer import infer
 from graphopt.ir.text.arrays import parse_array
 from graphopt.ir.text.attributes import parse_attributes
-from graphopt.ir.text.lexer import Token, Tokens
-from graphopt.ir.text.literals import Raw, parse_fields
 from graphopt.ir.text.types import parse_offset, parse_type
 from graphopt.ir.types import TensorType
 from graphopt.ops import CONSTANT, OPS, ConstantAttrs
 from graphopt.ops.base import Attrs, OpDef
+from graphopt.syntax.lexer import Token, Tokens
+from graphopt.syntax.literals import Raw, parse_fields
 
 _MAX_BODIES = 8  # regions nest one deep; the limit keeps a hostile text from exhausting the stack
 

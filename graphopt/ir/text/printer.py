@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from graphopt.ir.graph import NOWHERE, Graph, Loc, Node, Value
-from graphopt.ir.text.lexer import PLAIN_NAME, quote
-from graphopt.ir.text.literals import field_types, format_literal
 from graphopt.ir.types import DType
+from graphopt.syntax.lexer import PLAIN_NAME, quote
+from graphopt.syntax.literals import field_types, format_literal
 
 INLINE_ELEMENTS = 16
 """Constants up to this size are written into the text: scales, axes' sizes, epsilons."""

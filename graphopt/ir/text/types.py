@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 
-from graphopt.ir.text.lexer import Tokens
 from graphopt.ir.types import Dim, DType, Layout, LayoutAxis, SymDim, TensorType
+from graphopt.syntax.lexer import Tokens
 
 _DTYPES = {d.value: d for d in DType}
 

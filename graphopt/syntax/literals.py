@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin
 
-from graphopt.ir.text.lexer import PLAIN_WORD, Token, Tokens, quote
-from graphopt.ir.types import DType
+from graphopt.syntax.lexer import PLAIN_WORD, Token, Tokens, quote
 
 _MAX_DEPTH = 16  # of nested lists: attributes need 2, and a recursion must end before Python's
 
@@ -203,8 +202,7 @@ def describe(hint: Any) -> str:
             return f"a list, each element {describe(args[0])}"
         return "a list of " + " and ".join(describe(a) for a in args)
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        noun = "a dtype" if hint is DType else "a word"
-        return f"{noun} ({', '.join(str(m.value) for m in hint)})"
+        return f"one of {', '.join(str(m.value) for m in hint)}"
     return _NOUNS.get(hint, str(getattr(hint, "__name__", hint)))
 
 
@@ -227,10 +225,8 @@ def format_literal(value: object, *, bare: bool = False) -> str:
         return str(value)
     if isinstance(value, float):
         return repr(float(value))
-    if isinstance(value, DType):
-        return value.value
     if isinstance(value, enum.Enum):
-        return format_literal(value.value, bare=bare)
+        return format_literal(value.value, bare=True)
     if isinstance(value, frozenset):
         value = tuple(sorted(value))
     if isinstance(value, tuple | list):

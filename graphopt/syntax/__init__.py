@@ -1,0 +1,1 @@
+"""What IR text and pipeline text have in common: tokens with positions, and typed literals."""
