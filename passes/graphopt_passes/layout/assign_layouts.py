@@ -89,6 +89,8 @@ def _layout(rw: Rewriter, node: Node, result: Value) -> Layout | None:
     name, rank = node.op.name, result.type.rank
     if name in _WINDOWS:
         return channels_last(rank)
+    if name == "pad" and any(u.op.name in _WINDOWS for u in rw.users(result)):
+        return channels_last(rank)  # the copy changes the layout on its way
     if name == "transpose":
         return _moved(node.operands[0].type, node.attrs.perm)  # type: ignore[attr-defined]
     if name == "reshape":
