@@ -1,0 +1,23 @@
+"""Models in: torch.export programs, .pt2 files, source references. torch loads when a name is used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from graphopt.frontend.source import load_source
+    from graphopt.frontend.torch_export import import_exported, trace
+
+__all__ = ["import_exported", "load_source", "trace"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("import_exported", "trace"):
+        from graphopt.frontend import torch_export
+
+        return getattr(torch_export, name)
+    if name == "load_source":
+        from graphopt.frontend.source import load_source
+
+        return load_source
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

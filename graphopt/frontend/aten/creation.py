@@ -1,0 +1,90 @@
+"""ATen's tensors out of nothing, and dtype conversions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphopt.frontend.builder import Builder, Mapping, Number
+from graphopt.ir.graph import Value
+from graphopt.ir.types import DType
+
+
+def filled(value: Number) -> Mapping:
+    """zeros, ones, ..., also `_like` and `new_`: torch recorded dtype and shape."""
+    return lambda b, *_, **__: b.full(value, b.type.dtype, b.type.dims)
+
+
+def full(b: Builder, _: object, value: Number | Value, **__: object) -> Value:
+    if isinstance(value, Value):
+        return b.expand(b.cast(value, b.type.dtype), b.type.dims)
+    return b.full(value, b.type.dtype, b.type.dims)
+
+
+def new_full(b: Builder, _: Value, size: Sequence[int], value: Number | Value, **__: object) -> Value:
+    return full(b, size, value)
+
+
+def scalar_tensor(b: Builder, value: Number, **_: object) -> Value:
+    return b.full(value, b.type.dtype)
+
+
+def arange(b: Builder, start: Number, end: Number, step: Number = 1, **_: object) -> Value:
+    return b.iota(start, step, b.type.dims[0], b.type.dtype)
+
+
+def arange_end(b: Builder, end: Number, **_: object) -> Value:
+    return b.iota(0, 1, b.type.dims[0], b.type.dtype)
+
+
+def eye(b: Builder, *_: object, **__: object) -> Value:
+    rows, columns = b.type.dims
+    down = b.reshape(b.iota(0, 1, rows, DType.I64), (rows, 1))
+    return b.cast(b.emit("eq", down, b.iota(0, 1, columns, DType.I64)), b.type.dtype)
+
+
+def convert(b: Builder, x: Value, *_: object, **__: object) -> Value:
+    """to, _to_copy, type_as, copy, clone, dropout in eval, ...: at most the dtype changes."""
+    return b.cast(x, b.type.dtype)
+
+
+def copy(b: Builder, x: Value, source: Value, *_: object) -> Value:
+    return b.expand(b.cast(source, b.type.dtype), b.type.dims)
+
+
+def fill(b: Builder, x: Value, value: Number | Value) -> Value:
+    return full(b, None, value)
+
+
+CREATION: dict[str, Mapping] = {
+    "aten.full.default": full,
+    "aten.full_like.default": full,
+    "aten.new_full.default": new_full,
+    "aten.fill.Scalar": fill,
+    "aten.fill.Tensor": fill,
+    "aten.scalar_tensor.default": scalar_tensor,
+    "aten.arange.default": arange_end,
+    "aten.arange.start": arange,
+    "aten.arange.start_step": arange,
+    "aten.eye.default": eye,
+    "aten.eye.m": eye,
+    **{
+        f"aten.{name}.{overload}": filled(value)
+        for value, names in ((0, "zeros zeros_like new_zeros zero empty empty_like new_empty "
+                                 "empty_permuted new_empty_strided empty_strided"),
+                             (1, "ones ones_like new_ones"))
+        for name in names.split()
+        for overload in ("default", "memory_format")
+    },
+    **{
+        f"aten.{name}": convert
+        for name in (
+            "_to_copy.default to.dtype to.dtype_layout to.device to.other type_as.default "
+            "alias.default clone.default contiguous.default detach.default detach_.default "
+            "lift.default lift_fresh.default lift_fresh_copy.default dropout.default "
+            "feature_dropout.default alpha_dropout.default _conj.default resolve_conj.default "
+            "resolve_neg.default positive.default"
+        ).split()
+    },
+    "aten.native_dropout.default": lambda b, x, *_: (convert(b, x), None),
+    "aten.copy.default": copy,
+}  # fmt: skip

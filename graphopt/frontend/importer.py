@@ -1,0 +1,340 @@
+"""The walk over an exported ATen graph that builds the graph IR."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import fx
+from torch.export import ExportedProgram
+from torch.export.graph_signature import (
+    ConstantArgument,
+    InputKind,
+    OutputKind,
+    TensorArgument,
+)
+from torch.utils import _pytree as pytree
+
+from graphopt.errors import FrontendError, InternalError, IRError, UnsupportedError
+from graphopt.frontend.aten import ATEN
+from graphopt.frontend.builder import Builder, DataDependent, UnsupportedForm
+from graphopt.frontend.dtypes import as_numpy, from_torch
+from graphopt.frontend.provenance import provenance
+from graphopt.ir.graph import Graph, Loc, Value
+from graphopt.ir.types import DType, TensorType
+from graphopt.rewrite import Rewriter
+
+DATA_HINT = "use torch.where or masks of fixed shape, or leave this part out of the model"
+
+_CONTROL_FLOW = ("cond", "while_loop", "map_impl", "scan", "associative_scan")
+_INLINED = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
+"""Regions under torch.no_grad() or a disabled autocast: settings before the submodule."""
+
+_DATA_DEPENDENT = (
+    "aten._local_scalar_dense", "aten.item", "aten.nonzero", "aten.masked_select", "aten._unique",
+    "aten.unique", "aten.nonzero_static", "aten.repeat_interleave.Tensor", "aten.bincount",
+)  # fmt: skip
+
+
+class Importer:
+    """Walks the graph once; unsupported operators are collected, not raised one by one."""
+
+    def __init__(self, program: ExportedProgram) -> None:
+        self.program = program
+        self.missing: Counter[str] = Counter()
+        self.lines: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self.shared: dict[tuple[Any, ...], Value] = {}
+
+    def run(self) -> Graph:
+        module = self.program.graph_module
+        nodes = [n for n in module.graph.nodes if n.op == "placeholder"]
+        specs = list(zip(nodes, self.program.graph_signature.input_specs, strict=True))
+        inputs = tuple(Value(_type(n), name=n.name) for n, spec in specs if _is_tensor_input(spec))
+        rewriter = Rewriter(Graph(inputs, (), ()))
+        self.builder = Builder(rewriter)
+        adopted = iter(rewriter.inputs)
+        arguments = [self._input(node, spec, adopted) for node, spec in specs]
+        results = self._body(module, arguments)
+        if self.missing:
+            raise self._unsupported()
+        rewriter.outputs, rewriter.output_names = self._outputs(module, results)
+        return rewriter.freeze()
+
+    # Inputs and outputs ------------------------------------------------------------------------
+
+    def _input(self, node: fx.Node, spec: Any, adopted: Iterator[Value]) -> Any:
+        if isinstance(spec.arg, ConstantArgument):
+            return spec.arg.value
+        if _is_tensor_input(spec):
+            return next(adopted)
+        if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
+            return self._constant(spec.target, self._tensor(spec.target)) if node.users else None
+        raise UnsupportedError(
+            f"input {node.name!r} is a {spec.kind.name.lower().replace('_', ' ')}, not a tensor",
+            hint="pass tensors; numbers and None are fixed at export",
+        )
+
+    def _tensor(self, name: str) -> torch.Tensor:
+        held = self.program.state_dict
+        return held[name] if name in held else self.program.constants[name]
+
+    def _constant(self, name: str, tensor: torch.Tensor) -> Value:
+        """One constant per memory: tied weights stay tied."""
+        key = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+        if tensor.numel() == 0:
+            key = (name,)
+        if key not in self.shared:
+            loc = Loc(name.rpartition(".")[0])
+            value = self.builder.rewriter.constant(as_numpy(tensor), name=name, loc=loc)
+            value.name = name
+            self.shared[key] = value
+        return self.shared[key]
+
+    def _outputs(
+        self, module: fx.GraphModule, results: Sequence[Any]
+    ) -> tuple[list[Value], tuple[str, ...]]:
+        """User outputs in order and their names; None is no output."""
+        (tail,) = (n for n in module.graph.nodes if n.op == "output")
+        specs = self.program.graph_signature.output_specs
+        users = [i for i, spec in enumerate(specs) if spec.kind is OutputKind.USER_OUTPUT]
+        _refuse_mutations(self.program, [tail.args[0][i] for i in users])
+        names = _output_names(self.program, len(users))
+        pairs = [(self._output(results[i]), name) for i, name in zip(users, names, strict=True)]
+        kept = [(value, name) for value, name in pairs if value is not None]
+        return [v for v, _ in kept], tuple(n for _, n in kept)
+
+    def _output(self, result: Any) -> Value | None:
+        if result is None or isinstance(result, Value):
+            return result
+        if isinstance(result, (bool, int, float)):
+            dtype = {bool: DType.BOOL, int: DType.I64, float: DType.F32}[type(result)]
+            return self.builder.full(result, dtype)
+        raise UnsupportedError(
+            f"an output is {type(result).__name__}, not a tensor", hint="return tensors alone"
+        )
+
+    # The walk ----------------------------------------------------------------------------------
+
+    def _body(self, module: fx.GraphModule, arguments: Sequence[Any]) -> Sequence[Any]:
+        """Results of a graph module, in the order of its output."""
+        env: dict[fx.Node, Any] = {}
+        feed = iter(arguments)
+        for node in module.graph.nodes:
+            if node.op == "placeholder":
+                env[node] = next(feed)
+            elif node.op == "get_attr":
+                env[node] = self._attribute(module, str(node.target))
+            elif node.op == "call_function" and node.users:
+                env[node] = self._call(node, env)
+            elif node.op == "output":
+                return _look_up(node.args[0], env)  # type: ignore[no-any-return]
+        raise InternalError("an exported graph has no output")
+
+    def _attribute(self, module: fx.GraphModule, target: str) -> Any:
+        held: Any = module
+        for part in target.split("."):
+            held = getattr(held, part)
+        return self._constant(target, held) if isinstance(held, torch.Tensor) else held
+
+    def _call(self, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+        args, kwargs = _look_up(node.args, env), _look_up(node.kwargs, env)
+        target = node.target
+        if isinstance(target, torch._ops.HigherOrderOperator):
+            return self._higher_order(node, target.name(), args)
+        if not isinstance(target, torch._ops.OpOverload):
+            return self._getitem_or_number(node, args)
+        self.builder.loc = provenance(node.meta)
+        self.builder.types = _types(node)
+        args = _positional(target, args, kwargs)
+        try:
+            result = self._mapped(node, str(target), args, kwargs)
+        except UnsupportedForm as form:
+            return self._miss(node, f"{target} ({form})")
+        except DataDependent as error:
+            raise FrontendError(f"{error.message} ({self.builder.loc})", hint=DATA_HINT) from error
+        except IRError as error:
+            raise InternalError(f"importing {target} at {self.builder.loc}: {error}") from error
+        _check(node, result, self.builder.types)
+        return result
+
+    def _mapped(self, node: fx.Node, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        mapping = ATEN.get(name)
+        if mapping is not None:
+            result = mapping(self.builder, *args, **kwargs)
+            for value in result if isinstance(result, (tuple, list)) else (result,):
+                if isinstance(value, Value) and value.producer is not None and not value.name:
+                    value.name = node.name
+            return result
+        if name.startswith(_DATA_DEPENDENT):
+            raise DataDependent(f"{name} gives a value or shape that depends on tensor values")
+        target: Any = node.target
+        seeded = torch.Tag.nondeterministic_seeded in target.tags
+        if not seeded and not any(isinstance(a, Value) for a in pytree.tree_leaves((args, kwargs))):
+            return self._evaluated(node, args, kwargs)
+        return self._miss(node, name)
+
+    def _evaluated(self, node: fx.Node, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """An operator without tensor operands (linspace, hann_window) is a constant, or a number."""
+        target: Any = node.target
+        result = target(*args, **{**kwargs, **({"device": "cpu"} if "device" in kwargs else {})})
+        if not isinstance(result, torch.Tensor):
+            return result
+        return self.builder.constant(as_numpy(result), str(node.name))
+
+    def _getitem_or_number(self, node: fx.Node, args: Sequence[Any]) -> Any:
+        """Indexing of a tuple of results, or arithmetic on Python numbers."""
+        target: Any = node.target
+        if any(isinstance(a, Value) for a in args):
+            return self._miss(node, f"Python function {getattr(target, '__name__', target)}")
+        result = target(*args)
+        if result is None and "val" in node.meta and node.meta["val"] is not None:
+            return self._miss(node, f"{args_name(node)} (result {args[1]})")
+        return result
+
+    def _higher_order(self, node: fx.Node, name: str, args: Sequence[Any]) -> Any:
+        if name in _INLINED:
+            position = next(i for i, a in enumerate(args) if isinstance(a, fx.GraphModule))
+            return self._body(args[position], args[position + 1 :])
+        if name in _CONTROL_FLOW:
+            line = provenance(node.meta)
+            raise FrontendError(f"torch.{name} at {line} is data-dependent control flow", hint=DATA_HINT)
+        return self._miss(node, name)
+
+    # Errors ------------------------------------------------------------------------------------
+
+    def _miss(self, node: fx.Node, what: str) -> Any:
+        """Note an unsupported operator and go on with zeros in its place."""
+        self.missing[what] += 1
+        self.lines[what][provenance(node.meta).source or "<unknown>"] = None
+        zeros = tuple(self.builder.full(0, t.dtype, t.dims) for t in _types(node))
+        return zeros if isinstance(node.meta.get("val"), (tuple, list)) else (zeros or (None,))[0]
+
+    def _unsupported(self) -> UnsupportedError:
+        width = max(map(len, self.missing))
+        rows = [
+            f"  {what:<{width}}  {count}x  at {', '.join(list(self.lines[what])[:4])}"
+            for what, count in self.missing.most_common()
+        ]
+        many = len(self.missing) != 1
+        return UnsupportedError(
+            f"the model uses {len(self.missing)} unsupported operator{'s' if many else ''}:\n"
+            + "\n".join(rows),
+            hint="replace them in the model, or add their mapping to graphopt/frontend/aten",
+        )
+
+
+def args_name(node: fx.Node) -> str:
+    """The operator whose tuple of results a getitem reads."""
+    source = node.args[0]
+    return str(source.target) if isinstance(source, fx.Node) else str(node.target)
+
+
+def _is_tensor_input(spec: Any) -> bool:
+    return spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, TensorArgument)
+
+
+def _look_up(tree: Any, env: dict[fx.Node, Any]) -> Any:
+    return fx.node.map_aggregate(tree, lambda a: env[a] if isinstance(a, fx.Node) else a)
+
+
+def _positional(
+    target: torch._ops.OpOverload, args: Sequence[Any], kwargs: dict[str, Any]
+) -> list[Any]:
+    """Arguments in the order of the schema: those that may stand by position leave `kwargs`."""
+    out = list(args)
+    for i, argument in enumerate(target._schema.arguments):
+        if argument.kwarg_only:
+            break
+        if i >= len(out):
+            if not any(a.name in kwargs for a in target._schema.arguments[i:] if not a.kwarg_only):
+                break
+            out.append(kwargs.pop(argument.name, argument.default_value))
+    return out
+
+
+def _types(node: fx.Node) -> tuple[TensorType, ...]:
+    """Recorded types of a node's tensor results."""
+    held = node.meta.get("val")
+    leaves = held if isinstance(held, (tuple, list)) else (held,)
+    return tuple(_tensor_type(v, node) for v in leaves if isinstance(v, torch.Tensor))
+
+
+def _type(node: fx.Node) -> TensorType:
+    return _types(node)[0]
+
+
+def _tensor_type(value: torch.Tensor, node: fx.Node) -> TensorType:
+    """Raises: FrontendError for a symbolic extent."""
+    for d in value.shape:
+        if not isinstance(d, int):
+            raise _symbolic(d, node)
+    return TensorType(from_torch(value.dtype), tuple(value.shape))
+
+
+def _symbolic(extent: Any, node: fx.Node) -> FrontendError:
+    if str(extent).startswith("u"):
+        return FrontendError(
+            f"the shape of {node.name} depends on tensor values ({provenance(node.meta)})",
+            hint=DATA_HINT,
+        )
+    return FrontendError(
+        f"{node.name} has the dynamic dimension {extent}",
+        hint="export for fixed shapes: leave dynamic_shapes out",
+    )
+
+
+def _check(node: fx.Node, result: Any, types: Sequence[TensorType]) -> None:
+    """Raises: InternalError when a mapping's results differ from what torch recorded."""
+    values = result if isinstance(result, (tuple, list)) else (result,)
+    for value, recorded in zip(values, types, strict=False):
+        if isinstance(value, Value) and value.type.logical != recorded:
+            raise InternalError(
+                f"import of {node.target} at {provenance(node.meta)}: torch says {recorded}, "
+                f"the graph {value.type}"
+            )
+
+
+def _refuse_mutations(program: ExportedProgram, outputs: Sequence[Any]) -> None:
+    """Raises: UnsupportedError when the model writes a buffer or input that an output reads."""
+    needed: set[fx.Node] = set()
+    stack = [n for n in outputs if isinstance(n, fx.Node)]
+    while stack:
+        node = stack.pop()
+        if node not in needed:
+            needed.add(node)
+            stack.extend(node.all_input_nodes)
+    read = {n.name for n in needed if n.op == "placeholder"}
+    by_target = {s.target: s.arg.name for s in program.graph_signature.input_specs if s.target}
+    for spec in program.graph_signature.output_specs:
+        if spec.kind is OutputKind.BUFFER_MUTATION and by_target.get(spec.target) in read:
+            raise UnsupportedError(
+                f"the model changes its buffer {spec.target!r} while it runs",
+                hint="pass the state in as an input and return the new state",
+            )
+        if spec.kind is OutputKind.USER_INPUT_MUTATION:
+            raise UnsupportedError(
+                f"the model changes its input {spec.target!r} in place",
+                hint="return the changed tensor instead",
+            )
+
+
+def _output_names(program: ExportedProgram, count: int) -> list[str]:
+    """Keys of the output tree (`last_hidden_state`, `states.0`); none for plain tuples."""
+    spec = program.call_spec.out_spec
+    if spec is None or spec.num_leaves != count:
+        return [""] * count
+    tree = pytree.tree_unflatten(list(range(count)), spec)
+    paths, _ = pytree.tree_flatten_with_path(tree)
+    keyed = any(isinstance(k, (pytree.MappingKey, pytree.GetAttrKey)) for path, _ in paths for k in path)
+    if not keyed:
+        return ["output" if count == 1 else f"output{i}" for i in range(count)]
+    return [".".join(_key(k) for k in path) or f"output{i}" for i, (path, _) in enumerate(paths)]
+
+
+def _key(key: Any) -> str:
+    for field in ("key", "name", "idx"):
+        if hasattr(key, field):
+            return str(getattr(key, field))
+    return str(key)

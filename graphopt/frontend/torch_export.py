@@ -1,0 +1,127 @@
+"""From torch: trace a module with torch.export, import the ATen graph it gives."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from graphopt.errors import FrontendError, GraphoptError
+from graphopt.frontend import decompositions
+from graphopt.frontend.importer import DATA_HINT, Importer
+from graphopt.frontend.provenance import source_line
+from graphopt.ir.graph import Graph
+
+ExampleInputs = torch.Tensor | Sequence[Any] | Mapping[str, Any]
+
+
+def trace(model: torch.nn.Module, example_inputs: ExampleInputs) -> Graph:
+    """Graph of a module, for the shapes of the example inputs.
+
+    example_inputs: positional (a tuple, or one tensor) or by keyword (a dict).
+    Raises: FrontendError when torch cannot export it; UnsupportedError naming every operator that
+    graphopt lacks.
+    """
+    refuse_training(model)
+    return import_exported(export(model, example_inputs))
+
+
+def export(model: torch.nn.Module, example_inputs: ExampleInputs) -> ExportedProgram:
+    """torch.export without its warnings. Raises: FrontendError when it fails."""
+    args, kwargs = _arguments(example_inputs)
+    with _quiet():
+        try:
+            return torch.export.export(model, args, kwargs, strict=False)
+        except GraphoptError:
+            raise
+        except Exception as error:  # whatever the model or torch raises while the model runs
+            raise _export_error(error) from error
+
+
+def import_exported(program: ExportedProgram) -> Graph:
+    """Graph of an exported program (also one that torch.export.load gave).
+
+    Parameters become constants that share torch's memory.
+    Raises: UnsupportedError naming every operator that graphopt lacks; FrontendError for shapes
+    that are dynamic or depend on data.
+    """
+    with _quiet():
+        return Importer(program.run_decompositions(decompositions.table())).run()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _arguments(inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(inputs, torch.Tensor):
+        return (inputs,), {}
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    if isinstance(inputs, (tuple, list)):
+        return tuple(inputs), {}
+    raise FrontendError(
+        f"example inputs are {type(inputs).__name__}",
+        hint="pass a tuple of tensors, or a dict of tensors by parameter name",
+    )
+
+
+def refuse_training(model: torch.nn.Module) -> None:
+    """Raises: FrontendError when a module would behave as in training."""
+    for name, module in model.named_modules():
+        if module.training and _differs_in_training(module):
+            raise FrontendError(
+                f"module {name or 'model'} ({type(module).__name__}) is in training mode",
+                hint="call model.eval() first",
+            )
+
+
+def _differs_in_training(module: torch.nn.Module) -> bool:
+    if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+        return True
+    rate = getattr(module, "p", 0) if "Dropout" in type(module).__name__ else 0
+    if isinstance(module, (torch.nn.MultiheadAttention, torch.nn.RNNBase)):
+        rate = module.dropout
+    return isinstance(rate, float) and rate > 0
+
+
+_DATA_DEPENDENT = ("GuardOnDataDependent", "DataDependent", "DynamicOutputShape", "UserError")
+
+
+def _export_error(error: Exception) -> FrontendError:
+    """What went wrong in the model's terms, with its line."""
+    text = str(error)
+    line = _raised_at(error)
+    where = f" at {line}" if line else ""
+    kinds = [type(e).__name__ for e in _chain(error)]
+    if any(k.startswith(_DATA_DEPENDENT) for k in kinds) or "data-dependent" in text.lower():
+        return FrontendError(f"control flow or a shape depends on tensor values{where}", hint=DATA_HINT)
+    first = text.strip().splitlines()[0] if text.strip() else "no message"
+    return FrontendError(
+        f"torch.export failed{where}: {type(error).__name__}: {first}",
+        hint="check that model(*example_inputs) runs",
+    )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _raised_at(error: Exception) -> str:
+    """The innermost line of the model's own code on the way to the error."""
+    import traceback
+
+    innermost = list(_chain(error))[-1]
+    frames = traceback.extract_tb(innermost.__traceback__) or traceback.extract_tb(error.__traceback__)
+    lines = "\n".join(f'File "{f.filename}", line {f.lineno}' for f in frames)
+    line = source_line(lines)
+    return "" if line.startswith(("torch_export.py", "_ops.py")) else line
