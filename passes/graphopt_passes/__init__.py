@@ -13,6 +13,8 @@ PLUGIN = Plugin(
         "decompose-pooling": "graphopt_passes.legalize.decompose_pooling:DecomposePooling",
         "decompose-resize": "graphopt_passes.legalize.decompose_resize:DecomposeResize",
         "explicit-padding": "graphopt_passes.legalize.explicit_padding:ExplicitPadding",
+        "fold-batchnorm": "graphopt_passes.fold.fold_batchnorm:FoldBatchnorm",
+        "fold-constants": "graphopt_passes.fold.fold_constants:FoldConstants",
         "fuse": "graphopt_passes.fuse.fuse:Fuse",
         "plan-memory": "graphopt_passes.memory.plan_memory:PlanMemory",
     },

@@ -15,6 +15,11 @@ _LEGALIZE: tuple[Entry, ...] = (
     ("explicit-padding", "after all that makes windows: kernels know no borders"),
 )
 
+_FOLD: tuple[Entry, ...] = (
+    ("fold-constants", "masks and positions computed in the model become data"),
+    ("fold-batchnorm", "before batch norms are written out"),
+)
+
 _FINISH: tuple[Entry, ...] = (
     ("assign-layouts", "before fusion, which joins nodes of one layout"),
     ("fuse", "last of what changes the graph: every region is a kernel"),
@@ -23,8 +28,8 @@ _FINISH: tuple[Entry, ...] = (
 
 LEVELS: Mapping[str, tuple[Entry, ...]] = {
     "O0": (*_LEGALIZE, *_FINISH),
-    "O1": (*_LEGALIZE, *_FINISH),
-    "O2": (*_LEGALIZE, *_FINISH),
+    "O1": (*_FOLD, *_LEGALIZE, *_FINISH),
+    "O2": (*_FOLD, *_LEGALIZE, *_FINISH),
 }
 
 

@@ -1,0 +1,1 @@
+"""Folding: what is known at compile time is computed at compile time."""

@@ -1,0 +1,93 @@
+"""fold-constants: evaluate nodes whose operands are all known.
+
+  %a = iota {size=4}          %c = constant [0, 2, 4, 6]
+  %b = full {value=2}    →
+  %c = mul %a, %b
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ops import FullAttrs
+from graphopt.passbase import EXACT, Numerics, Pass, PassContext
+from graphopt.rewrite import Rewriter
+
+_KEEP = frozenset({"constant", "full", "fused"})
+
+
+@dataclass(frozen=True)
+class FoldConstants(Pass):
+    """`max_growth`: a result may be this many times larger than its operands together, so that an
+    expanded constant does not swell the artifact; results under 64 KiB always fold.
+
+    Numerics: exact: evaluation is the reference interpreter's, in the node's own precision.
+    """
+
+    name: ClassVar[str] = "fold-constants"
+    numerics: ClassVar[Numerics] = EXACT
+    max_growth: float = 1.5
+
+    def run(self, graph: Graph, ctx: PassContext) -> Graph:
+        rw = Rewriter(graph)
+        for node in rw.nodes:
+            arrays = _known(rw, node)
+            if arrays is None:
+                continue
+            results = _evaluate(node, arrays)
+            reason = self._refusal(arrays, results)
+            if reason:
+                ctx.rejected(self.name, node, reason)
+            elif ctx.spend():
+                for old, array in zip(node.results, results, strict=True):
+                    rw.replace(old, _constant(rw, old, array))
+                ctx.fired(self.name, node)
+        return rw.freeze()
+
+    def _refusal(self, arrays: list[np.ndarray], results: list[np.ndarray]) -> str:
+        made = sum(r.nbytes for r in results)
+        given = sum(a.nbytes for a in arrays)
+        if made > 65536 and made > self.max_growth * given:
+            return f"its value takes {made} bytes, its operands {given}"
+        return ""
+
+
+def _known(rw: Rewriter, node: Node) -> list[np.ndarray] | None:
+    """The operands' arrays when all are known, for a node worth evaluating."""
+    if node.op.name in _KEEP:
+        return None
+    arrays: list[np.ndarray] = []
+    for operand in node.operands:
+        array = rw.array(operand)
+        producer = operand.producer
+        if array is None and producer is not None and isinstance(producer.attrs, FullAttrs):
+            array = producer.op.reference(producer.attrs)
+        if array is None:
+            return None
+        arrays.append(array)
+    return arrays
+
+
+def _evaluate(node: Node, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    made = node.op.reference(*arrays, node.attrs)
+    parts = made if isinstance(made, tuple) else (made,)
+    return [
+        np.ascontiguousarray(p).astype(r.type.dtype.numpy, copy=False).reshape(r.type.dims)
+        for p, r in zip(parts, node.results, strict=True)
+    ]
+
+
+def _constant(rw: Rewriter, old: Value, array: np.ndarray) -> Value:
+    """A splat stays a `full`, which costs no memory; anything else becomes a constant."""
+    assert old.producer is not None
+    loc = old.producer.loc
+    if array.size and array.dtype.kind in "fiub" and (array == array.flat[0]).all():
+        attrs = FullAttrs(float(array.flat[0]), array.shape, old.type.dtype)
+        return rw.emit("full", attrs=attrs, loc=loc)
+    return rw.constant(array, name=old.name or "folded", loc=loc)
+
+
