@@ -62,8 +62,13 @@ class Backend(abc.ABC):
         """Source files by name; pure text."""
 
     @abc.abstractmethod
-    def build(self, sources: Mapping[str, str], target: Target, out: Path) -> Path:
-        """Compile and link into `out`. Raises: BuildError."""
+    def build(
+        self, sources: Mapping[str, str], target: Target, out: Path, *, cc: str | None = None
+    ) -> Path:
+        """Compile and link into `out`; `cc` replaces the backend's own compiler.
+
+        Raises: BuildError.
+        """
 
 
 def resolve(spec: str) -> tuple[Backend, Target]:

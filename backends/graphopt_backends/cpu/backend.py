@@ -39,7 +39,9 @@ class CpuBackend(Backend):
 
         return emit(program, target)
 
-    def build(self, sources: Mapping[str, str], target: Target, out: Path) -> Path:
+    def build(
+        self, sources: Mapping[str, str], target: Target, out: Path, *, cc: str | None = None
+    ) -> Path:
         from graphopt_backends.cpu.build import build
 
-        return build(sources, target, out)
+        return build(sources, target, out, cc=cc)

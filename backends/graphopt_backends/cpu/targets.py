@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import platform
 import re
 from functools import cache
 from pathlib import Path
 
+from graphopt.artifact.machine import architecture, cpu_flags
 from graphopt.target import Target
 
 _V3 = frozenset({"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "sse4_2", "popcnt"})
@@ -41,7 +41,7 @@ _COMPILED_FOR = re.compile(
 @cache
 def host() -> Target:
     """The row of this machine: compiled with every instruction it has."""
-    arch = {"arm64": "aarch64", "AMD64": "x86_64"}.get(platform.machine(), platform.machine())
+    arch = architecture()
     flags = frozenset(f for f in cpu_flags() if _COMPILED_FOR.match(f))
     isa, lanes, registers = _widest(arch, flags)
     l1, l2 = _cache_bytes(1, 32 * KIB), _cache_bytes(2, 512 * KIB)
@@ -54,17 +54,6 @@ def _widest(arch: str, flags: frozenset[str]) -> tuple[str, int, int]:
             return "avx512", 16, 32
         return ("avx2", 8, 16) if flags >= _V3 - {"movbe", "abm"} else ("sse2", 4, 16)
     return ("neon", 4, 32) if arch == "aarch64" else ("c99", 1, 16)
-
-
-@cache
-def cpu_flags() -> frozenset[str]:
-    """Instruction set extensions by their Linux names; empty where the system does not tell."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return frozenset()
-    found = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", text, re.MULTILINE)
-    return frozenset(found.group(1).split()) if found else frozenset()
 
 
 def _cache_bytes(level: int, otherwise: int) -> int:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from graphopt_backends.cpu.build import build
+from graphopt_backends.cpu.emit import emit
 
 from graphopt.artifact.layout import WeightLayout
 from graphopt.ir.types import DType, TensorType
@@ -26,8 +28,6 @@ from graphopt.kernel.ir import (
 )
 from graphopt.program import Arg, KernelCall, Port, Program, Space
 from graphopt.target import Target
-from graphopt_backends.cpu.build import build
-from graphopt_backends.cpu.emit import emit
 
 
 def program_of(*kernels: Kernel, states: tuple[tuple[int, int], ...] = ()) -> Program:

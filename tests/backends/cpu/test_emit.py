@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from graphopt_backends.cpu.emit import emit_kernel, parallel_extent, scratch_bytes
+from graphopt_backends.cpu.targets import TARGETS, host
 from programs import Running, elementwise, program_of
 
 from graphopt.errors import IRError
@@ -40,8 +42,6 @@ from graphopt.kernel.ir import (
     load,
     select,
 )
-from graphopt_backends.cpu.emit import emit_kernel, parallel_extent, scratch_bytes
-from graphopt_backends.cpu.targets import TARGETS, host
 
 F32, BOOL = DType.F32, DType.BOOL
 LANES = (1, 16)

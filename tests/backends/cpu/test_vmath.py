@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from graphopt_backends.cpu.targets import TARGETS, host
 from programs import Running, elementwise, program_of
 
 from graphopt.ir.types import DType
 from graphopt.kernel.ir import call
 from graphopt.target import Target
-from graphopt_backends.cpu.targets import TARGETS, host
 
 F32, F64 = DType.F32, DType.F64
 pytestmark = pytest.mark.compiler

@@ -1,0 +1,177 @@
+"""`manifest.json`: what an artifact is, as dataclasses that print and parse."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from graphopt.errors import ArtifactError
+
+VERSION = 1
+"""Of the directory's format. Raised when an older graphopt could not run what is written."""
+
+MANIFEST, LIBRARY, WEIGHTS, HEADER, GOLDEN = (
+    "manifest.json", "model.so", "weights.bin", "model.h", "golden.safetensors",
+)  # fmt: skip
+
+RECOMPILE = "compile the model again"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A model input or output: dense, row-major. `dtype` in IR spelling: f32, bf16, i64, bool."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    size_bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True)
+class File:
+    """`sha256` is of the content; `tree` of the digests of its pieces, for large files alone."""
+
+    size_bytes: int
+    sha256: str
+    tree: str = ""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the code was compiled for. `features` are needed to run it, by their Linux names."""
+
+    name: str
+    backend: str
+    arch: str
+    isa: str
+    features: tuple[str, ...]
+    triple: str = ""
+    cpu: str = ""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes: `scratch` is for each thread, `arena_lower_bound` what no plan could go below."""
+
+    arena: int
+    arena_lower_bound: int
+    scratch: int
+    weights: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """One kernel call: the modules and source lines it computes, and its work."""
+
+    kernel: str
+    computes: tuple[tuple[str, str], ...]
+    flops: int
+    bytes_moved: int
+
+
+@dataclass(frozen=True)
+class WeightEntry:
+    """A constant in weights.bin."""
+
+    name: str
+    offset: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All of manifest.json."""
+
+    graphopt: str
+    target: Machine
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    memory: Memory
+    calls: tuple[Call, ...]
+    weights: tuple[WeightEntry, ...]
+    files: dict[str, File]
+    states: tuple[tuple[int, int], ...] = ()
+    extra: dict[str, Any] = field(default_factory=dict)
+    format: int = VERSION
+
+    def to_json(self) -> str:
+        """Text; equal manifests give equal bytes."""
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Parse and check. Raises: ArtifactError for a missing, damaged or too new manifest."""
+    if not folder.is_dir():
+        raise ArtifactError(
+            f"there is no artifact at {folder}", hint="`graphopt compile MODEL -o DIR` makes one"
+        )
+    try:
+        text = (folder / MANIFEST).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ArtifactError(
+            f"{folder} is not an artifact: it has no {MANIFEST}",
+            hint="name the directory that `graphopt compile` wrote",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(
+            f"{folder / MANIFEST} cannot be read: {error}", hint=RECOMPILE
+        ) from None
+    return parse_manifest(text, folder)
+
+
+def parse_manifest(text: str, folder: Path) -> Manifest:
+    """A manifest from its text. Raises: ArtifactError."""
+    try:
+        data = json.loads(text)
+        version = data["format"]
+    except (ValueError, KeyError, TypeError):
+        raise ArtifactError(f"{folder / MANIFEST} is damaged", hint=RECOMPILE) from None
+    if version != VERSION:
+        action = "update graphopt" if isinstance(version, int) and version > VERSION else RECOMPILE
+        raise ArtifactError(
+            f"{folder} is an artifact of format {version}; this graphopt reads format {VERSION}",
+            hint=action,
+        )
+    try:
+        return _manifest(data)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(
+            f"{folder / MANIFEST} is damaged: {type(error).__name__}: {error}", hint=RECOMPILE
+        ) from None
+
+
+def _manifest(data: dict[str, Any]) -> Manifest:
+    target = {**data["target"], "features": tuple(data["target"]["features"])}
+    return Manifest(
+        graphopt=str(data["graphopt"]),
+        target=Machine(**target),
+        inputs=tuple(map(_tensor, data["inputs"])),
+        outputs=tuple(map(_tensor, data["outputs"])),
+        memory=Memory(**data["memory"]),
+        calls=tuple(
+            Call(**{**c, "computes": tuple((m, s) for m, s in c["computes"])})
+            for c in data["calls"]
+        ),
+        weights=tuple(WeightEntry(**w) for w in data["weights"]),
+        files={_file_name(name): File(**f) for name, f in data["files"].items()},
+        states=tuple((int(i), int(o)) for i, o in data["states"]),
+        extra=dict(data["extra"]),
+        format=data["format"],
+    )
+
+
+def _tensor(data: dict[str, Any]) -> Tensor:
+    return Tensor(data["name"], data["dtype"], tuple(map(int, data["shape"])), data["size_bytes"])
+
+
+def _file_name(name: str) -> str:
+    """A name inside the artifact: nothing in a manifest may point out of it."""
+    if name.startswith(("/", "\\")) or ".." in Path(name).parts:
+        raise ValueError(f"file name {name!r}")
+    return name

@@ -1,0 +1,276 @@
+"""An artifact to a callable. Imports neither torch nor any compiler part."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from graphopt.artifact import machine
+from graphopt.artifact.format import (
+    LIBRARY,
+    RECOMPILE,
+    WEIGHTS,
+    Machine,
+    Manifest,
+    Tensor,
+    read_manifest,
+)
+from graphopt.artifact.hashing import check_file
+from graphopt.errors import ArtifactError, InputError, InternalError
+
+_NUMPY = {
+    "f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "i64": "int64",
+    "i32": "int32", "i16": "int16", "i8": "int8", "u8": "uint8", "bool": "bool",
+}  # fmt: skip
+_NAMES = {v: k for k, v in _NUMPY.items()}
+
+
+def load(path: str | os.PathLike[str], threads: int = 1) -> Model:
+    """Open an artifact. `threads` counts the caller's own; with 1 no other is ever started.
+
+    Before anything is mapped: the format, the machine's instructions, and the checksums of code and
+    weights (see `hashing` for when the weights are read). Raises: ArtifactError.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    check_machine(manifest.target, folder)
+    for name in (LIBRARY, WEIGHTS):
+        if name not in manifest.files:
+            raise ArtifactError(f"{folder} has no {name}", hint=RECOMPILE)
+        check_file(folder / name, manifest.files[name], trust_records=True)
+    if threads < 1:
+        raise ArtifactError(f"threads is {threads}", hint="give 1 or more")
+    return Model(folder, manifest, threads)
+
+
+def check_machine(target: Machine, folder: Path) -> None:
+    """Raises: ArtifactError when this machine cannot execute the code."""
+    here = machine.architecture()
+    if target.arch not in (here, "any"):
+        raise ArtifactError(
+            f"{folder} is compiled for {target.arch} ({target.name}); this machine is {here}",
+            hint="compile for this machine: --target cpu",
+        )
+    flags = machine.cpu_flags()
+    missing = sorted(set(target.features) - flags) if flags and target.backend == "cpu" else []
+    if missing:
+        raise ArtifactError(
+            f"{folder} is compiled for {target.name}; this processor lacks {', '.join(missing)}",
+            hint="compile for this machine: --target cpu",
+        )
+
+
+@dataclass(frozen=True)
+class CallTime:
+    """What one kernel call took: the modules it computes, and its kernel."""
+
+    name: str
+    kernel: str
+    nanoseconds: int
+
+
+class Model:
+    """A loaded artifact. Call it with numpy arrays or torch tensors, by position or by name.
+
+    Contiguous arguments are read where they lie. Results are torch tensors if an argument was one,
+    else numpy arrays: one alone, several as a tuple. Calls from several threads wait for each other;
+    load twice to run at the same time. `report` is set by whoever compiled it.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, threads: int) -> None:
+        self.folder, self.manifest, self.threads = folder, manifest, threads
+        self.inputs, self.outputs = manifest.inputs, manifest.outputs
+        self.report: Any = None
+        self._lock = threading.Lock()
+        self._handle = ctypes.c_void_p()
+        self._library = _library(folder / LIBRARY)
+        path = os.fsencode(folder / WEIGHTS)
+        code = self._library.go_model_open(path, threads, ctypes.byref(self._handle))
+        if code != 0:
+            raise ArtifactError(
+                f"{folder} cannot be opened: {self._library.go_model_error(code).decode()}",
+                hint="free some memory" if code == 2 else RECOMPILE,
+            )
+        self._dtypes = [_numpy_dtype(t.dtype) for t in self.outputs]
+        self._input_dtypes = [_NUMPY[t.dtype] for t in self.inputs]
+        self._in_pointers = (ctypes.c_void_p * max(1, len(self.inputs)))()
+        self._out_pointers = (ctypes.c_void_p * max(1, len(self.outputs)))()
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Run once. Raises: InputError naming the input, what it takes and what it was given."""
+        results = self._run(self._ordered(arguments, named), None)
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run once, with inputs and results by name. Raises: InputError."""
+        results = self._run(self._ordered((), inputs), None)
+        return {t.name: r for t, r in zip(self.outputs, results, strict=True)}
+
+    def profile(self, *arguments: Any, **named: Any) -> list[CallTime]:
+        """Run once, timing each kernel call."""
+        times = (ctypes.c_uint64 * max(1, len(self.manifest.calls)))()
+        self._run(self._ordered(arguments, named), times)
+        return [
+            CallTime(
+                self._library.go_model_call_name(i).decode(),
+                self._library.go_model_call_kernel(i).decode(),
+                times[i],
+            )
+            for i in range(len(self.manifest.calls))
+        ]
+
+    def close(self) -> None:
+        """Give back memory and threads. A closed model cannot be called."""
+        handle, self._handle = self._handle, ctypes.c_void_p()
+        if handle:
+            self._library.go_model_close(handle)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if "_handle" in self.__dict__:
+            self.close()
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{t.name}: {t}" for t in self.inputs)
+        outputs = ", ".join(f"{t.name}: {t}" for t in self.outputs)
+        return f"<graphopt model {self.folder.name}({inputs}) -> {outputs}>"
+
+    # Arguments ---------------------------------------------------------------------------------
+
+    def _ordered(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> list[Any]:
+        names = [t.name for t in self.inputs]
+        given = dict(zip(names, arguments, strict=False))
+        wrong = [n for n in named if n not in names or n in given]
+        missing = [n for n in names if n not in given and n not in named]
+        if wrong or missing or len(arguments) > len(names):
+            count = len(arguments) + len(named)
+            raise InputError(
+                f"the model takes {len(names)} inputs ({', '.join(names)}), given {count}"
+                + (f"; missing: {', '.join(missing)}" if missing else "")
+                + (f"; not an input, or given twice: {', '.join(wrong)}" if wrong else ""),
+                hint=f"call model({', '.join(names)})",
+            )
+        given.update(named)
+        return [given[n] for n in names]
+
+    def _run(self, arguments: list[Any], times: Any) -> list[Any]:
+        if not self._handle:
+            raise InputError("the model is closed", hint="load it again")
+        states = {i: o for i, o in self.manifest.states}
+        torch = sys.modules.get("torch") if any(map(_is_torch, arguments)) else None
+        with self._lock:
+            kept: dict[int, Any] = {}
+            holders = []  # what the pointers point into must outlive the run
+            for i, (spec, value) in enumerate(zip(self.inputs, arguments, strict=True)):
+                held, address = self._input(i, spec, value, writable=i in states)
+                holders.append(held)
+                self._in_pointers[i] = address
+                if i in states:
+                    kept[states[i]] = held
+            results = [
+                kept[o] if o in kept else self._empty(o, torch) for o in range(len(self.outputs))
+            ]
+            for o, result in enumerate(results):
+                self._out_pointers[o] = _address(result)
+            self._execute(times)
+        return results
+
+    def _execute(self, times: Any) -> None:
+        ins, outs = self._in_pointers, self._out_pointers
+        if times is None:
+            code = self._library.go_model_run(self._handle, ins, outs)
+        else:
+            code = self._library.go_model_profile(self._handle, ins, outs, times)
+        if code != 0:
+            raise InternalError(f"run: {self._library.go_model_error(code).decode()}")
+
+    def _input(self, i: int, spec: Tensor, value: Any, *, writable: bool) -> tuple[Any, int]:
+        """(what holds the data, its address). Raises: InputError."""
+        if _is_torch(value):
+            if value.device.type != "cpu":
+                raise _mismatch(spec, f"a tensor on {value.device}", f"pass {spec.name}.cpu()")
+            self._check(spec, str(value.dtype).removeprefix("torch."), i, tuple(value.shape))
+            held = value.detach().contiguous()
+            return held, held.data_ptr()
+        array = np.asarray(value)
+        self._check(spec, array.dtype.name if array.dtype.isnative else str(array.dtype), i,
+                    array.shape)  # fmt: skip
+        flags = array.flags
+        if not (flags.c_contiguous and flags.aligned) or (writable and not flags.writeable):
+            array = np.array(array, order="C")
+        return array, array.ctypes.data
+
+    def _check(self, spec: Tensor, dtype: str, i: int, shape: tuple[int, ...]) -> None:
+        if dtype == self._input_dtypes[i] and shape == spec.shape:
+            return
+        given = f"{_NAMES.get(dtype, dtype)}[{','.join(map(str, shape))}]"
+        if shape == spec.shape:
+            hint = f"convert it to {_NUMPY[spec.dtype]}"
+        else:
+            hint = "the shape is compiled in: pass that one, or compile for the one you have"
+        raise _mismatch(spec, given, hint)
+
+    def _empty(self, o: int, torch: Any) -> Any:
+        spec = self.outputs[o]
+        if torch is None:
+            return np.empty(spec.shape, self._dtypes[o])
+        return torch.empty(spec.shape, dtype=getattr(torch, _NUMPY[spec.dtype]))
+
+
+def _mismatch(spec: Tensor, given: str, hint: str) -> InputError:
+    return InputError(f"input {spec.name!r} takes {spec}, given {given}", hint=hint)
+
+
+def _is_torch(value: Any) -> bool:
+    """A torch tensor, told without importing torch: who has one has imported it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _address(value: Any) -> int:
+    return int(value.data_ptr() if _is_torch(value) else value.ctypes.data)
+
+
+def _numpy_dtype(name: str) -> np.dtype:
+    if name == "bf16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(_NUMPY[name])
+
+
+def _library(path: Path) -> Any:
+    """The shared library with its signatures. Raises: ArtifactError when it cannot be linked."""
+    try:
+        library = ctypes.CDLL(os.path.abspath(path))
+        pointer = ctypes.c_void_p
+        library.go_model_open.argtypes = [ctypes.c_char_p, ctypes.c_int, pointer]
+        library.go_model_run.argtypes = [pointer] * 3
+        library.go_model_profile.argtypes = [pointer] * 4
+        library.go_model_close.argtypes = [pointer]
+        library.go_model_close.restype = None
+        for name in ("error", "call_name", "call_kernel"):
+            function = getattr(library, f"go_model_{name}")
+            function.argtypes, function.restype = [ctypes.c_int], ctypes.c_char_p
+    except (OSError, AttributeError) as error:
+        raise ArtifactError(f"{path} cannot be linked: {error}", hint=RECOMPILE) from error
+    return library

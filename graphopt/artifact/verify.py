@@ -1,0 +1,72 @@
+"""A full check of an artifact: every byte, and the results on the golden inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from graphopt.artifact.format import GOLDEN, Manifest, read_manifest
+from graphopt.artifact.hashing import check_file
+from graphopt.artifact.loader import Model, load
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One output against the original model's: the largest absolute error, and that divided by the
+    largest expected magnitude; `agrees` is False where one is NaN or infinite and the other not."""
+
+    output: str
+    absolute: float
+    relative: float
+    agrees: bool
+
+
+def check_files(folder: str | Path) -> Manifest:
+    """Read and hash every file, whatever was found whole before.
+
+    Raises: ArtifactError for the first that is missing or damaged.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    for name, expected in sorted(manifest.files.items()):
+        check_file(folder / name, expected, trust_records=False)
+    return manifest
+
+
+def verify(folder: str | Path, threads: int = 1) -> list[Difference]:
+    """Every byte, then the golden inputs; no entries when the artifact has none.
+
+    Raises: ArtifactError.
+    """
+    check_files(folder)
+    with load(folder, threads) as model:
+        return compare_golden(model)
+
+
+def compare_golden(model: Model) -> list[Difference]:
+    """Run the golden inputs and compare each output."""
+    path = model.folder / GOLDEN
+    if not path.is_file():
+        return []
+    from safetensors.numpy import load as parse
+
+    tensors = parse(path.read_bytes())
+    inputs = {t.name: tensors[f"input.{t.name}"] for t in model.inputs}
+    results = model.run({name: array.copy() for name, array in inputs.items()})
+    return [
+        _difference(t.name, results[t.name], tensors[f"output.{t.name}"])
+        for t in model.outputs
+        if f"output.{t.name}" in tensors
+    ]
+
+
+def _difference(name: str, got: np.ndarray, expected: np.ndarray) -> Difference:
+    a, b = got.astype(np.float64), expected.astype(np.float64)
+    finite = np.isfinite(b)
+    agrees = bool(np.array_equal(a[~finite], b[~finite], equal_nan=True) and
+                  np.isfinite(a[finite]).all())  # fmt: skip
+    absolute = float(np.abs(a - b)[finite].max(initial=0.0))
+    scale = float(np.abs(b[finite]).max(initial=0.0))
+    return Difference(name, absolute, absolute / scale if scale else absolute, agrees)

@@ -1,0 +1,174 @@
+"""A compiled program to an artifact directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from graphopt import __version__
+from graphopt.artifact import format as f
+from graphopt.artifact.directory import replacing
+from graphopt.artifact.hashing import Hasher, record
+from graphopt.artifact.layout import WeightLayout
+from graphopt.errors import InternalError
+
+if TYPE_CHECKING:
+    from graphopt.program import Port, Program, Weight
+    from graphopt.target import Backend, Target
+
+Golden = tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]
+"""Example inputs and the original model's outputs for them, by name."""
+
+
+class Compiled(Protocol):
+    """What the writer needs of a compilation."""
+
+    @property
+    def program(self) -> Program: ...
+    @property
+    def sources(self) -> Mapping[str, str]: ...
+
+
+class WriteOptions(Protocol):
+    @property
+    def cc(self) -> str | None: ...
+    @property
+    def emit_source(self) -> bool: ...
+
+
+def write(
+    folder: str | Path,
+    compilation: Compiled,
+    backend: Backend,
+    target: Target,
+    *,
+    golden: Golden = ({}, {}),
+    options: WriteOptions | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Path:
+    """Build and write everything; `folder` is replaced in one step once all of it is on disk.
+
+    Weights are packed and written one at a time. `extra` is kept in the manifest as it is.
+    Raises: BuildError; ArtifactError when the directory cannot be written.
+    """
+    folder, program = Path(folder), compilation.program
+    with replacing(folder) as temporary:
+        files = {f.WEIGHTS: _write_weights(temporary / f.WEIGHTS, program.weights)}
+        built = _build(temporary, compilation.sources, backend, target, options)
+        for path in (*built, *_write_golden(temporary, golden)):
+            files[path.relative_to(temporary).as_posix()] = _entry(path)
+        manifest = _manifest(program, target, files, dict(extra or {}))
+        (temporary / f.MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    record(folder / f.WEIGHTS, files[f.WEIGHTS])
+    return folder
+
+
+def _write_weights(path: Path, weights: Sequence[Weight]) -> f.File:
+    """The weights, each at its offset, hashed as they are written."""
+    layout, hasher = WeightLayout(weights), Hasher()
+    with path.open("wb") as file:
+
+        def put(data: bytes | memoryview) -> None:
+            hasher.update(memoryview(data))
+            file.write(data)
+
+        put(layout.header())
+        for weight, offset in zip(weights, layout.offsets, strict=True):
+            put(bytes(offset - hasher.size_bytes))
+            put(_bytes_of(weight))
+        put(bytes(layout.size_bytes - hasher.size_bytes))
+    return hasher.file()
+
+
+def _bytes_of(weight: Weight) -> memoryview:
+    array = np.ascontiguousarray(weight.pack())
+    if array.nbytes != weight.size_bytes:
+        raise InternalError(
+            f"weight {weight.name} packed to {array.nbytes} bytes, not {weight.size_bytes}"
+        )
+    # through uint8: memoryview knows no bfloat16
+    return memoryview(array.reshape(-1).view(np.uint8))
+
+
+def _build(
+    temporary: Path,
+    sources: Mapping[str, str],
+    backend: Backend,
+    target: Target,
+    options: WriteOptions | None,
+) -> list[Path]:
+    """The library, its header and, when asked for, all sources."""
+    cc = options.cc if options else None
+    made = [backend.build(sources, target, temporary / f.LIBRARY, cc=cc)]
+    if f.HEADER in sources:
+        made.append(_write_text(temporary / f.HEADER, sources[f.HEADER]))
+    if options is not None and options.emit_source:
+        (temporary / "src").mkdir()
+        made += [_write_text(temporary / "src" / n, t) for n, t in sorted(sources.items())]
+    return made
+
+
+def _write_text(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _write_golden(temporary: Path, golden: Golden) -> list[Path]:
+    tensors = {
+        f"{side}.{name}": np.ascontiguousarray(array)
+        for side, arrays in zip(("input", "output"), golden, strict=True)
+        for name, array in arrays.items()
+    }
+    if not tensors:
+        return []
+    from safetensors.numpy import save
+
+    path = temporary / f.GOLDEN
+    path.write_bytes(save(tensors))
+    return [path]
+
+
+def _entry(path: Path) -> f.File:
+    hasher = Hasher()
+    hasher.update(memoryview(path.read_bytes()))
+    return hasher.file()
+
+
+# Manifest --------------------------------------------------------------------------------------
+
+
+def _manifest(
+    program: Program, target: Target, files: dict[str, f.File], extra: dict[str, Any]
+) -> f.Manifest:
+    layout = WeightLayout(program.weights)
+    memory = f.Memory(
+        program.arena_bytes,
+        program.arena_lower_bound,
+        program.scratch_bytes,
+        sum(w.size_bytes for w in program.weights),
+    )
+    calls = tuple(
+        f.Call(c.kernel, tuple((x.module, x.source) for x in c.locs), c.flops, c.bytes_moved)
+        for c in program.calls
+    )
+    weights = tuple(
+        f.WeightEntry(w.name, offset, w.size_bytes)
+        for w, offset in zip(program.weights, layout.offsets, strict=True)
+    )
+    machine = f.Machine(
+        target.name, target.backend, target.arch, target.isa,
+        tuple(sorted(target.features)), target.triple, target.cpu,
+    )  # fmt: skip
+    return f.Manifest(
+        __version__, machine, tuple(map(_tensor, program.inputs)),
+        tuple(map(_tensor, program.outputs)), memory, calls, weights, files,
+        program.states, extra,
+    )  # fmt: skip
+
+
+def _tensor(port: Port) -> f.Tensor:
+    t = port.type
+    return f.Tensor(port.name, str(t.dtype), t.dims, t.numel * t.dtype.size_bytes)
