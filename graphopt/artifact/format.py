@@ -119,9 +119,8 @@ def read_manifest(folder: Path) -> Manifest:
             hint="name the directory that `graphopt compile` wrote",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ArtifactError(
-            f"{folder / MANIFEST} cannot be read: {error}", hint=RECOMPILE
-        ) from None
+        message = f"{folder / MANIFEST} cannot be read: {error}"
+        raise ArtifactError(message, hint=RECOMPILE) from None
     return parse_manifest(text, folder)
 
 

@@ -82,8 +82,9 @@ class Model:
     """A loaded artifact. Call it with numpy arrays or torch tensors, by position or by name.
 
     Contiguous arguments are read where they lie. Results are torch tensors if an argument was one,
-    else numpy arrays: one alone, several as a tuple. Calls from several threads wait for each other;
-    load twice to run at the same time. `report` is set by whoever compiled it.
+    else numpy arrays: one alone, several as a tuple. State (a KV cache) is updated in the argument
+    itself and returned. Calls from several threads wait for each other; load twice to run at the
+    same time. `report` is set by whoever compiled it.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, threads: int) -> None:
@@ -101,7 +102,7 @@ class Model:
                 hint="free some memory" if code == 2 else RECOMPILE,
             )
         self._dtypes = [_numpy_dtype(t.dtype) for t in self.outputs]
-        self._input_dtypes = [_NUMPY[t.dtype] for t in self.inputs]
+        self._input_dtypes = [_numpy_dtype(t.dtype) for t in self.inputs]
         self._in_pointers = (ctypes.c_void_p * max(1, len(self.inputs)))()
         self._out_pointers = (ctypes.c_void_p * max(1, len(self.outputs)))()
 
@@ -157,6 +158,8 @@ class Model:
     # Arguments ---------------------------------------------------------------------------------
 
     def _ordered(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> list[Any]:
+        if not named and len(arguments) == len(self.inputs):
+            return list(arguments)
         names = [t.name for t in self.inputs]
         given = dict(zip(names, arguments, strict=False))
         wrong = [n for n in named if n not in names or n in given]
@@ -175,7 +178,7 @@ class Model:
     def _run(self, arguments: list[Any], times: Any) -> list[Any]:
         if not self._handle:
             raise InputError("the model is closed", hint="load it again")
-        states = {i: o for i, o in self.manifest.states}
+        states = dict(self.manifest.states)
         torch = sys.modules.get("torch") if any(map(_is_torch, arguments)) else None
         with self._lock:
             kept: dict[int, Any] = {}
@@ -208,26 +211,19 @@ class Model:
         if _is_torch(value):
             if value.device.type != "cpu":
                 raise _mismatch(spec, f"a tensor on {value.device}", f"pass {spec.name}.cpu()")
-            self._check(spec, str(value.dtype).removeprefix("torch."), i, tuple(value.shape))
+            dtype = str(value.dtype).removeprefix("torch.")
+            if dtype != _NUMPY[spec.dtype] or tuple(value.shape) != spec.shape:
+                raise _does_not_fit(spec, dtype, tuple(value.shape))
             held = value.detach().contiguous()
             return held, held.data_ptr()
         array = np.asarray(value)
-        self._check(spec, array.dtype.name if array.dtype.isnative else str(array.dtype), i,
-                    array.shape)  # fmt: skip
+        if array.dtype != self._input_dtypes[i] or array.shape != spec.shape:
+            native = array.dtype.isnative
+            raise _does_not_fit(spec, array.dtype.name if native else array.dtype.str, array.shape)
         flags = array.flags
-        if not (flags.c_contiguous and flags.aligned) or (writable and not flags.writeable):
+        if not flags.carray and (writable or not (flags.c_contiguous and flags.aligned)):
             array = np.array(array, order="C")
         return array, array.ctypes.data
-
-    def _check(self, spec: Tensor, dtype: str, i: int, shape: tuple[int, ...]) -> None:
-        if dtype == self._input_dtypes[i] and shape == spec.shape:
-            return
-        given = f"{_NAMES.get(dtype, dtype)}[{','.join(map(str, shape))}]"
-        if shape == spec.shape:
-            hint = f"convert it to {_NUMPY[spec.dtype]}"
-        else:
-            hint = "the shape is compiled in: pass that one, or compile for the one you have"
-        raise _mismatch(spec, given, hint)
 
     def _empty(self, o: int, torch: Any) -> Any:
         spec = self.outputs[o]
@@ -240,6 +236,14 @@ def _mismatch(spec: Tensor, given: str, hint: str) -> InputError:
     return InputError(f"input {spec.name!r} takes {spec}, given {given}", hint=hint)
 
 
+def _does_not_fit(spec: Tensor, dtype: str, shape: tuple[int, ...]) -> InputError:
+    given = f"{_NAMES.get(dtype, dtype)}[{','.join(map(str, shape))}]"
+    if shape == spec.shape:
+        return _mismatch(spec, given, f"convert it to {_NUMPY[spec.dtype]}")
+    hint = "the shape is compiled in: pass that one, or compile for the one you have"
+    return _mismatch(spec, given, hint)
+
+
 def _is_torch(value: Any) -> bool:
     """A torch tensor, told without importing torch: who has one has imported it."""
     torch = sys.modules.get("torch")
@@ -250,11 +254,12 @@ def _address(value: Any) -> int:
     return int(value.data_ptr() if _is_torch(value) else value.ctypes.data)
 
 
-def _numpy_dtype(name: str) -> np.dtype:
+def _numpy_dtype(name: str) -> np.dtype[Any]:
     if name == "bf16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
+        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return bfloat16
     return np.dtype(_NUMPY[name])
 
 

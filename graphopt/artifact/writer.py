@@ -90,7 +90,7 @@ def _bytes_of(weight: Weight) -> memoryview:
             f"weight {weight.name} packed to {array.nbytes} bytes, not {weight.size_bytes}"
         )
     # through uint8: memoryview knows no bfloat16
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _build(

@@ -370,7 +370,8 @@ def test_unrolled_loops_over_registers_are_written_out(tmp_path: Path) -> None:
     double = binary("*", load(a, u, lane), const(2.0, F32, 8))
     k = Kernel("go_unroll", (a, out), ("out",), block(
         Alloc(acc),
-        For("u", 4, block(Let("t", double), Store(acc, (u, lane), Var(F32, 8, "t"))), LoopKind.UNROLL),
+        For("u", 4, block(Let("t", double), Store(acc, (u, lane), Var(F32, 8, "t"))),
+            LoopKind.UNROLL),
         For("u", 4, Store(out, (u, lane), load(acc, u, lane)), LoopKind.UNROLL),
     ))  # fmt: skip
     x = np.arange(32, dtype=np.float32).reshape(4, 8)

@@ -1,4 +1,4 @@
-"""Elementary functions against double precision, over all exponents: the bounds their comments state.
+"""Elementary functions against double precision: the bounds that their comments state.
 
 Bounds are in ulp of the result; 0.1 is added for the reference's own rounding and for lanes whose
 contraction differs.
