@@ -214,6 +214,7 @@ def _in_order(nodes: Sequence[Node]) -> tuple[Node, ...]:
     """Old order kept; a new node comes right before the first node that needs it."""
     view: nx.DiGraph = nx.DiGraph()
     root = object()
+    view.add_node(root)
     view.add_edges_from((root, n) for n in nodes)
     for n in nodes:
         view.add_edges_from((n, o.producer) for o in n.operands if o.producer is not None)
