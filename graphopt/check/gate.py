@@ -31,12 +31,14 @@ from graphopt.ir.graph import Graph, Node
 from graphopt.ir.store import all_constants
 from graphopt.ir.types import DType
 from graphopt.ir.verify import describe_node
+from graphopt.ops import FullAttrs
 from graphopt.passbase import Numerics, Pass
 
 NOISE_EXACT = 1e-12
 NOISE_REASSOCIATED = 1e-9
 ROUNDINGS = 16.0
-"""Measured on folded batch norms: 50 layers in a row come to about 7 roundings."""
+"""Measured: folding the batch norms of 1, 10, 50 and 100 convolutions in a row is off by 0.5 to 1
+rounding of float32. The rest is room for layers that amplify."""
 
 Arrays = tuple[np.ndarray, ...]
 
@@ -114,13 +116,17 @@ def _storage_rounding(before: Graph, after: Graph) -> float:
     """The coarsest unit roundoff among float constants that are new in `after`; 0 without any."""
     old = all_constants(before)
     known = {id(a) for a in old.values()}
-    worst = 0.0
-    for key, array in all_constants(after).items():
-        if id(array) in known or not DType.of(array.dtype).is_float:
-            continue
-        if key not in old or not same_array(old[key], array):
-            worst = max(worst, float(ml_dtypes.finfo(array.dtype).eps) / 2)
-    return worst
+    splats = {n.attrs for n in _all_nodes(before)}
+    made = [
+        a
+        for key, a in all_constants(after).items()
+        if id(a) not in known and not (key in old and same_array(old[key], a))
+    ]
+    dtypes = [DType.of(a.dtype) for a in made]
+    for node in _all_nodes(after):
+        if isinstance(node.attrs, FullAttrs) and node.attrs not in splats:
+            dtypes.append(node.attrs.dtype)
+    return max((float(ml_dtypes.finfo(d.numpy).eps) / 2 for d in dtypes if d.is_float), default=0.0)
 
 
 def _check_interface(pass_: Pass, before: Graph, after: Graph) -> None:
