@@ -30,9 +30,12 @@ class MaxPoolAttrs(Attrs):
 
 @dataclass(frozen=True)
 class AvgPoolAttrs(Attrs):
-    """The sum of a window divided by `divisor`, or where that is None by the elements it covers:
-    those inside the input, and with `count_include_pad` those of the padding too. Of the padding
-    `after`, what exceeds `before` comes from torch's ceil_mode and never counts."""
+    """The sum of a window divided by `divisor`; where that is None, by the window's size with
+    `count_include_pad`, else by how many of its elements lie inside the input.
+
+    torch counts its own padding but not what its ceil_mode adds. An importer that meets both pads
+    first and then counts the elements inside.
+    """
 
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
@@ -107,20 +110,14 @@ def pool_counts(extents: tuple[int, ...], a: AvgPoolAttrs) -> np.ndarray:
     """The divisor of every output position: [*out], or a scalar where all are equal."""
     if a.divisor is not None:
         return np.asarray(float(a.divisor))
+    if a.count_include_pad:
+        return np.asarray(float(prod(a.kernel)))
     counts = np.ones(())
     for extent, k, stride, padding in zip(extents, a.kernel, a.stride, a.padding, strict=True):
-        counted = _counted(extent, padding, a.count_include_pad)
-        along = windows(counted[None, None], (k,), (stride,), (1,)).sum(axis=-1)[0, 0]
+        inside = np.pad(np.ones(extent), padding)
+        along = windows(inside[None, None], (k,), (stride,), (1,)).sum(axis=-1)[0, 0]
         counts = np.multiply.outer(counts, along)
     return np.asarray(counts.flat[0] if (counts == counts.flat[0]).all() else counts)
-
-
-def _counted(extent: int, padding: tuple[int, int], include_pad: bool) -> np.ndarray:
-    """1.0 at each padded position along one axis that the divisor counts, else 0.0."""
-    before, after = padding
-    symmetric = min(before, after)
-    pad = float(include_pad)
-    return np.repeat([pad, 1.0, pad, 0.0], [before, extent, symmetric, after - symmetric])
 
 
 def _pool_flops(name: str) -> Callable[..., int]:

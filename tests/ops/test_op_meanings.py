@@ -119,7 +119,7 @@ def test_convolution_by_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_pool_counts_is_a_scalar_where_all_are_equal() -> None:
     even = AvgPoolAttrs((2, 2), (2, 2), ((0, 0), (0, 0)))
     assert pool_counts((4, 4), even).shape == ()
-    ceil = AvgPoolAttrs((2,), (2,), ((0, 1),))
+    ceil = AvgPoolAttrs((2,), (2,), ((0, 1),), count_include_pad=False)
     assert pool_counts((3,), ceil).tolist() == [2.0, 1.0]
 
 
