@@ -40,7 +40,8 @@ class OpDef:
     """One op. Lowerings live in backends.
 
     `kind` is how fusion and lowering see it: "pointwise", "reduction", "contraction", "window",
-    "movement" (values are only rearranged), "attention", "source" (no operands) or "opaque".
+    "movement" (values are only rearranged), "attention", "source" (no operands), "region" (a fused
+    node: its body says) or "opaque".
     """
 
     name: str
