@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from graphopt.errors import PluginError
+from graphopt.errors import InternalError, PluginError
 from graphopt.ir.graph import Graph, Node
 from graphopt.ops.base import Attrs
 from graphopt.rewrite import Plan, Reject, Rewriter
@@ -106,9 +106,9 @@ class RewritePass(Pass):
     root: ClassVar[type[Attrs] | str | tuple[type[Attrs] | str, ...]]
     max_rounds: ClassVar[int] = 50
 
-    @abc.abstractmethod
     def plan(self, node: Node) -> Plan | Reject:
-        """Decide about one node; reads `self.rw` never, `node` and its operands only."""
+        """Decide about one node, from the node and its operands only."""
+        raise InternalError(f"pass {self.name} overrides neither plan nor plan_in")
 
     @abc.abstractmethod
     def apply(self, plan: Plan, rw: Rewriter) -> None:

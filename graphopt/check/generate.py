@@ -61,19 +61,20 @@ class _Drawn:
 
 
 def random_graph(
-    seed: int, *, size: int = 12, tame: bool = True, layouts: bool = False, ops: Sequence[str] = ()
+    seed: int, *, size: int = 12, tame: bool = True, planned: bool = False, ops: Sequence[str] = ()
 ) -> Graph:
     """A verified graph of about `size` nodes. The same arguments give the same graph.
 
     `tame` leaves out ops whose results overflow or jump, so that two graphs of equal meaning agree
-    to within rounding; `layouts` gives some values a layout and an arena offset; `ops` restricts
-    the choice (sources and constants that they need are added).
+    to within rounding; `planned` gives some values a layout and an arena offset and adds fused
+    regions, as the last passes of a pipeline leave them; `ops` restricts the choice (constants
+    that they need are added).
     """
-    return _generate(_Seeded(seed), size, tame, layouts, ops)
+    return _generate(_Seeded(seed), size, tame, planned, ops)
 
 
 def graphs(
-    *, max_size: int = 12, tame: bool = True, layouts: bool = False, ops: Sequence[str] = ()
+    *, max_size: int = 12, tame: bool = True, planned: bool = False, ops: Sequence[str] = ()
 ) -> SearchStrategy[Graph]:
     """A hypothesis strategy of such graphs, of up to `max_size` nodes."""
     from hypothesis import strategies as st
@@ -81,18 +82,18 @@ def graphs(
     @st.composite
     def build(draw: DrawFn) -> Graph:
         chooser = _Drawn(draw)
-        return _generate(chooser, chooser.integer(1, max_size), tame, layouts, ops)
+        return _generate(chooser, chooser.integer(1, max_size), tame, planned, ops)
 
     return build()
 
 
-def _generate(chooser: Chooser, size: int, tame: bool, layouts: bool, ops: Sequence[str]) -> Graph:
+def _generate(chooser: Chooser, size: int, tame: bool, planned: bool, ops: Sequence[str]) -> Graph:
     from graphopt.check.rules import RULES  # which needs Builder
 
     wanted = set(ops) or set(OPS)
     weights = [(r, 1 + len(makes & wanted) // 8) for r, makes in RULES if makes & wanted]
     rules = [r for r, weight in weights for _ in range(weight)]
-    builder = Builder(chooser, wanted - (WILD if tame else frozenset()), layouts)
+    builder = Builder(chooser, wanted - (WILD if tame else frozenset()), planned)
     for _ in range(2 * size):  # about half of the attempts fit nothing
         builder.choice(rules)(builder)
         if len(builder.nodes) >= size:
@@ -103,8 +104,8 @@ def _generate(chooser: Chooser, size: int, tame: bool, layouts: bool, ops: Seque
 class Builder:
     """A graph under construction. Rules ask it for operands and give it ops."""
 
-    def __init__(self, chooser: Chooser, allowed: set[str], layouts: bool) -> None:
-        self._chooser, self.allowed, self.layouts = chooser, allowed, layouts
+    def __init__(self, chooser: Chooser, allowed: set[str], planned: bool) -> None:
+        self._chooser, self.allowed, self.planned = chooser, allowed, planned
         self.constants: dict[str, np.ndarray] = {}
         self.nodes: list[Node] = []
         self.inputs = [Value(t, name=f"x{i}") for i, t in enumerate(self._input_types())]
@@ -184,13 +185,13 @@ class Builder:
     def append(self, node: Node) -> None:
         for i, result in enumerate(node.results):
             result.name = f"{node.op.name}{len(self.nodes)}" + (f".{i}" if i else "")
-            if self.layouts and self.integer(0, 7) == 7:
+            if self.planned and self.integer(0, 7) == 7:
                 result.offset = 64 * self.integer(0, 100)
         self.nodes.append(node)
         self.pool += node.results
 
     def _laid_out(self, types: tuple[TensorType, ...]) -> list[TensorType]:
-        return [self._layout(t) if self.layouts and self.boolean() else t for t in types]
+        return [self._layout(t) if self.planned and self.boolean() else t for t in types]
 
     def _layout(self, t: TensorType) -> TensorType:
         order = list(range(t.rank))

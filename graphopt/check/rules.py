@@ -62,7 +62,7 @@ def _broadcasts(t: TensorType, u: TensorType) -> bool:
 
 def parametric(b: Builder) -> None:
     op = b.op(("gelu", "leaky_relu", "elu", "clamp", "cast"))
-    dtypes = [d for d in DType if d.is_float or b.layouts]  # integer casts jump
+    dtypes = [d for d in DType if d.is_float or b.planned]  # integer casts jump
     attrs: dict[str, dict[str, object]] = {
         "gelu": {"approximate": b.choice(("none", "tanh"))},
         "leaky_relu": {"slope": 0.01},
@@ -306,7 +306,7 @@ def source(b: Builder) -> None:
 def region(b: Builder) -> None:
     """A fused node around `relu(x) + c`."""
     x = b.pick(is_float)
-    if x is None or "fused" not in b.allowed:
+    if x is None or not b.planned or "fused" not in b.allowed:
         return
     inside = Value(x.type, name="p")
     rectified = Node(OPS["relu"], (inside,), NoAttrs(), (x.type,), names=("r",))

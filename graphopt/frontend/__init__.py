@@ -1,4 +1,4 @@
-"""Models in: torch.export programs, .pt2 files, source references. torch loads when a name is used."""
+"""Models in: torch.export programs, .pt2 files, SOURCE strings. torch loads on first use."""
 
 from __future__ import annotations
 

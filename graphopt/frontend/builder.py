@@ -1,4 +1,4 @@
-"""What an ATen mapping writes with: the graph under construction, and where in it the import stands."""
+"""What an ATen mapping writes with: the graph being built, and what torch recorded."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ Operand = Value | Number
 """A tensor, or a Python number that broadcasts and promotes as torch's do."""
 
 
-class UnsupportedForm(Exception):
+class UnsupportedFormError(Exception):
     """An operator is known but not with these arguments; the importer collects the reasons."""
 
 
-class DataDependent(GraphoptError):
+class DataDependentError(GraphoptError):
     """A shape or a branch depends on tensor values."""
 
 
@@ -190,5 +190,5 @@ class Builder:
 
 
 Mapping = Any
-"""`f(builder, *args, **kwargs)`: an ATen operator's own arguments, tensors given as Values; returns a
-Value, or a tuple with None for results that nobody computes."""
+"""`f(builder, *args, **kwargs)`: an ATen operator's own arguments, tensors given as Values; returns
+a Value, or a tuple with None for results that nobody computes."""

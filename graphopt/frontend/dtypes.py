@@ -24,7 +24,8 @@ def from_torch(dtype: torch.dtype) -> DType:
     if found is None:
         names = ", ".join(str(d).removeprefix("torch.") for d in _FROM_TORCH)
         raise UnsupportedError(
-            f"dtype {str(dtype).removeprefix('torch.')} is not supported", hint=f"use one of {names}"
+            f"dtype {str(dtype).removeprefix('torch.')} is not supported",
+            hint=f"use one of {names}",
         )
     return found
 

@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 
 from graphopt.errors import FrontendError, InternalError, IRError, UnsupportedError
 from graphopt.frontend.aten import ATEN
-from graphopt.frontend.builder import Builder, DataDependent, UnsupportedForm
+from graphopt.frontend.builder import Builder, DataDependentError, UnsupportedFormError
 from graphopt.frontend.dtypes import as_numpy, from_torch
 from graphopt.frontend.provenance import provenance
 from graphopt.ir.graph import Graph, Loc, Value
@@ -82,9 +82,8 @@ class Importer:
 
     def _constant(self, name: str, tensor: torch.Tensor) -> Value:
         """One constant per memory: tied weights stay tied."""
-        key = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
-        if tensor.numel() == 0:
-            key = (name,)
+        memory = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+        key = memory if tensor.numel() else (name,)
         if key not in self.shared:
             loc = Loc(name.rpartition(".")[0])
             value = self.builder.rewriter.constant(as_numpy(tensor), name=name, loc=loc)
@@ -150,9 +149,9 @@ class Importer:
         args = _positional(target, args, kwargs)
         try:
             result = self._mapped(node, str(target), args, kwargs)
-        except UnsupportedForm as form:
+        except UnsupportedFormError as form:
             return self._miss(node, f"{target} ({form})")
-        except DataDependent as error:
+        except DataDependentError as error:
             raise FrontendError(f"{error.message} ({self.builder.loc})", hint=DATA_HINT) from error
         except IRError as error:
             raise InternalError(f"importing {target} at {self.builder.loc}: {error}") from error
@@ -168,7 +167,7 @@ class Importer:
                     value.name = node.name
             return result
         if name.startswith(_DATA_DEPENDENT):
-            raise DataDependent(f"{name} gives a value or shape that depends on tensor values")
+            raise DataDependentError(f"{name} gives a value or shape that depends on tensor values")
         target: Any = node.target
         seeded = torch.Tag.nondeterministic_seeded in target.tags
         if not seeded and not any(isinstance(a, Value) for a in pytree.tree_leaves((args, kwargs))):
@@ -176,7 +175,7 @@ class Importer:
         return self._miss(node, name)
 
     def _evaluated(self, node: fx.Node, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        """An operator without tensor operands (linspace, hann_window) is a constant, or a number."""
+        """An operator without tensor operands (linspace, eye) is a constant, or a number."""
         target: Any = node.target
         result = target(*args, **{**kwargs, **({"device": "cpu"} if "device" in kwargs else {})})
         if not isinstance(result, torch.Tensor):
@@ -190,7 +189,7 @@ class Importer:
             return self._miss(node, f"Python function {getattr(target, '__name__', target)}")
         result = target(*args)
         if result is None and "val" in node.meta and node.meta["val"] is not None:
-            return self._miss(node, f"{args_name(node)} (result {args[1]})")
+            return self._miss(node, f"{_producer(node)} (result {args[1]})")
         return result
 
     def _higher_order(self, node: fx.Node, name: str, args: Sequence[Any]) -> Any:
@@ -199,7 +198,9 @@ class Importer:
             return self._body(args[position], args[position + 1 :])
         if name in _CONTROL_FLOW:
             line = provenance(node.meta)
-            raise FrontendError(f"torch.{name} at {line} is data-dependent control flow", hint=DATA_HINT)
+            raise FrontendError(
+                f"torch.{name} at {line} is data-dependent control flow", hint=DATA_HINT
+            )
         return self._miss(node, name)
 
     # Errors ------------------------------------------------------------------------------------
@@ -225,7 +226,7 @@ class Importer:
         )
 
 
-def args_name(node: fx.Node) -> str:
+def _producer(node: fx.Node) -> str:
     """The operator whose tuple of results a getitem reads."""
     source = node.args[0]
     return str(source.target) if isinstance(source, fx.Node) else str(node.target)
@@ -327,7 +328,9 @@ def _output_names(program: ExportedProgram, count: int) -> list[str]:
         return [""] * count
     tree = pytree.tree_unflatten(list(range(count)), spec)
     paths, _ = pytree.tree_flatten_with_path(tree)
-    keyed = any(isinstance(k, (pytree.MappingKey, pytree.GetAttrKey)) for path, _ in paths for k in path)
+    keyed = any(
+        isinstance(k, (pytree.MappingKey, pytree.GetAttrKey)) for path, _ in paths for k in path
+    )
     if not keyed:
         return ["output" if count == 1 else f"output{i}" for i in range(count)]
     return [".".join(_key(k) for k in path) or f"output{i}" for i, (path, _) in enumerate(paths)]

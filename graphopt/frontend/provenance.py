@@ -18,7 +18,9 @@ _TORCH = os.path.dirname(torch.__file__) + os.sep
 
 def provenance(meta: dict[str, Any]) -> Loc:
     """Module path of the innermost module (`encoder.layer.0.attention`) and `file.py:line`."""
-    return Loc(_module(meta.get("nn_module_stack") or {}), source_line(meta.get("stack_trace") or ""))
+    return Loc(
+        _module(meta.get("nn_module_stack") or {}), source_line(meta.get("stack_trace") or "")
+    )
 
 
 def _module(stack: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch.export import ExportedProgram
@@ -16,7 +16,7 @@ from graphopt.frontend.importer import DATA_HINT, Importer
 from graphopt.frontend.provenance import source_line
 from graphopt.ir.graph import Graph
 
-ExampleInputs = torch.Tensor | Sequence[Any] | Mapping[str, Any]
+ExampleInputs: TypeAlias = torch.Tensor | Sequence[Any] | Mapping[str, Any]
 
 
 def trace(model: torch.nn.Module, example_inputs: ExampleInputs) -> Graph:
@@ -102,7 +102,9 @@ def _export_error(error: Exception) -> FrontendError:
     where = f" at {line}" if line else ""
     kinds = [type(e).__name__ for e in _chain(error)]
     if any(k.startswith(_DATA_DEPENDENT) for k in kinds) or "data-dependent" in text.lower():
-        return FrontendError(f"control flow or a shape depends on tensor values{where}", hint=DATA_HINT)
+        return FrontendError(
+            f"control flow or a shape depends on tensor values{where}", hint=DATA_HINT
+        )
     first = text.strip().splitlines()[0] if text.strip() else "no message"
     return FrontendError(
         f"torch.export failed{where}: {type(error).__name__}: {first}",
@@ -121,7 +123,9 @@ def _raised_at(error: Exception) -> str:
     import traceback
 
     innermost = list(_chain(error))[-1]
-    frames = traceback.extract_tb(innermost.__traceback__) or traceback.extract_tb(error.__traceback__)
+    frames = traceback.extract_tb(innermost.__traceback__) or traceback.extract_tb(
+        error.__traceback__
+    )
     lines = "\n".join(f'File "{f.filename}", line {f.lineno}' for f in frames)
     line = source_line(lines)
     return "" if line.startswith(("torch_export.py", "_ops.py")) else line

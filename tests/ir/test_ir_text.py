@@ -46,7 +46,7 @@ def test_prints_what_it_parsed() -> None:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@given(graphs(tame=False, layouts=True))
+@given(graphs(tame=False, planned=True))
 def test_round_trip(graph: Graph) -> None:
     verify(graph)
     text = print_graph(graph)
@@ -59,7 +59,7 @@ def test_round_trip(graph: Graph) -> None:
 def test_every_op_round_trips() -> None:
     seen = set()
     for seed in range(400):
-        graph = random_graph(seed, tame=False, layouts=True)
+        graph = random_graph(seed, tame=False, planned=True)
         seen |= {n.op.name for n in graph.nodes}
         assert parse(print_graph(graph), all_constants(graph)) == graph, seed
     assert seen == set(OPS)
@@ -236,7 +236,7 @@ def _parses_or_says_why(text: str) -> bool:
 
 def test_mutated_text_raises_nothing_else() -> None:
     numbers = random.Random(0)
-    texts = [CONV, *(print_graph(random_graph(s, tame=False, layouts=True)) for s in range(60))]
+    texts = [CONV, *(print_graph(random_graph(s, tame=False, planned=True)) for s in range(60))]
     parsed = sum(_parses_or_says_why(_mutated(numbers.choice(texts), numbers)) for _ in range(2500))
     assert 0 < parsed < 2500
 

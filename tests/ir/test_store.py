@@ -33,7 +33,7 @@ def test_every_dtype_round_trips(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_random_graphs_round_trip(seed: int, tmp_path: Path) -> None:
-    graph = random_graph(seed, layouts=True)
+    graph = random_graph(seed, planned=True)
     save(graph, tmp_path / "m.go.txt")
     assert load(tmp_path / "m.go.txt") == graph
 

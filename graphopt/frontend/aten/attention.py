@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from graphopt.frontend.builder import Builder, Mapping, UnsupportedForm
+from graphopt.frontend.builder import Builder, Mapping, UnsupportedFormError
 from graphopt.ir.graph import Value
 from graphopt.ir.types import DType, broadcast_shapes
 from graphopt.ops import AttentionAttrs
@@ -18,7 +18,7 @@ def attention(
 ) -> Value:  # fmt: skip
     """q: [..., h, s, d], k: [..., hk, t, d], v: [..., hk, t, e]; leading axes become one batch."""
     if dropout_p:
-        raise UnsupportedForm("attention with dropout: call model.eval()")
+        raise UnsupportedFormError("attention with dropout: call model.eval()")
     scale = 1 / math.sqrt(q.type.dims[-1]) if scale is None else float(scale)
     if not enable_gqa:
         batch = broadcast_shapes(*(x.type.shape[:-2] for x in (q, k, v)))

@@ -20,7 +20,9 @@ def full(b: Builder, _: object, value: Number | Value, **__: object) -> Value:
     return b.full(value, b.type.dtype, b.type.dims)
 
 
-def new_full(b: Builder, _: Value, size: Sequence[int], value: Number | Value, **__: object) -> Value:
+def new_full(
+    b: Builder, _: Value, size: Sequence[int], value: Number | Value, **__: object
+) -> Value:
     return full(b, size, value)
 
 
@@ -55,6 +57,19 @@ def fill(b: Builder, x: Value, value: Number | Value) -> Value:
     return full(b, None, value)
 
 
+_ZEROS = """
+zeros zeros_like new_zeros zero empty empty_like new_empty empty_permuted new_empty_strided
+empty_strided
+"""
+_ONES = "ones ones_like new_ones"
+_OVERLOADS = ("default", "memory_format")
+_CONVERSIONS = """
+_to_copy.default to.dtype to.dtype_layout to.device to.other type_as.default alias.default
+clone.default contiguous.default detach.default detach_.default lift.default lift_fresh.default
+lift_fresh_copy.default dropout.default feature_dropout.default alpha_dropout.default
+_conj.default resolve_conj.default resolve_neg.default positive.default
+"""
+
 CREATION: dict[str, Mapping] = {
     "aten.full.default": full,
     "aten.full_like.default": full,
@@ -67,24 +82,9 @@ CREATION: dict[str, Mapping] = {
     "aten.arange.start_step": arange,
     "aten.eye.default": eye,
     "aten.eye.m": eye,
-    **{
-        f"aten.{name}.{overload}": filled(value)
-        for value, names in ((0, "zeros zeros_like new_zeros zero empty empty_like new_empty "
-                                 "empty_permuted new_empty_strided empty_strided"),
-                             (1, "ones ones_like new_ones"))
-        for name in names.split()
-        for overload in ("default", "memory_format")
-    },
-    **{
-        f"aten.{name}": convert
-        for name in (
-            "_to_copy.default to.dtype to.dtype_layout to.device to.other type_as.default "
-            "alias.default clone.default contiguous.default detach.default detach_.default "
-            "lift.default lift_fresh.default lift_fresh_copy.default dropout.default "
-            "feature_dropout.default alpha_dropout.default _conj.default resolve_conj.default "
-            "resolve_neg.default positive.default"
-        ).split()
-    },
+    **{f"aten.{name}.{o}": filled(0) for name in _ZEROS.split() for o in _OVERLOADS},
+    **{f"aten.{name}.{o}": filled(1) for name in _ONES.split() for o in _OVERLOADS},
+    **{f"aten.{name}": convert for name in _CONVERSIONS.split()},
     "aten.native_dropout.default": lambda b, x, *_: (convert(b, x), None),
     "aten.copy.default": copy,
-}  # fmt: skip
+}

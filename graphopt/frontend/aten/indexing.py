@@ -8,10 +8,10 @@ import numpy as np
 
 from graphopt.frontend.builder import (
     Builder,
-    DataDependent,
+    DataDependentError,
     Mapping,
     Number,
-    UnsupportedForm,
+    UnsupportedFormError,
     axis_of,
 )
 from graphopt.ir.graph import Value
@@ -64,7 +64,9 @@ def index(b: Builder, x: Value, indices: Indices) -> Value:
 def _positions(indices: Indices) -> list[Value]:
     tensors = [i for i in indices if i is not None]
     if any(t.type.dtype is DType.BOOL for t in tensors):
-        raise DataDependent("indexing with a bool tensor gives a shape that depends on its values")
+        raise DataDependentError(
+            "indexing with a bool tensor gives a shape that depends on its values"
+        )
     return tensors
 
 
@@ -136,7 +138,7 @@ def _updates(
 def _masked_put(b: Builder, x: Value, indices: Indices, values: Value, accumulate: bool) -> Value:
     mask = indices[0]
     if len(indices) > 1 or mask is None or values.type.numel != 1:
-        raise DataDependent("writing several values under a bool mask depends on how many fit")
+        raise DataDependentError("writing several values under a bool mask depends on how many fit")
     mask = b.reshape(mask, (*mask.type.dims, *(1,) * (x.type.rank - mask.type.rank)))
     value = b.reshape(b.cast(values, x.type.dtype), ())
     return b.where(mask, b.add(x, value) if accumulate else value, x, x.type.dtype)
@@ -144,7 +146,7 @@ def _masked_put(b: Builder, x: Value, indices: Indices, values: Value, accumulat
 
 def masked_index(b: Builder, x: Value, mask: Value, indices: Indices, fill: Number) -> Value:
     """where(mask, x[indices], fill); positions under a false mask may lie outside."""
-    inside = []
+    inside: list[Value | None] = []
     for axis, i in enumerate(indices):
         if i is None:
             inside.append(None)
@@ -177,7 +179,9 @@ def scatter_reduce(
     *, include_self: bool = True,
 ) -> Value:  # fmt: skip
     if how != "sum" or not include_self:
-        raise UnsupportedForm(f"scatter_reduce with reduce={how!r}, include_self={include_self}")
+        raise UnsupportedFormError(
+            f"scatter_reduce with reduce={how!r}, include_self={include_self}"
+        )
     return scatter(b, x, axis, indices, source, True)
 
 
@@ -224,7 +228,7 @@ def im2col(
 
     batched = x if x.type.rank == 4 else b.unsqueeze(x, 0)
     y = pad(b, batched, (padding[1], padding[1], padding[0], padding[0]))
-    n, c, *spatial = y.type.dims
+    spatial = y.type.dims[2:]
     for i in (1, 0):
         reach = dilation[i] * (kernel[i] - 1) + 1
         count = (spatial[i] - reach) // stride[i] + 1

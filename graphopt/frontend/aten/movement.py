@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphopt.frontend.builder import Builder, Mapping, Number, UnsupportedForm, axis_of
+from graphopt.frontend.builder import Builder, Mapping, Number, UnsupportedFormError, axis_of
 from graphopt.ir.graph import Value
 from graphopt.ir.types import DType
 from graphopt.ops import FlipAttrs, PadAttrs, SliceAttrs
@@ -22,7 +22,7 @@ def view(b: Builder, x: Value, *_: object, **__: object) -> Value:
 
 def view_dtype(b: Builder, x: Value, dtype: object) -> Value:
     if b.type != x.type:
-        raise UnsupportedForm("view as another dtype")
+        raise UnsupportedFormError("view as another dtype")
     return x
 
 
@@ -199,7 +199,9 @@ def repeat_interleave(
     return b.reshape(wide, b.type.dims)
 
 
-def roll(b: Builder, x: Value, shifts: int | Sequence[int], axes: int | Sequence[int] = ()) -> Value:
+def roll(
+    b: Builder, x: Value, shifts: int | Sequence[int], axes: int | Sequence[int] = ()
+) -> Value:
     shifts = [shifts] if isinstance(shifts, int) else list(shifts)
     axes = [axes] if isinstance(axes, int) else list(axes)
     dims = x.type.dims
@@ -298,14 +300,14 @@ def pad_mode(mode: str) -> Mapping:
     return lambda b, x, amounts: pad(b, x, amounts, mode)
 
 
-_VIEWS = (
-    "view.default _unsafe_view.default reshape.default view_copy.default squeeze.default squeeze.dim "
-    "squeeze.dims unsqueeze.default flatten.using_ints unflatten.int view_as.default "
-    "reshape_as.default _reshape_alias.default ravel.default"
-).split()
+_VIEWS = """
+view.default _unsafe_view.default reshape.default view_copy.default squeeze.default squeeze.dim
+squeeze.dims unsqueeze.default flatten.using_ints unflatten.int view_as.default reshape_as.default
+_reshape_alias.default ravel.default
+"""
 
 MOVEMENT: dict[str, Mapping] = {
-    **{f"aten.{name}": view for name in _VIEWS},
+    **{f"aten.{name}": view for name in _VIEWS.split()},
     "aten.view.dtype": view_dtype,
     "aten.permute.default": permute,
     "aten.transpose.int": swap,

@@ -7,7 +7,7 @@ from typing import Any
 
 import ml_dtypes
 
-from graphopt.frontend.builder import Builder, Mapping, UnsupportedForm, axis_of
+from graphopt.frontend.builder import Builder, Mapping, UnsupportedFormError, axis_of
 from graphopt.ir.graph import Value
 from graphopt.ops import (
     BatchNormAttrs,
@@ -33,7 +33,9 @@ def _vector(b: Builder, x: Value) -> tuple[Value]:
     return (b.cast(x, b.type.dtype),)
 
 
-def _parameter(b: Builder, p: Value | None, default: float, x: Value, shape: Sequence[int]) -> Value:
+def _parameter(
+    b: Builder, p: Value | None, default: float, x: Value, shape: Sequence[int]
+) -> Value:
     """A norm's parameter in x's dtype; `default` where the model has none."""
     if p is None:
         return b.full(default, x.type.dtype, shape)
@@ -49,7 +51,11 @@ def layer_norm(
 
 
 def rms_norm(
-    b: Builder, x: Value, shape: Sequence[int], weight: Value | None = None, eps: float | None = None
+    b: Builder,
+    x: Value,
+    shape: Sequence[int],
+    weight: Value | None = None,
+    eps: float | None = None,
 ) -> Value:
     if eps is None:
         eps = float(ml_dtypes.finfo(x.type.dtype.numpy).eps)
@@ -89,7 +95,7 @@ def batch_norm(
     """With running statistics; in training mode only those of the batch, which change nothing."""
     if training or mean is None or var is None:
         if mean is not None:
-            raise UnsupportedForm("batch norm in training mode: call model.eval()")
+            raise UnsupportedFormError("batch norm in training mode: call model.eval()")
         return _batch_statistics(b, x, weight, bias, eps)
     channels = x.type.dims[1:2]
     w, c = _parameter(b, weight, 1, x, channels), _parameter(b, bias, 0, x, channels)

@@ -194,7 +194,9 @@ def elu(
         y = b.emit("elu", x, attrs=EluAttrs(float(alpha)))
     else:
         dtype = x.type.dtype
-        low = b.mul(b.emit("expm1", b.mul(b.emit("minimum", x, b.full(0, dtype)), input_scale)), alpha)
+        low = b.mul(
+            b.emit("expm1", b.mul(b.emit("minimum", x, b.full(0, dtype)), input_scale)), alpha
+        )
         y = b.where(b.emit("gt", x, b.full(0, dtype)), x, low, dtype)
     return y if scale == 1 else b.mul(y, scale)
 
@@ -211,7 +213,8 @@ def softplus(b: Builder, x: Value, beta: Number = 1, limit: Number = 20) -> Valu
     y = b.emit("softplus", x if beta == 1 else b.mul(x, beta))
     y = y if beta == 1 else b.div(y, beta)
     if limit >= 20:
-        return y  # log1p(exp(-20)) is 2e-9: below half an ulp of 20 in f32, torch's cut is a shortcut
+        # log1p(exp(-20)) is 2e-9, below half an ulp of 20 in f32: torch's cut is a shortcut.
+        return y
     above = b.emit("gt", x if beta == 1 else b.mul(x, beta), b.full(limit, x.type.dtype))
     return b.where(above, x, y, x.type.dtype)
 
@@ -335,15 +338,15 @@ def _overloads(name: str, mapping: Mapping, overloads: str = "default") -> dict[
     return {f"aten.{name}.{o}": mapping for o in overloads.split()}
 
 
-_PLAIN = (
-    "neg abs exp exp2 expm1 log log1p log2 sqrt rsqrt reciprocal sin cos tan atan tanh erf sigmoid "
-    "relu silu hardswish hardsigmoid"
-).split()
+_PLAIN = """
+neg abs exp exp2 expm1 log log1p log2 sqrt rsqrt reciprocal sin cos tan atan tanh erf sigmoid relu
+silu hardswish hardsigmoid
+"""
 _BOTH = "Tensor Scalar"
 _EITHER = "Tensor Scalar Tensor_Scalar Scalar_Tensor default"
 
 POINTWISE: dict[str, Mapping] = {
-    **{f"aten.{n}.default": unary(n) for n in _PLAIN},
+    **{f"aten.{n}.default": unary(n) for n in _PLAIN.split()},
     **{f"aten.{n}.default": rounding(n) for n in ("floor", "ceil", "round", "trunc")},
     **{k: v for n in ("eq", "ne", "lt", "le", "gt", "ge")
        for k, v in _overloads(n, comparison(n), _BOTH).items()},
@@ -361,7 +364,8 @@ POINTWISE: dict[str, Mapping] = {
     **_overloads("pow", power, "Tensor_Tensor Tensor_Scalar Scalar"),
     **_overloads("square", lambda b, x: power(b, x, 2)),
     **_overloads("maximum", binary("maximum")), **_overloads("minimum", binary("minimum")),
-    **_overloads("max", binary("maximum"), "other"), **_overloads("min", binary("minimum"), "other"),
+    **_overloads("max", binary("maximum"), "other"),
+    **_overloads("min", binary("minimum"), "other"),
     **_overloads("fmax", binary("maximum")), **_overloads("fmin", binary("minimum")),
     **_overloads("atan2", binary("atan2")), **_overloads("arctan2", binary("atan2")),
     **_overloads("bitwise_left_shift", shift_left, "Tensor Tensor_Scalar Scalar_Tensor"),

@@ -104,7 +104,9 @@ def variance(
     return b.mul(total, 1 / divisor if divisor > 0 else math.inf)
 
 
-def var_dim(b: Builder, x: Value, axes: Axes, unbiased: bool = True, keepdim: bool = False) -> Value:
+def var_dim(
+    b: Builder, x: Value, axes: Axes, unbiased: bool = True, keepdim: bool = False
+) -> Value:
     return variance(b, x, axes, correction=int(unbiased), keepdim=keepdim)
 
 

@@ -12,6 +12,8 @@ from graphopt.ir.graph import Value
 from graphopt.ops import ResizeAttrs
 
 Scales = tuple[float, ...] | None
+Taps = Callable[[np.ndarray], np.ndarray]
+"""A resampling filter: weights at distances, in source pixels."""
 
 
 def _scales(given: Sequence[float | None] | None) -> Scales:
@@ -40,9 +42,7 @@ def _two(
     return b.emit("resize", x, attrs=ResizeAttrs(size, mode, align, scales))
 
 
-def _trilinear(
-    b: Builder, x: Value, size: tuple[int, ...], align: bool, scales: Scales
-) -> Value:
+def _trilinear(b: Builder, x: Value, size: tuple[int, ...], align: bool, scales: Scales) -> Value:
     """Rows and columns of every plane, then planes: [n, c*d, h, w], then [n, c, d, h*w]."""
     n, c, d, h, w = x.type.dims
     flat = b.reshape(x, (n, c * d, h, w))
@@ -82,22 +82,25 @@ def nearest_exact(b: Builder, x: Value, *args: Any) -> Value:
     for axis, size in enumerate(b.type.dims[2:], start=2):
         extent = x.type.dims[axis]
         step = np.float32(extent / size if scales is None else 1 / scales[axis - 2])
-        at = np.minimum(((np.arange(size, dtype=np.float32) + 0.5) * step).astype(np.int64), extent - 1)
+        at = np.minimum(
+            ((np.arange(size, dtype=np.float32) + 0.5) * step).astype(np.int64), extent - 1
+        )
         x = b.gather(x, b.indices(at), axis)
     return x
 
 
-def antialiased(taps: Callable[[np.ndarray], np.ndarray], support: float) -> Mapping:
+def antialiased(taps: Taps, support: float) -> Mapping:
     """Resampling with a filter widened by the shrink factor: two matrix products."""
 
     def run(b: Builder, x: Value, size: Any, align: bool, *given: Any) -> Value:
         scales = _scales(given[0] if len(given) == 1 else given)
         rows, columns = (
             _filter_matrix(
-                x.type.dims[2 + i], b.type.dims[2 + i], align, scales and scales[i], taps, support
+                x.type.dims[2 + i], b.type.dims[2 + i], align,
+                None if scales is None else scales[i], taps, support,
             )
             for i in (0, 1)
-        )
+        )  # fmt: skip
         dtype = x.type.dtype.numpy
         wide = b.emit("matmul", x, b.constant(columns.T.astype(dtype), "resample"))
         return b.emit("matmul", b.constant(rows.astype(dtype), "resample"), wide)
@@ -106,7 +109,7 @@ def antialiased(taps: Callable[[np.ndarray], np.ndarray], support: float) -> Map
 
 
 def _filter_matrix(
-    extent: int, size: int, align: bool, factor: float | None, taps: Any, support: float
+    extent: int, size: int, align: bool, factor: float | None, taps: Taps, support: float
 ) -> np.ndarray:
     """[size, extent]: filter weights of every output.
 
@@ -128,7 +131,8 @@ def _filter_matrix(
 
 
 def _triangle(t: np.ndarray) -> np.ndarray:
-    return np.maximum(1 - np.abs(t), 0)
+    out: np.ndarray = np.maximum(1 - np.abs(t), 0)
+    return out
 
 
 def _cubic(t: np.ndarray) -> np.ndarray:
@@ -150,6 +154,7 @@ RESIZE: dict[str, Mapping] = {
     **{f"aten.upsample_{name}.default": default(mode, True)
        for name, mode in (("linear1d", "bilinear"), ("bilinear2d", "bilinear"),
                           ("trilinear3d", "bilinear"), ("bicubic2d", "bicubic"))},
-    **{f"aten._upsample_bilinear2d_aa.{o}": antialiased(_triangle, 1.0) for o in ("vec", "default")},
-    **{f"aten._upsample_bicubic2d_aa.{o}": antialiased(_cubic, 2.0) for o in ("vec", "default")},
+    **{f"aten._upsample_{name}2d_aa.{o}": antialiased(taps, support)
+       for name, taps, support in (("bilinear", _triangle, 1.0), ("bicubic", _cubic, 2.0))
+       for o in ("vec", "default")},
 }  # fmt: skip

@@ -70,7 +70,11 @@ def avg_pool(
     s = per_axis(stride, rank) or k
     p = per_axis(padding, rank)
     around = _around(x, k, s, p, (1,) * rank, ceil_mode)
-    if divisor is None and count_include_pad and any(a > q for (_, a), q in zip(around, p, strict=True)):
+    if (
+        divisor is None
+        and count_include_pad
+        and any(a > q for (_, a), q in zip(around, p, strict=True))
+    ):
         # torch counts its own padding but not what ceil_mode adds: pad first, then count elements.
         if any(p):
             edge = (0, 0, *p)

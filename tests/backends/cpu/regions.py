@@ -9,6 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from graphopt_backends.cpu.build import build
+from graphopt_backends.cpu.emit import emit_kernel, parallel_extent, scratch_bytes
+from graphopt_backends.cpu.lower import lower_region
+from graphopt_passes.fuse.fuse import Fuse
 
 from graphopt.check.reference import execute
 from graphopt.ir.graph import Graph, Node, Value
@@ -17,17 +21,13 @@ from graphopt.ir.views import is_view
 from graphopt.passbase import PassContext
 from graphopt.rewrite import Rewriter
 from graphopt.target import Target
-from graphopt_backends.cpu.build import build
-from graphopt_backends.cpu.emit import emit_kernel, parallel_extent, scratch_bytes
-from graphopt_backends.cpu.lower import lower_region
-from graphopt_passes.fuse.fuse import Fuse
 
 # float32 has 24 bits; sums of K products lose about sqrt(K) * 2**-24 of the largest term, and the
 # longest sums here have K = 4608 terms.
 TOLERANCE = 70 * 2.0**-24
 
 # A model's kernels are not exported; here the kernel is all there is.
-_EXPORTED = '#pragma GCC visibility push(default)\n'
+_EXPORTED = "#pragma GCC visibility push(default)\n"
 
 
 def graph_of(

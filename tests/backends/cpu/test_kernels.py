@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from graphopt_backends.cpu.targets import TARGETS, host
 from regions import check_regions, graph_of
 
 from graphopt.ir.graph import Value
@@ -44,7 +45,6 @@ from graphopt.ops import (
 from graphopt.ops.base import Attrs
 from graphopt.rewrite import Rewriter
 from graphopt.target import Target
-from graphopt_backends.cpu.targets import TARGETS, host
 
 pytestmark = pytest.mark.compiler
 EDGES = (1, 7, 15, 16, 17, 33, 48, 50)
@@ -106,7 +106,9 @@ def test_linear_with_gelu_and_residual(target: Target, tmp_path: Path) -> None:
 
 
 def test_matmul_of_computed_factors(target: Target, tmp_path: Path) -> None:
-    graph = graph_of([f32(2, 3, 9, 7), f32(2, 1, 7, 21)], [], lambda rw, a, b: rw.emit("matmul", a, b))
+    graph = graph_of(
+        [f32(2, 3, 9, 7), f32(2, 1, 7, 21)], [], lambda rw, a, b: rw.emit("matmul", a, b)
+    )
     check_regions(graph, [random(2, 3, 9, 7), random(2, 1, 7, 21)], target, tmp_path)
 
 
@@ -249,7 +251,11 @@ def test_attention(
     target: Target, tmp_path: Path,
 ) -> None:  # fmt: skip
     attrs = AttentionAttrs(depth**-0.5, causal)
-    types = [f32(2, heads, queries, depth), f32(2, kv_heads, keys, depth), f32(2, kv_heads, keys, depth)]
+    types = [
+        f32(2, heads, queries, depth),
+        f32(2, kv_heads, keys, depth),
+        f32(2, kv_heads, keys, depth),
+    ]
     graph = graph_of(types, [], lambda rw, q, k, v: rw.emit("attention", q, k, v, attrs=attrs))
     check_regions(graph, [random(*t.dims) for t in types], target, tmp_path)
 
@@ -262,7 +268,9 @@ def test_attention_masks(kind: str, tmp_path: Path) -> None:
     mask = keep if kind == "bool" else np.where(keep, 0.0, -1e9).astype(np.float32)
     types = [f32(1, 2, 9, 16), f32(1, 2, 11, 16), f32(1, 2, 11, 16), TensorType.of(mask)]
     graph = graph_of(
-        types, [], lambda rw, q, k, v, m: rw.emit("attention", q, k, v, m, attrs=AttentionAttrs(0.25))
+        types,
+        [],
+        lambda rw, q, k, v, m: rw.emit("attention", q, k, v, m, attrs=AttentionAttrs(0.25)),
     )
     check_regions(graph, [*(random(*t.dims) for t in types[:3]), mask], host(), tmp_path)
 
@@ -322,7 +330,9 @@ def test_scans(axis: int, tmp_path: Path) -> None:
 def test_topk_orders_ties_by_position(largest: bool, tmp_path: Path) -> None:
     x = np.round(random(3, 20)).astype(np.float32)
     graph = graph_of(
-        [f32(3, 20)], [], lambda rw, x: list(rw.insert("topk", [x], TopkAttrs(7, 1, largest)).results)
+        [f32(3, 20)],
+        [],
+        lambda rw, x: list(rw.insert("topk", [x], TopkAttrs(7, 1, largest)).results),
     )
     check_regions(graph, [x], host(), tmp_path)
 
