@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 from graphopt.errors import PluginError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from graphopt.artifact.loader import Model
+    from graphopt.frontend.traced import Traced
     from graphopt.ir.graph import Graph
-    from graphopt.pipeline import Pipeline, Timing
+    from graphopt.pipeline import Gate, Pipeline, Timing
     from graphopt.program import Program
     from graphopt.target import Backend, Target
 
@@ -125,6 +124,7 @@ def build(
     progress: Progress | None = None,
 ) -> Compilation:
     """As `compile`, returning every stage's product and loading nothing."""
+    from graphopt.artifact.format import LIBRARY, MANIFEST
     from graphopt.artifact.writer import write
     from graphopt.target import resolve
 
@@ -133,15 +133,18 @@ def build(
     clock = _Clock(progress or (lambda name: None))
     with clock.stage("trace"):
         traced = _trace(source, example_inputs)
-    compilation = lower(traced.graph, backend, row, options, clock)
+    compilation = lower(source if traced is None else traced.graph, backend, row, options, clock)
     folder = Path(out) if out is not None else _cached_folder(compilation, row, options)
-    with clock.stage("golden"):
-        golden = traced.golden()
-    with clock.stage("build"):
-        compilation.artifact = write(
-            folder, compilation, backend, row, golden=golden, options=options
-        )
-    compilation.report.code_bytes = _code_bytes(compilation.artifact)
+    if out is None and (folder / MANIFEST).is_file():
+        compilation.artifact = folder
+    else:
+        with clock.stage("golden"):
+            golden = ({}, {}) if traced is None else traced.golden()
+        with clock.stage("build"):
+            compilation.artifact = write(
+                folder, compilation, backend, row, golden=golden, options=options
+            )
+    compilation.report.code_bytes = (folder / LIBRARY).stat().st_size
     return compilation
 
 
@@ -211,36 +214,26 @@ class _Clock:
         self.stages.append(StageTime(name, time.perf_counter() - start))
 
 
-@dataclass(frozen=True)
-class _Traced:
-    """A traced model; `golden()` gives its inputs and eager outputs by port name."""
-
-    graph: Graph
-    golden: Callable[[], tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]
-
-
-def _trace(source: Any, example_inputs: Any) -> _Traced:
-    from graphopt.frontend import load_source, trace
+def _trace(source: Any, example_inputs: Any) -> Traced | None:
+    """None for a graph, which is already traced."""
+    from graphopt.frontend import trace_model
     from graphopt.ir.graph import Graph
 
-    if isinstance(source, Graph):
-        return _Traced(source, lambda: ({}, {}))
-    if isinstance(source, str):
-        source, example_inputs = load_source(source)
-    traced = trace(source, example_inputs)
-    return _Traced(traced.graph, traced.golden)
+    return None if isinstance(source, Graph) else trace_model(source, example_inputs)
 
 
-def _gate(options: Options) -> Any:
+def _gate(options: Options) -> Gate | None:
     if not options.verify_each:
         return None
-    from graphopt.check.gate import Gate
+    from graphopt.check.gate import NumericsGate
 
-    return Gate()
+    return NumericsGate()
 
 
 def _cached_folder(compilation: Compilation, target: Target, options: Options) -> Path:
     """A directory named by everything that decides what is in it, weights included."""
+    import numpy as np
+
     from graphopt.config import Config
 
     digest = hashlib.sha256()
@@ -250,10 +243,6 @@ def _cached_folder(compilation: Compilation, target: Target, options: Options) -
         digest.update(weight.name.encode())
     for key, array in sorted(compilation.source.constants.items()):
         digest.update(key.encode())
-        digest.update(memoryview(array).cast("B") if array.flags.c_contiguous else array.tobytes())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     digest.update(f"{target}{options}".encode())
     return Config.from_environment().cache / "artifacts" / digest.hexdigest()[:32]
-
-
-def _code_bytes(artifact: Path) -> int:
-    return sum(f.stat().st_size for f in artifact.glob("model.so"))

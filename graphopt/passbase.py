@@ -87,7 +87,7 @@ class PassContext:
 
 
 class Pass(abc.ABC):
-    """A graph-to-graph transformation; subclasses are frozen dataclasses whose fields are options."""
+    """A graph-to-graph transformation: a frozen dataclass whose fields are its options."""
 
     name: ClassVar[str]
     numerics: ClassVar[Numerics] = EXACT

@@ -1,4 +1,7 @@
-"""Plugins: entry point group `graphopt.plugins`, one manifest per distribution. Listing imports no pass."""
+"""Plugins: entry point group `graphopt.plugins`, one manifest per distribution.
+
+Listing imports no pass.
+"""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Reject:
 
 
 class Rewriter:
-    """A mutable copy of a graph. Values of the original stay valid; `self.values` maps them over."""
+    """A mutable copy of a graph. The original stays valid; `self.values` maps its values over."""
 
     def __init__(self, graph: Graph) -> None:
         self.constants = dict(graph.constants)
@@ -110,7 +110,9 @@ class Rewriter:
         self._insert(node)
         return node
 
-    def emit(self, op: str, *operands: Value, attrs: Attrs | None = None, loc: Loc = NOWHERE) -> Value:
+    def emit(
+        self, op: str, *operands: Value, attrs: Attrs | None = None, loc: Loc = NOWHERE
+    ) -> Value:
         """Add a node with one result and return that result."""
         return self.insert(op, operands, attrs, loc=loc).result
 
@@ -166,7 +168,9 @@ class Rewriter:
         erased, stack = 0, list(self._nodes)
         while stack:
             node = stack.pop()
-            if self.alive(node) and not any(self._uses[r] or self.is_output(r) for r in node.results):
+            if self.alive(node) and not any(
+                self._uses[r] or self.is_output(r) for r in node.results
+            ):
                 self.erase(node)
                 erased += 1
                 stack.extend(o.producer for o in node.operands if o.producer is not None)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graphopt.frontend.source import load_source
     from graphopt.frontend.torch_export import import_exported, trace
+    from graphopt.frontend.traced import Traced, trace_model
 
-__all__ = ["import_exported", "load_source", "trace"]
+__all__ = ["Traced", "import_exported", "load_source", "trace", "trace_model"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,6 +17,10 @@ def __getattr__(name: str) -> Any:
         from graphopt.frontend import torch_export
 
         return getattr(torch_export, name)
+    if name in ("Traced", "trace_model"):
+        from graphopt.frontend import traced as module
+
+        return getattr(module, name)
     if name == "load_source":
         from graphopt.frontend.source import load_source
 

@@ -173,7 +173,8 @@ def _check_tensors(inputs: Any, where: str) -> None:
     for path, leaf in paths:
         if not isinstance(leaf, (torch.Tensor, int, float, bool, type(None))):
             raise FrontendError(
-                f"example input {pytree.keystr(path)} of {where} is {_described(leaf)}, not a tensor",
+                f"example input {pytree.keystr(path)} of {where} is {_described(leaf)}, "
+                "not a tensor",
                 hint="make it a tensor: torch.from_numpy(array), torch.tensor(values)",
             )
     if not any(isinstance(leaf, torch.Tensor) for _, leaf in paths):

@@ -32,7 +32,7 @@ def trace(model: torch.nn.Module, example_inputs: ExampleInputs) -> Graph:
 
 def export(model: torch.nn.Module, example_inputs: ExampleInputs) -> ExportedProgram:
     """torch.export without its warnings. Raises: FrontendError when it fails."""
-    args, kwargs = _arguments(example_inputs)
+    args, kwargs = arguments(example_inputs)
     with _quiet():
         try:
             return torch.export.export(model, args, kwargs, strict=False)
@@ -60,7 +60,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _arguments(inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def arguments(inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(inputs, torch.Tensor):
         return (inputs,), {}
     if isinstance(inputs, Mapping):

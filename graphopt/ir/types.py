@@ -107,7 +107,7 @@ class LayoutAxis:
 
 @dataclass(frozen=True)
 class Layout:
-    """Physical axes, outermost first. Text: `@[0,2:1:1,3:1:1,1]` is NHWC with a halo of one pixel."""
+    """Physical axes, outermost first. `@[0,2:1:1,3:1:1,1]` is NHWC with a halo of one pixel."""
 
     axes: tuple[LayoutAxis, ...]
 
@@ -150,7 +150,9 @@ class Layout:
         if self.is_blocked:
             raise IRError(f"blocked layout {self} has no single stride per axis")
         out, step = [0] * len(shape), 1
-        for a, extent in zip(reversed(self.axes), reversed(self.physical_shape(shape)), strict=True):
+        for a, extent in zip(
+            reversed(self.axes), reversed(self.physical_shape(shape)), strict=True
+        ):
             out[a.axis] = step
             step *= extent
         return tuple(out)
@@ -249,6 +251,8 @@ def broadcast_shapes(*shapes: tuple[Dim, ...]) -> tuple[Dim, ...]:
         dims = {s[i - rank + len(s)] for s in shapes if i - rank + len(s) >= 0} - {1}
         if len(dims) > 1:
             text = " and ".join("[" + ",".join(map(str, s)) + "]" for s in shapes)
-            raise IRError(f"shapes {text} do not broadcast", hint="trailing axes must match or be 1")
+            raise IRError(
+                f"shapes {text} do not broadcast", hint="trailing axes must match or be 1"
+            )
         out.append(dims.pop() if dims else 1)
     return tuple(out)

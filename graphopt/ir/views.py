@@ -9,7 +9,7 @@ _CANDIDATES = frozenset({"reshape", "transpose", "relayout", "expand"})
 
 
 def is_view(node: Node) -> bool:
-    """Whether the result's elements lie exactly where the operand's do, so that no code is needed."""
+    """Whether the result's elements lie exactly where the operand's do: no code is needed."""
     if node.op.name not in _CANDIDATES or len(node.operands) != 1:
         return False
     x, y = node.operands[0].type, node.result.type
@@ -51,7 +51,6 @@ def _merged(axes: list[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             out.append((extent, stride))
     return out
-
 
 
 def reshaped_layout(x: TensorType, dims: tuple[int, ...]) -> Layout | None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from graphopt.ir.types import DType
 
@@ -116,9 +117,7 @@ class Buffer:
     halo: tuple[tuple[int, int], ...] = ()
 
     @staticmethod
-    def dense(
-        name: str, dtype: DType, shape: Sequence[int], scope: Scope = Scope.PARAM
-    ) -> Buffer:
+    def dense(name: str, dtype: DType, shape: Sequence[int], scope: Scope = Scope.PARAM) -> Buffer:
         """A row-major buffer without halo."""
         strides = tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
         return Buffer(name, dtype, tuple(shape), strides, scope)
@@ -269,7 +268,7 @@ def binary(op: str, a: Expr, b: Expr) -> Expr:
     return Binary(dtype, lanes, op, broadcast(a, lanes), broadcast(b, lanes))
 
 
-_FOLD = {
+_FOLD: dict[str, Callable[[Any, Any], Any]] = {
     "+": lambda a, b: a + b,
     "-": lambda a, b: a - b,
     "*": lambda a, b: a * b,

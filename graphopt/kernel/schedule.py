@@ -209,7 +209,7 @@ def _check_independent(body: Stmt, names: Sequence[str]) -> None:
 
 
 def expand_accumulator(k: Kernel, buffer: str, names: Sequence[str]) -> Kernel:
-    """Give an accumulator a dimension per loop and move the reduction outside them: a register tile.
+    """Give an accumulator a dimension per loop, the reduction moved outside them: a register tile.
 
       for i { for j {                      alloc acc[I, J]
         alloc acc; acc = 0                 for i { for j { acc[i, j] = 0 } }
@@ -235,12 +235,16 @@ def expand_accumulator(k: Kernel, buffer: str, names: Sequence[str]) -> Kernel:
 
     body = _top_down(k.body, visit)
     if not next(copies):
-        raise IRError(f"expand_accumulator: no accumulator {buffer!r} directly inside {list(names)}")
+        raise IRError(
+            f"expand_accumulator: no accumulator {buffer!r} directly inside {list(names)}"
+        )
     return dataclasses.replace(k, body=body)
 
 
 def _expanded(body: Block, name: str, loops: list[For], copy: int) -> Stmt:
-    old = next((s.buffer for s in body.body if isinstance(s, Alloc) and s.buffer.name == name), None)
+    old = next(
+        (s.buffer for s in body.body if isinstance(s, Alloc) and s.buffer.name == name), None
+    )
     if old is None:
         raise IRError(f"expand_accumulator: {name!r} is not allocated inside {loops[-1].var!r}")
     own = f"{name}{copy}" if copy else name  # tails may share a scope with the main nest
@@ -351,7 +355,11 @@ def vector_reduce(k: Kernel, var: str, lanes: int) -> Kernel:
 
 def _lanewise(loop: For, lanes: int, ranges: Ranges) -> Stmt:
     s = loop.body
-    if not isinstance(s, Store) or s.reduce not in _HORIZONTAL or s.buffer.scope is not Scope.REGISTER:
+    if (
+        not isinstance(s, Store)
+        or s.reduce not in _HORIZONTAL
+        or s.buffer.scope is not Scope.REGISTER
+    ):
         raise IRError(f"vector_reduce: loop {loop.var!r} is not one accumulation into a register")
     full, left = divmod(loop.extent, lanes)
     if not full or lanes == 1:
@@ -366,7 +374,9 @@ def _lanewise(loop: For, lanes: int, ranges: Ranges) -> Stmt:
     first = Store(wide, (ramp,), Const(wide.dtype, lanes, IDENTITY[s.reduce]))
     total = Call(wide.dtype, 1, _HORIZONTAL[s.reduce], (Load(wide.dtype, lanes, wide, (ramp,)),))
     out: list[Stmt] = [Alloc(wide), first]
-    out.append(For(loop.var, full, inner) if full > 1 else substitute(inner, {loop.var: index_const(0)}))
+    out.append(
+        For(loop.var, full, inner) if full > 1 else substitute(inner, {loop.var: index_const(0)})
+    )
     out.append(dataclasses.replace(s, value=total))
     if left:
         start = binary("+", index_var(loop.var), index_const(full * lanes))
@@ -377,7 +387,9 @@ def _lanewise(loop: For, lanes: int, ranges: Ranges) -> Stmt:
 # Memory and threads ----------------------------------------------------------------------------
 
 
-def stage(k: Kernel, buffer: str, at: str, shape: Sequence[int], name: str, scope: Scope = Scope.STACK) -> Kernel:
+def stage(
+    k: Kernel, buffer: str, at: str, shape: Sequence[int], name: str, scope: Scope = Scope.STACK
+) -> Kernel:
     """Copy the whole of a parameter into a local buffer at the start of each iteration of a loop,
     and read it from there. `shape` is that of the parameter's flat buffer.
 
@@ -413,15 +425,20 @@ def prefetch(k: Kernel, buffer: str, var: str, distance: int) -> Kernel:
 
     def visit(loop: For) -> Stmt:
         loads = [
-            p for p in walk(loop.body)
-            if isinstance(p, Load) and p.buffer.name == buffer and any(uses_var(i, var) for i in p.index)
-        ]  # fmt: skip
+            p
+            for p in walk(loop.body)
+            if isinstance(p, Load)
+            and p.buffer.name == buffer
+            and any(uses_var(i, var) for i in p.index)
+        ]
         if not loads:
             raise IRError(f"prefetch: loop {var!r} does not read {buffer!r}")
         ahead = binary("+", index_var(var), index_const(distance))
         hints = []
         for index in dict.fromkeys(p.index for p in loads):
-            hint = substitute(Prefetch(loads[0].buffer, tuple(map(_first_lane, index))), {var: ahead})
+            hint = substitute(
+                Prefetch(loads[0].buffer, tuple(map(_first_lane, index))), {var: ahead}
+            )
             hints.append(hint)
         return dataclasses.replace(loop, body=block(*hints, loop.body))
 
@@ -455,8 +472,10 @@ def parallelize(k: Kernel) -> Kernel:
 def _check_disjoint(loop: For) -> None:
     local = {s.buffer for s in walk(loop.body) if isinstance(s, Alloc)}
     for s in walk(loop.body):
-        if isinstance(s, Store) and s.buffer not in local and not any(
-            uses_var(i, loop.var) for i in s.index
+        if (
+            isinstance(s, Store)
+            and s.buffer not in local
+            and not any(uses_var(i, loop.var) for i in s.index)
         ):
             raise IRError(f"parallelize: iterations of {loop.var!r} write the same {s.buffer.name}")
 
@@ -494,5 +513,3 @@ class _IndexMap(ExprMap):
             index = tuple(simplify_index(i, ranges) for i in e.index)
             return Load(e.dtype, max((i.lanes for i in index), default=1), e.buffer, index)
         return e
-
-

@@ -1,10 +1,10 @@
 """Kernel IR as text: what a person reads and tests compare.
 
-    kernel go_scale(x: f32[64], out: f32[64] output) {
-      parallel i in 0..4 {
-        out[ramp(i*16, 1, 16)] = x[ramp(i*16, 1, 16)] * splat(2.0, 16)
-      }
-    }
+kernel go_scale(x: f32[64], out: f32[64] output) {
+  parallel i in 0..4 {
+    out[ramp(i*16, 1, 16)] = x[ramp(i*16, 1, 16)] * splat(2.0, 16)
+  }
+}
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from graphopt.kernel.ir import (
 )
 
 _PRECEDENCE = {
-    "or": 1, "xor": 1, "and": 2, "<": 3, "<=": 3, "==": 3, "!=": 3, ">": 3, ">=": 3, "<<": 4, ">>": 4,
-    "+": 5, "-": 5, "*": 6, "/": 6, "//": 6, "%": 6,
+    "or": 1, "xor": 1, "and": 2, "<": 3, "<=": 3, "==": 3, "!=": 3, ">": 3, ">=": 3,
+    "<<": 4, ">>": 4, "+": 5, "-": 5, "*": 6, "/": 6, "//": 6, "%": 6,
 }  # fmt: skip
 
 

@@ -113,7 +113,6 @@ def _rebuild_call(e: Call, args: tuple[Expr, ...]) -> Expr:
     return Call(e.dtype, lanes, e.name, tuple(broadcast(a, lanes) for a in args))
 
 
-
 class ExprMap:
     """Applies a bottom-up rewrite to expressions, each distinct one once."""
 
@@ -168,9 +167,7 @@ def map_stmts(stmt: Stmt, f: Callable[[Stmt], Stmt]) -> Stmt:
 
 def substitute(stmt: Stmt, values: Mapping[str, Expr]) -> Stmt:
     """Replace variables by expressions. Loops that bind a name of their own shadow it."""
-    mapper = ExprMap(
-        lambda e: values.get(e.name, e) if isinstance(e, Var) else e
-    )
+    mapper = ExprMap(lambda e: values.get(e.name, e) if isinstance(e, Var) else e)
     return _substitute(stmt, values, mapper)
 
 
@@ -189,7 +186,9 @@ def _substitute(stmt: Stmt, values: Mapping[str, Expr], mapper: ExprMap) -> Stmt
             return map_exprs(stmt, mapper)
 
 
-def replace_buffer(stmt: Stmt, old: Buffer, new: Buffer, index: Callable[[tuple[Expr, ...]], tuple[Expr, ...]]) -> Stmt:
+def replace_buffer(
+    stmt: Stmt, old: Buffer, new: Buffer, index: Callable[[tuple[Expr, ...]], tuple[Expr, ...]]
+) -> Stmt:
     """Let every access of `old` go to `new` at `index(old index)`; its Alloc becomes new's."""
 
     def expr(e: Expr) -> Expr:
@@ -213,12 +212,8 @@ def replace_buffer(stmt: Stmt, old: Buffer, new: Buffer, index: Callable[[tuple[
 
 
 def uses_buffer(tree: Stmt | Expr, buffer: Buffer) -> bool:
-    return any(
-        isinstance(p, (Load, Store, Prefetch)) and p.buffer == buffer for p in walk(tree)
-    )
+    return any(isinstance(p, (Load, Store, Prefetch)) and p.buffer == buffer for p in walk(tree))
 
 
 def uses_var(tree: Stmt | Expr, name: str) -> bool:
     return any(isinstance(p, Var) and p.name == name for p in walk(tree))
-
-

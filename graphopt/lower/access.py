@@ -118,9 +118,7 @@ def _reshape(a: Access, node: Node, index: Index) -> Expr:
     return a.at(x, tuple(source))
 
 
-def axis_groups(
-    old: Sequence[int], new: Sequence[int]
-) -> list[tuple[list[int], list[int]]]:
+def axis_groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
     """Smallest runs of axes of `old` and `new` with equal element counts."""
     out: list[tuple[list[int], list[int]]] = []
     i = j = 0
@@ -238,7 +236,9 @@ def _full(a: Access, node: Node, index: Index) -> Expr:
     del a, index
     dtype = node.result.type.dtype
     value = node.attrs.value  # type: ignore[attr-defined]
-    return const(value if dtype.is_float else (bool(value) if dtype is DType.BOOL else int(value)), dtype)
+    return const(
+        value if dtype.is_float else (bool(value) if dtype is DType.BOOL else int(value)), dtype
+    )
 
 
 def _iota(a: Access, node: Node, index: Index) -> Expr:

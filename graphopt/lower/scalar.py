@@ -160,9 +160,7 @@ def _identity(_: Node, x: Expr) -> Expr:
 RULES: Mapping[str, Rule] = {
     **{n: _intrinsic(n) for n in ("exp", "exp2", "expm1", "log", "log1p", "log2", "sqrt", "rsqrt")},
     **{n: _intrinsic(n) for n in ("sin", "cos", "tan", "atan", "tanh", "erf", "pow", "atan2")},
-    **{
-        n: _float_only(_intrinsic(n), _identity) for n in ("floor", "ceil", "round", "trunc")
-    },
+    **{n: _float_only(_intrinsic(n), _identity) for n in ("floor", "ceil", "round", "trunc")},
     **{n: _predicate(n) for n in ("isnan", "isinf")},
     "add": _operator("+"),
     "sub": _operator("-"),
@@ -175,9 +173,10 @@ RULES: Mapping[str, Rule] = {
     "xor": _operator("xor"),
     **{
         n: _operator(op)
-        for n, op in zip(("eq", "ne", "lt", "le", "gt", "ge"), ("==", "!=", "<", "<=", ">", ">="),
-                         strict=True)
-    },  # fmt: skip
+        for n, op in zip(
+            ("eq", "ne", "lt", "le", "gt", "ge"), ("==", "!=", "<", "<=", ">", ">="), strict=True
+        )
+    },
     "neg": _neg,
     "abs": _abs,
     "reciprocal": lambda n, x: binary("/", _like(x, 1), x),

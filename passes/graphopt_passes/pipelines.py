@@ -1,4 +1,4 @@
-"""The default pipeline of each optimization level, with the reason for every entry and its place."""
+"""The default pipeline of each optimization level, with the reason for every entry."""
 
 from __future__ import annotations
 

@@ -161,9 +161,7 @@ def _copy_region(value: Value) -> Node:
 def flops(node: Node) -> int:
     """Floating-point operations of a region."""
     assert node.body is not None
-    return sum(
-        n.op.flops(*(o.type for o in n.operands), n.attrs) for n in node.body.nodes
-    )
+    return sum(n.op.flops(*(o.type for o in n.operands), n.attrs) for n in node.body.nodes)
 
 
 def scratch_bytes(kernel: Kernel) -> int:
@@ -199,5 +197,3 @@ def lower_bound(graph: Graph) -> int:
                     expiring[end] = expiring.get(end, 0) + r.type.size_bytes
         live -= expiring.pop(t, 0)
     return peak
-
-

@@ -1,7 +1,7 @@
 """fold-batchnorm: a batch norm behind a convolution goes into its weights.
 
-  %y = conv %x, %w, %b                          %y = conv %x, %w', %b'
-  %z = batch_norm %y, %g, %s, %mean, %var   →
+%y = conv %x, %w, %b                          %y = conv %x, %w', %b'
+%z = batch_norm %y, %g, %s, %mean, %var   →
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """fold-constants: evaluate nodes whose operands are all known.
 
-  %a = iota {size=4}          %c = constant [0, 2, 4, 6]
-  %b = full {value=2}    →
-  %c = mul %a, %b
+%a = iota {size=4}          %c = constant [0, 2, 4, 6]
+%b = full {value=2}    →
+%c = mul %a, %b
 """
 
 from __future__ import annotations
@@ -89,5 +89,3 @@ def _constant(rw: Rewriter, old: Value, array: np.ndarray) -> Value:
         attrs = FullAttrs(float(array.flat[0]), array.shape, old.type.dtype)
         return rw.emit("full", attrs=attrs, loc=loc)
     return rw.constant(array, name=old.name or "folded", loc=loc)
-
-

@@ -123,7 +123,9 @@ class _Growth:
         if other is region or other.kind not in kinds or self.p.escapes(value, region):
             return False
         if any(n.op.name in MATERIAL for n in other.nodes):
-            self.ctx.rejected(self.options.name, producer, f"{producer.op.name} is written in boxes")
+            self.ctx.rejected(
+                self.options.name, producer, f"{producer.op.name} is written in boxes"
+            )
             return False
         if any(self.p.escapes(r, region) for n in other.nodes for r in n.results if n is producer):
             return False
@@ -131,10 +133,14 @@ class _Growth:
 
     def _merge(self, region: Region, other: Region) -> bool:
         if self._input_count(region, other) > self.options.max_inputs:
-            self.ctx.rejected(self.options.name, other.root, "the region would have too many inputs")
+            self.ctx.rejected(
+                self.options.name, other.root, "the region would have too many inputs"
+            )
             return False
         if not self.p.can_merge(region, other):
-            self.ctx.rejected(self.options.name, other.root, "the regions would wait for each other")
+            self.ctx.rejected(
+                self.options.name, other.root, "the regions would wait for each other"
+            )
             return False
         if not self.ctx.spend():
             return False
@@ -211,5 +217,3 @@ def _body(inputs: list[Value], nodes: list[Node], results: list[Value]) -> Graph
         rw.values.update(zip(node.results, copy.results, strict=True))
     rw.outputs = [rw.values[r] for r in results]
     return rw.freeze()
-
-

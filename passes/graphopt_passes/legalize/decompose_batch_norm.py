@@ -1,7 +1,7 @@
 """decompose-batch-norm: what fold-batchnorm could not fold becomes a scale and a shift.
 
-  %y = batch_norm %x, %w, %b, %mean, %var   →   %m = mul %x, %scale
-                                                %y = add %m, %shift
+%y = batch_norm %x, %w, %b, %mean, %var   →   %m = mul %x, %scale
+                                              %y = add %m, %shift
 """
 
 from __future__ import annotations

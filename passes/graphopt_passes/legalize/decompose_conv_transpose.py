@@ -1,8 +1,8 @@
 """decompose-conv-transpose: one ordinary convolution per output phase, then interleave.
 
 With stride s, output position s*i + p depends only on the kernel taps k with
-(p + padding - k * dilation) divisible by s. Each phase p is a convolution of the (padded) input with
-those taps, flipped; no multiplication by inserted zeros remains.
+(p + padding - k * dilation) divisible by s. Each phase p is a convolution of the (padded) input
+with those taps, flipped; no multiplication by inserted zeros remains.
 """
 
 from __future__ import annotations
@@ -155,9 +155,7 @@ def _interleave(rw: Rewriter, node: Node, parts: list[Value], counts: list[int])
         rw.emit("reshape", p, attrs=ReshapeAttrs((1, n, c, *counts)), loc=node.loc) for p in parts
     ]
     joined = rw.emit("concat", *stacked, attrs=ConcatAttrs(0), loc=node.loc)
-    split = rw.emit(
-        "reshape", joined, attrs=ReshapeAttrs((*a.stride, n, c, *counts)), loc=node.loc
-    )
+    split = rw.emit("reshape", joined, attrs=ReshapeAttrs((*a.stride, n, c, *counts)), loc=node.loc)
     perm = [rank, rank + 1]
     for i in range(rank):
         perm += [rank + 2 + i, i]

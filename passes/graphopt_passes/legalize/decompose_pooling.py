@@ -89,5 +89,3 @@ def _along(rw: Rewriter, x: Value, axis: int, size: int, node: Node) -> Value:
     moved = rw.emit("transpose", x, attrs=swap, loc=node.loc) if axis != last else x
     out = rw.emit("linear", moved, weight, loc=node.loc)
     return rw.emit("transpose", out, attrs=swap, loc=node.loc) if axis != last else out
-
-

@@ -47,9 +47,7 @@ def _axis(rw: Rewriter, x: Value, node: Node, attrs: ResizeAttrs, i: int) -> Val
         if attrs.mode != "nearest":
             shape = [1] * x.type.rank
             shape[axis] = size
-            w = rw.constant(
-                weight.reshape(shape).astype(x.type.dtype.numpy), name="resize.weight"
-            )
+            w = rw.constant(weight.reshape(shape).astype(x.type.dtype.numpy), name="resize.weight")
             tap = rw.emit("mul", tap, w, loc=node.loc)
         total = tap if total is None else rw.emit("add", total, tap, loc=node.loc)
     assert total is not None

@@ -38,14 +38,18 @@ static long call(long n, long a, long b, long c, long d, long e, long f) {
                      : "memory");
     return x0;
 }
-int open(const char *path, int flags, ...) { return (int)call(56, -100, (long)path, flags, 420, 0, 0); }
+int open(const char *path, int flags, ...) {
+    return (int)call(56, -100, (long)path, flags, 420, 0, 0);
+}
 int close(int file) { return (int)call(57, file, 0, 0, 0, 0, 0); }
 long lseek(int file, long at, int from) { return call(62, file, at, from, 0, 0, 0); }
 void *mmap(void *p, size_t n, int protection, int flags, int file, long at) {
     return (void *)call(222, (long)p, (long)n, protection, flags, file, at);
 }
 int munmap(void *p, size_t n) { return (int)call(215, (long)p, (long)n, 0, 0, 0, 0); }
-int madvise(void *p, size_t n, int advice) { return (int)call(233, (long)p, (long)n, advice, 0, 0, 0); }
+int madvise(void *p, size_t n, int advice) {
+    return (int)call(233, (long)p, (long)n, advice, 0, 0, 0);
+}
 int clock_gettime(int clock, void *t) { return (int)call(113, clock, (long)t, 0, 0, 0, 0); }
 int getpid(void) { return (int)call(172, 0, 0, 0, 0, 0, 0); }
 long syscall(long n, ...) { (void)n; return 0; }

@@ -1,4 +1,4 @@
-"""Run one graph through fusion, lowering, C and the machine, region by region, beside the reference."""
+"""Run one graph through fusion, lowering, C and the machine, region by region."""
 
 from __future__ import annotations
 

@@ -244,8 +244,13 @@ def test_group_norm(last: bool, target: Target, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("heads", "kv_heads", "queries", "keys", "depth", "causal"),
-    [(2, 2, 1, 1, 8, False), (4, 2, 7, 5, 16, True), (1, 1, 33, 33, 20, True), (2, 1, 16, 50, 64, False)],
-)  # fmt: skip
+    [
+        (2, 2, 1, 1, 8, False),
+        (4, 2, 7, 5, 16, True),
+        (1, 1, 33, 33, 20, True),
+        (2, 1, 16, 50, 64, False),
+    ],
+)
 def test_attention(
     heads: int, kv_heads: int, queries: int, keys: int, depth: int, causal: bool,
     target: Target, tmp_path: Path,
@@ -347,15 +352,19 @@ def test_scatters(accumulate: bool, tmp_path: Path) -> None:
     check_regions(graph, [random(5, 6), at, random(3, 6)], host(), tmp_path)
     along = np.array([[0, 2], [1, 0]])
     graph = graph_of(
-        [f32(2, 4), TensorType.of(along), f32(2, 2)], [],
-        lambda rw, x, i, u: rw.emit("scatter_along", x, i, u, attrs=ScatterAlongAttrs(1, accumulate)),
-    )  # fmt: skip
+        [f32(2, 4), TensorType.of(along), f32(2, 2)],
+        [],
+        lambda rw, x, i, u: rw.emit(
+            "scatter_along", x, i, u, attrs=ScatterAlongAttrs(1, accumulate)
+        ),
+    )
     check_regions(graph, [random(2, 4), along, random(2, 2)], host(), tmp_path)
 
 
 UNARY = ["exp", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "erf", "sigmoid", "silu", "relu",
          "hardswish", "hardsigmoid", "softplus", "gelu", "abs", "neg", "floor", "ceil", "round",
-         "trunc", "sign", "reciprocal", "expm1", "log1p", "exp2", "log2", "atan", "tan"]  # fmt: skip
+         "trunc", "sign", "reciprocal", "expm1", "log1p", "exp2", "log2", "atan",
+         "tan"]  # fmt: skip
 
 
 @pytest.mark.parametrize("op", UNARY)

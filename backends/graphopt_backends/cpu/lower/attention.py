@@ -39,6 +39,7 @@ from graphopt.kernel.ir import (
     load,
     select,
 )
+from graphopt.lower.access import Source
 from graphopt.target import Target
 from graphopt_backends.cpu.lower.loops import chunks
 from graphopt_backends.cpu.lower.region import Lowered, Region
@@ -236,7 +237,7 @@ class _Attention:
             acc = Buffer.dense("acc", self.dtype, (), Scope.REGISTER)
             term = binary("*", load(scores, mi, t), self.access.at(self.v, (self.b, self.hk, t, e)))
             value = binary("*", load(acc), load(sums, mi))
-            self.access.keep(self.root.result, lambda _, v=value: v)
+            self.access.keep(self.root.result, _always(value))
             index = (self.b, self.h, m, e)
             stored = [
                 self.region.store(which, index, self.access.at(result, index))
@@ -251,7 +252,9 @@ class _Attention:
         return panels_of(extent, self.tile, self.lanes)
 
     def _column(self, p: Panel, jb: Expr, j: Expr) -> Expr:
-        return binary("+", binary("+", binary("*", jb, index_const(p.width)), j), index_const(p.start))
+        return binary(
+            "+", binary("+", binary("*", jb, index_const(p.width)), j), index_const(p.start)
+        )
 
     def _packed_at(self, p: Panel, jb: Expr, d: Expr, j: Expr) -> Expr:
         at = binary("+", binary("*", jb, index_const(self.size.depth)), d)
@@ -274,6 +277,11 @@ class _Attention:
         for name, extent in (("jl", p.lanes), ("jr", p.width // p.lanes), ("mi", rows)):
             body = For(name, extent, body)
         return For("jb", p.count, body) if p.count > 1 else body
+
+
+def _always(value: Expr) -> Source:
+    """The same expression at every index."""
+    return lambda _: value
 
 
 def _split(extent: int, rows: int) -> list[tuple[int, int]]:

@@ -203,8 +203,8 @@ class _Builder:
         left = self.product.left(m, n, k)
         if self.product.weight is not None:
             return binary("*", left, self._packed(panel, m, jb, j, k))
-        return left if self.product.right is None else (
-            binary("*", left, self.product.right(m, n, k))
+        return (
+            left if self.product.right is None else (binary("*", left, self.product.right(m, n, k)))
         )
 
     def _packed(self, panel: Panel, m: Axes, jb: Expr, j: Expr, k: Axes) -> Expr:
@@ -263,7 +263,7 @@ class _Builder:
 
 
 def pack_panels(matrix: np.ndarray, panels: Sequence[Panel]) -> np.ndarray:
-    """[..., K, N] to panels: for each group of panels [count, K, width], flat, leading axes first."""
+    """[..., K, N] to panels: per group of panels [count, K, width], flat, leading axes first."""
     k = matrix.shape[-2]
     flat = matrix.reshape(-1, k, matrix.shape[-1])
     parts = []
@@ -272,4 +272,3 @@ def pack_panels(matrix: np.ndarray, panels: Sequence[Panel]) -> np.ndarray:
             columns = flat[g][:, p.start : p.start + p.count * p.width]
             parts.append(columns.reshape(k, p.count, p.width).transpose(1, 0, 2).ravel())
     return np.concatenate(parts) if len(parts) > 1 else np.ascontiguousarray(parts[0])
-

@@ -24,9 +24,10 @@ from graphopt.kernel.ir import (
 )
 from graphopt.lower.access import delinearized
 from graphopt.target import Target
-from graphopt_backends.cpu.lower.pieces import Piece, pieces_of
 from graphopt_backends.cpu.lower.loops import Groups, chunks, fuse_axes, in_parallel
+from graphopt_backends.cpu.lower.pieces import Piece, pieces_of
 from graphopt_backends.cpu.lower.region import Lowered, Region
+
 
 def lower(node: Node, target: Target) -> Lowered:
     region = Region(node, target)
@@ -105,4 +106,3 @@ class _Nest:
             binary("+", i, index_const(s)) for i, s in zip(index, self.piece.start, strict=True)
         )
         return self.region.store(self.which, target, broadcast(element, lanes))
-

@@ -14,6 +14,7 @@ from graphopt.target import Target
 from graphopt_backends.cpu.lower.contraction import Axes, PackedWeight, Product, lower_products
 from graphopt_backends.cpu.lower.region import Lowered, Region
 
+
 def lower(node: Node, target: Target) -> Lowered:
     """Any region whose root is a sum over a window or an axis: one rule per op."""
     region = Region(node, target)

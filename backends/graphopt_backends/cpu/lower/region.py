@@ -54,11 +54,10 @@ class Region:
 
     def __init__(self, node: Node, target: Target, body: Graph | None = None) -> None:
         self.node, self.target = node, target
-        self.body = body if body is not None else node.body
-        assert self.body is not None
-        self.inputs = tuple(
-            flat_buffer(f"in{i}", v.type) for i, v in enumerate(self.body.inputs)
-        )
+        found = body if body is not None else node.body
+        assert found is not None
+        self.body: Graph = found
+        self.inputs = tuple(flat_buffer(f"in{i}", v.type) for i, v in enumerate(self.body.inputs))
         self.outputs = tuple(
             flat_buffer(f"out{i}", v.type) for i, v in enumerate(self.body.outputs)
         )

@@ -124,10 +124,7 @@ class _Rows:
         outer = [a for a in d.kept if not (d.across and a == d.vector)]
         for axis in outer:
             self.kept_index[axis] = self.region.loop(f"i{axis}", d.dims[axis])
-        if d.across:
-            body = self._across()
-        else:
-            body = self._row()
+        body = self._across() if d.across else self._row()
         for n, axis in reversed(list(enumerate(outer))):
             if d.dims[axis] > 1:
                 body = For(f"i{axis}", d.dims[axis], body)
@@ -230,7 +227,9 @@ class _Rows:
         shape = tuple(d.dims[a] for a in d.reduced)
         width = self._row_width()
         dims = (*shape, width) if d.across else shape
-        buffer = Buffer.dense(f"row{self.row_buffers}_{width}", value.type.dtype, dims, Scope.SCRATCH)
+        buffer = Buffer.dense(
+            f"row{self.row_buffers}_{width}", value.type.dtype, dims, Scope.SCRATCH
+        )
         self.row_buffers += 1
 
         def at(index: Index) -> tuple[Expr, ...]:
@@ -255,7 +254,9 @@ class _Rows:
 
         def stored(index: Index, lanes: int) -> Stmt:
             mapped = self._in_shape(index, target)
-            return self.region.store(which, mapped, broadcast(self.access.at(target, mapped), lanes))
+            return self.region.store(
+                which, mapped, broadcast(self.access.at(target, mapped), lanes)
+            )
 
         return self._over_row(stored)
 
@@ -271,9 +272,7 @@ class _Rows:
 
     def _full_index(self, reduced: dict[int, Expr]) -> Index:
         both = {**self.kept_index, **reduced}
-        return tuple(
-            index_const(0) if d == 1 else both[a] for a, d in enumerate(self.domain.dims)
-        )
+        return tuple(index_const(0) if d == 1 else both[a] for a, d in enumerate(self.domain.dims))
 
     def _result_index(self, result: Value) -> Index:
         """The index of a per-row result, whose axes are the kept ones (reduced ones 1 or gone)."""
@@ -307,7 +306,7 @@ class _Rows:
         return body
 
     def _over_row(self, stored: object) -> Stmt:
-        """`stored(index, lanes)` for every element of a row, in vectors where lanes run along it."""
+        """`stored(index, lanes)` for every element of a row, in vectors where lanes run along."""
         assert callable(stored)
         d = self.domain
         if d.across:

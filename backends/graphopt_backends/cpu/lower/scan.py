@@ -41,7 +41,9 @@ def lower(node: Node, target: Target) -> Lowered:
     return Lowered(region.kernel(root.op.name, body))
 
 
-def _rows(region: Region, value: Value, axis: int) -> tuple[dict[int, Expr], Callable[[Stmt], Stmt]]:
+def _rows(
+    region: Region, value: Value, axis: int
+) -> tuple[dict[int, Expr], Callable[[Stmt], Stmt]]:
     """Loops over every axis but one: index per axis, and a function that wraps them around."""
     dims = value.type.dims
     order = [a for a in value.type.order if a != axis]

@@ -76,7 +76,7 @@ def candidates(shape: tuple[tuple[int, ...], int, int], target: Target) -> Itera
 
 def choose_tile(shape: tuple[tuple[int, ...], int, int], target: Target) -> Tile:
     """The tile of least estimated cycles; among near ties the widest panel of fewest rows."""
-    best = min(candidates(shape, target), key=lambda t: (round(cycles(shape, t, target), 2)))
+    best = min(candidates(shape, target), key=lambda t: round(cycles(shape, t, target), 2))
     floor = cycles(shape, best, target)
     near = [t for t in candidates(shape, target) if cycles(shape, t, target) <= floor * 1.02]
     chosen = max(near, key=lambda t: (t.vectors <= 4, t.vectors, -abs(t.rows - 6)))
@@ -89,7 +89,7 @@ def choose_tile(shape: tuple[tuple[int, ...], int, int], target: Target) -> Tile
 
 def cycles(shape: tuple[tuple[int, ...], int, int], tile: Tile, target: Target) -> float:
     """Estimated cycles per step of k for the whole output: the larger of multiply-adds (two vector
-    units), loads (two ports: weights and broadcasts) and the latency of one accumulator chain (4)."""
+    units), loads (two ports: weights, broadcasts) and the latency of one accumulator chain (4)."""
     m, n, _ = shape
     inner = m[-1] if m else 1
     outer = m[-2] if len(m) > 1 else 1
