@@ -1,0 +1,30 @@
+"""Schedule primitives: Kernel to Kernel, legality checked first; one file per family.
+
+A primitive given a loop name acts on every loop of that name: tails made by `split` keep their
+names, so that one schedule reaches main loops and tails alike.
+"""
+
+from graphopt.kernel.schedule.accumulators import expand_accumulator
+from graphopt.kernel.schedule.common import has_loop, loop_names
+from graphopt.kernel.schedule.indices import simplify
+from graphopt.kernel.schedule.memory import prefetch, stage
+from graphopt.kernel.schedule.structure import fuse, reorder, split
+from graphopt.kernel.schedule.threads import parallelize
+from graphopt.kernel.schedule.unrolling import unroll
+from graphopt.kernel.schedule.vectors import vector_reduce, vectorize
+
+__all__ = [
+    "expand_accumulator",
+    "fuse",
+    "has_loop",
+    "loop_names",
+    "parallelize",
+    "prefetch",
+    "reorder",
+    "simplify",
+    "split",
+    "stage",
+    "unroll",
+    "vector_reduce",
+    "vectorize",
+]
