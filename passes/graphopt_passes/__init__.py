@@ -6,6 +6,7 @@ PLUGIN = Plugin(
     api=1,
     passes={
         "assign-layouts": "graphopt_passes.layout.assign_layouts:AssignLayouts",
+        "clip-windows": "graphopt_passes.legalize.clip_windows:ClipWindows",
         "decompose-batch-norm": "graphopt_passes.legalize.decompose_batch_norm:DecomposeBatchNorm",
         "decompose-conv-transpose": (
             "graphopt_passes.legalize.decompose_conv_transpose:DecomposeConvTranspose"

@@ -10,6 +10,7 @@ Entry = tuple[str, str]
 _LEGALIZE: tuple[Entry, ...] = (
     ("decompose-conv-transpose", "phases become convolutions, which have kernels"),
     ("decompose-resize", "gathers fuse with what surrounds them"),
+    ("clip-windows", "before pools are counted and padded: a window of padding is no work"),
     ("decompose-pooling", "leaves pools of one divisor"),
     ("decompose-batch-norm", "what no weights could take becomes a scale and a shift"),
     ("explicit-padding", "after all that makes windows: kernels know no borders"),

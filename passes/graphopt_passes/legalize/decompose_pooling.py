@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
+
+import numpy as np
 
 from graphopt.ir.graph import Node, Value
 from graphopt.ops import (
@@ -20,7 +23,7 @@ from graphopt.rewrite import Plan, Reject, Rewriter
 
 @dataclass(frozen=True)
 class DecomposePooling(RewritePass):
-    """An adaptive pool to one element becomes a mean, one whose output divides its input an
+    """A pool over the whole image becomes a mean, one whose output divides its input an
     avg_pool, any other a product with an averaging matrix per axis. An average pool that does not
     count its padding becomes a sum times a constant image of 1/count.
 
@@ -36,6 +39,8 @@ class DecomposePooling(RewritePass):
         if isinstance(attrs, AdaptiveAvgPoolAttrs):
             return Plan(node)
         assert isinstance(attrs, AvgPoolAttrs)
+        if _covers_input(node, attrs):
+            return Plan(node)
         if attrs.count_include_pad or attrs.divisor is not None or not any(map(any, attrs.padding)):
             return Reject("its divisor is the same everywhere")
         return Plan(node)
@@ -44,9 +49,24 @@ class DecomposePooling(RewritePass):
         node = plan.node
         attrs = node.attrs
         if isinstance(attrs, AvgPoolAttrs):
-            rw.replace(node.result, _counted(rw, node, attrs))
+            whole = _covers_input(node, attrs)
+            rw.replace(node.result, (_mean if whole else _counted)(rw, node, attrs))
         elif isinstance(attrs, AdaptiveAvgPoolAttrs):
             rw.replace(node.result, _adaptive(rw, node, attrs))
+
+
+def _covers_input(node: Node, attrs: AvgPoolAttrs) -> bool:
+    """One window, exactly the image."""
+    return node.operands[0].type.dims[2:] == attrs.kernel and not any(map(any, attrs.padding))
+
+
+def _mean(rw: Rewriter, node: Node, attrs: AvgPoolAttrs) -> Value:
+    (x,) = node.operands
+    mean = rw.emit("mean", x, attrs=MeanAttrs(tuple(range(2, x.type.rank)), True), loc=node.loc)
+    if attrs.divisor in (None, prod(attrs.kernel)):
+        return mean
+    scale = np.asarray(prod(attrs.kernel) / attrs.divisor, x.type.dtype.numpy)
+    return rw.emit("mul", mean, rw.constant(scale, name="pool.scale"), loc=node.loc)
 
 
 def _counted(rw: Rewriter, node: Node, attrs: AvgPoolAttrs) -> Value:
