@@ -1,0 +1,41 @@
+"""What the demo embeds: six subjects, five sentences each; and questions to find neighbours for."""
+
+SENTENCES = (
+    "The orchestra rehearsed the symphony until midnight.",
+    "She plays the violin in a string quartet.",
+    "The guitarist broke two strings during the solo.",
+    "A choir of forty voices filled the old church.",
+    "He composed a short piece for piano and cello.",
+    "The storm brought heavy rain and strong winds to the coast.",
+    "Snow closed the mountain pass for three days.",
+    "Tomorrow will be sunny with a light breeze.",
+    "The drought has left the reservoirs almost empty.",
+    "Thick fog delayed every flight this morning.",
+    "The surgeon repaired the torn ligament in an hour.",
+    "Antibiotics do not work against viruses.",
+    "The nurse measured his blood pressure twice.",
+    "A new vaccine protects children from the disease.",
+    "She was told to rest until her fever went down.",
+    "The central bank raised interest rates again.",
+    "Shares fell sharply after the quarterly report.",
+    "He took out a loan to buy his first house.",
+    "Inflation makes everyday groceries more expensive.",
+    "The startup was bought for two billion dollars.",
+    "The goalkeeper saved a penalty in the last minute.",
+    "She finished the marathon in under three hours.",
+    "Their team lost the final by a single point.",
+    "The cyclist attacked on the steepest part of the climb.",
+    "He practises his serve every morning before school.",
+    "Simmer the tomatoes with garlic until the sauce thickens.",
+    "Knead the dough and let it rise overnight.",
+    "The soup needs a little more salt.",
+    "She grilled the fish over charcoal with lemon.",
+    "The bakery sells out of croissants before nine.",
+)
+
+QUESTIONS = (
+    "What should I cook for dinner?",
+    "Will I need an umbrella?",
+    "Is my money safe in the stock market?",
+    "When should I call a doctor?",
+)
