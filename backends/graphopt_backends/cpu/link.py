@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from graphopt.kernel.ir import Kernel
 from graphopt.kernel.text import print_kernel
 from graphopt.ops import OPS, FusedAttrs
 from graphopt.ops.base import NoAttrs
-from graphopt.program import Arg, KernelCall, Port, Program, Space, Weight
+from graphopt.program import Arg, CallResult, KernelCall, Port, Program, Space, Weight
 from graphopt.rewrite import Rewriter
 from graphopt.target import Target
 from graphopt_backends.cpu.lower import lower_region
@@ -122,7 +123,16 @@ class Linker:
         assert node.body is not None
         locs = tuple(dict.fromkeys(n.loc for n in node.body.nodes if n.loc != Loc()))
         moved = sum(v.type.size_bytes for v in (*node.operands, *node.results))
-        self.calls.append(KernelCall(name, tuple(args), locs, flops(node), moved))
+        results = tuple(CallResult(v.name, v.type) for v in node.results)
+        self.calls.append(
+            KernelCall(name, tuple(args), locs, flops(node), moved, results, self._reads(node))
+        )
+
+    def _reads(self, node: Node) -> tuple[str, ...]:
+        """The inputs and results that a region reads, views of them by the name of the whole."""
+        storages = (storage_of(v) for v in node.operands)
+        computed = (v for v in storages if v.producer is None or v.producer.op.name == "fused")
+        return tuple(dict.fromkeys(v.name for v in computed))
 
     def _kernel(self, node: Node, lowered: Lowered) -> str:
         """Kernels of equal text are one function, whatever weights they run on."""
@@ -146,7 +156,9 @@ class Linker:
                 name = self._kernel(node, lowered)
                 source = self._address(storage_of(v))
                 args = (source, Arg(Space.OUTPUT, i))
-                self.calls.append(KernelCall(name, args, (), 0, 2 * v.type.size_bytes))
+                results, reads = (CallResult(v.name, v.type),), self._reads(node)
+                moved = 2 * v.type.size_bytes
+                self.calls.append(KernelCall(name, args, (), 0, moved, results, reads))
 
 
 def _copy_region(value: Value) -> Node:
@@ -178,22 +190,27 @@ def scratch_bytes(kernel: Kernel) -> int:
 
 
 def lower_bound(graph: Graph) -> int:
-    """Bytes that must live at once, whatever the placement: the peak over the node order."""
+    """Bytes that must live at once, whatever the placement: the peak over the node order. Results
+    that lie in one place (in-place updates) count once."""
     last: dict[Value, int] = {}
     for t, node in enumerate(graph.nodes):
         for o in node.operands:
             last[storage_of(o)] = t
     outputs = {storage_of(v) for v in graph.outputs}
-    live = peak = 0
-    expiring: dict[int, int] = {}
+    live: dict[Value, int] = {}
+    peak = 0
     for t, node in enumerate(graph.nodes):
         if node.op.name == "fused":
-            size = sum(r.type.size_bytes for r in node.results if r not in outputs)
-            live += size
-            peak = max(peak, live)
-            for r in node.results:
-                if r not in outputs:
-                    end = last.get(r, t)
-                    expiring[end] = expiring.get(end, 0) + r.type.size_bytes
-        live -= expiring.pop(t, 0)
+            live.update({r: last.get(r, t) for r in node.results if r not in outputs})
+            peak = max(peak, _distinct_bytes(live))
+        live = {v: end for v, end in live.items() if end > t}
     return peak
+
+
+def _distinct_bytes(values: Iterable[Value]) -> int:
+    """Sizes added up, each a whole number of cache lines, those at one offset once."""
+    sizes: dict[object, int] = {}
+    for v in values:
+        place = v if v.offset is None else v.offset
+        sizes[place] = max(sizes.get(place, 0), -(-v.type.size_bytes // _ALIGN) * _ALIGN)
+    return sum(sizes.values())

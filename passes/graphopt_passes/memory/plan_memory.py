@@ -6,7 +6,8 @@ overlap. Two orders of placement are tried and the smaller arena kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import random
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,6 +17,9 @@ from graphopt.passbase import EXACT, Numerics, Pass, PassContext
 from graphopt.rewrite import Rewriter
 
 _ALIGN = 64  # a cache line, and the widest vector
+_SEARCH_STEPS = 2000
+_SEARCH_WORK = 4_000_000
+"""Steps times buffers squared: about a second."""
 
 
 @dataclass
@@ -104,22 +108,58 @@ def _host(
 
 
 def place(buffers: list[Buffer]) -> int:
-    """Set every offset; returns the arena's size in bytes."""
-    orders: tuple[Callable[[Buffer], tuple[int, ...]], ...] = (
+    """Set every offset; returns the arena's size in bytes. The best of three orders, then a search
+    from it: what ends highest is placed earlier, until the bound is met or nothing helps."""
+    starts: tuple[Callable[[Buffer], tuple[int, ...]], ...] = (
         lambda b: (-b.size, b.start),
         lambda b: (-(b.end - b.start), -b.size),
         lambda b: (b.start, -b.size),
     )
-    best: tuple[int, list[int]] | None = None
-    for order in orders:
-        size = _place_in_order(sorted(buffers, key=order))
-        if best is None or size < best[0]:
-            best = size, [b.offset for b in buffers]
-    if best is None:
-        return 0
-    for buffer, offset in zip(buffers, best[1], strict=True):
-        buffer.offset = offset
-    return best[0]
+    bound = peak_bytes(buffers)
+    best, order = min(
+        ((_place_in_order(o), o) for o in (sorted(buffers, key=s) for s in starts)),
+        key=lambda found: found[0],
+    )
+    rng = random.Random(0)
+    for _ in range(min(_SEARCH_STEPS, _SEARCH_WORK // max(1, len(buffers)) ** 2)):
+        if best <= bound:
+            break
+        tried = _promoted(order, rng)
+        size = _place_in_order(tried)
+        if size <= best:
+            best, order = size, tried
+    return _place_in_order(order)
+
+
+def peak_bytes(buffers: Iterable[Buffer]) -> int:
+    """The most bytes alive at one node: no placement can do with less."""
+    change: dict[int, int] = {}
+    for b in buffers:
+        size = aligned(b.size)
+        change[b.start] = change.get(b.start, 0) + size
+        change[b.end + 1] = change.get(b.end + 1, 0) - size
+    live = peak = 0
+    for t in sorted(change):
+        live += change[t]
+        peak = max(peak, live)
+    return peak
+
+
+def _promoted(order: Sequence[Buffer], rng: random.Random) -> list[Buffer]:
+    """One of the buffers that reach highest, or any, moved to an earlier place in the order."""
+    top = max(b.offset + b.size for b in order)
+    highest = [i for i, b in enumerate(order) if b.offset + b.size == top and i > 0]
+    if highest and rng.random() < 0.7:
+        i = rng.choice(highest)
+    else:
+        i = rng.randrange(1, len(order)) if len(order) > 1 else 0
+    out = list(order)
+    out.insert(rng.randrange(i) if i else 0, out.pop(i))
+    return out
+
+
+def aligned(size: int) -> int:
+    return -(-size // _ALIGN) * _ALIGN
 
 
 def _place_in_order(buffers: Iterable[Buffer]) -> int:
@@ -140,5 +180,5 @@ def _best_gap(taken: list[tuple[int, int]], size: int) -> int:
     for start, end in taken:
         if start - at >= size and (best is None or start - at < best[0]):
             best = start - at, at
-        at = max(at, -(-end // _ALIGN) * _ALIGN)
+        at = max(at, aligned(end))
     return at if best is None else best[1]
