@@ -33,14 +33,28 @@ class Arg:
 
 
 @dataclass(frozen=True)
+class CallResult:
+    """A value of the planned graph that a kernel call writes, laid out as `type` says."""
+
+    name: str
+    type: TensorType
+
+
+@dataclass(frozen=True)
 class KernelCall:
-    """Run `kernel` on `args` (one per parameter). `locs` are the model's nodes it computes."""
+    """Run `kernel` on `args` (one per parameter). `locs` are the model's nodes it computes.
+
+    `results` are the values that the last `args` hold afterwards; `reads` names the inputs and
+    earlier results that it reads.
+    """
 
     kernel: str
     args: tuple[Arg, ...]
     locs: tuple[Loc, ...]
     flops: int = 0
     bytes_moved: int = 0
+    results: tuple[CallResult, ...] = ()
+    reads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -66,13 +66,44 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Result:
+    """A value that a kernel call writes, until another call writes over it.
+
+    `space` is "arena", or "output" and then `index` says which; the buffer is `size_bytes` from
+    byte `offset` of that space. `first` is the byte in the buffer where element 0 lies, `strides`
+    the elements between neighbours along each axis.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    space: str
+    index: int
+    offset: int
+    first: int
+    size_bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True)
 class Call:
-    """One kernel call: the modules and source lines it computes, and its work."""
+    """One kernel call: the modules and source lines it computes, its work, the values it writes and
+    the inputs and earlier results it reads."""
 
     kernel: str
     computes: tuple[tuple[str, str], ...]
     flops: int
     bytes_moved: int
+    results: tuple[Result, ...] = ()
+    reads: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The modules it computes, in short."""
+        return ", ".join(dict.fromkeys(m or s for m, s in self.computes)) or self.kernel
 
 
 @dataclass(frozen=True)
@@ -86,7 +117,8 @@ class WeightEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All of manifest.json."""
+    """All of manifest.json. `pipeline` is the text of the graph passes that were run; `budget` what
+    the build was held to, in bytes and seconds."""
 
     graphopt: str
     target: Machine
@@ -97,6 +129,8 @@ class Manifest:
     weights: tuple[WeightEntry, ...]
     files: dict[str, File]
     states: tuple[tuple[int, int], ...] = ()
+    pipeline: str = ""
+    budget: dict[str, float] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     format: int = VERSION
 
@@ -153,13 +187,12 @@ def _manifest(data: dict[str, Any]) -> Manifest:
         inputs=tuple(map(_tensor, data["inputs"])),
         outputs=tuple(map(_tensor, data["outputs"])),
         memory=Memory(**data["memory"]),
-        calls=tuple(
-            Call(**{**c, "computes": tuple((m, s) for m, s in c["computes"])})
-            for c in data["calls"]
-        ),
+        calls=tuple(map(_call, data["calls"])),
         weights=tuple(WeightEntry(**w) for w in data["weights"]),
         files={_file_name(name): File(**f) for name, f in data["files"].items()},
         states=tuple((int(i), int(o)) for i, o in data["states"]),
+        pipeline=str(data["pipeline"]),
+        budget={str(k): float(v) for k, v in data["budget"].items()},
         extra=dict(data["extra"]),
         format=data["format"],
     )
@@ -167,6 +200,20 @@ def _manifest(data: dict[str, Any]) -> Manifest:
 
 def _tensor(data: dict[str, Any]) -> Tensor:
     return Tensor(data["name"], data["dtype"], tuple(map(int, data["shape"])), data["size_bytes"])
+
+
+def _call(data: dict[str, Any]) -> Call:
+    tuples = {
+        "computes": tuple((str(m), str(s)) for m, s in data["computes"]),
+        "results": tuple(map(_result, data["results"])),
+        "reads": tuple(map(str, data["reads"])),
+    }
+    return Call(**{**data, **tuples})
+
+
+def _result(data: dict[str, Any]) -> Result:
+    axes = {name: tuple(map(int, data[name])) for name in ("shape", "strides")}
+    return Result(**{**data, **axes})
 
 
 def _file_name(name: str) -> str:

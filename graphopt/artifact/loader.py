@@ -6,7 +6,7 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from graphopt.artifact.format import (
     WEIGHTS,
     Machine,
     Manifest,
+    Result,
     Tensor,
     read_manifest,
 )
@@ -32,6 +33,14 @@ _NUMPY = {
     "i32": "int32", "i16": "int16", "i8": "int8", "u8": "uint8", "bool": "bool",
 }  # fmt: skip
 _NAMES = {v: k for k, v in _NUMPY.items()}
+
+Seen = Callable[[int, list[np.ndarray]], None]
+"""`seen(i, results)`: what kernel call `i` wrote, one array for each of its results."""
+
+_Entry = Callable[[Any, Any], int]
+"""A way of running: (input pointers, output pointers) to an error code."""
+
+_OBSERVER = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 
 
 def load(path: str | os.PathLike[str], threads: int = 1) -> Model:
@@ -119,7 +128,11 @@ class Model:
     def profile(self, *arguments: Any, **named: Any) -> list[CallTime]:
         """Run once, timing each kernel call."""
         times = (ctypes.c_uint64 * max(1, len(self.manifest.calls)))()
-        self._run(self._ordered(arguments, named), times)
+        profile = self._library.go_model_profile
+        self._run(
+            self._ordered(arguments, named),
+            lambda ins, outs: profile(self._handle, ins, outs, times),
+        )
         return [
             CallTime(
                 self._library.go_model_call_name(i).decode(),
@@ -128,6 +141,27 @@ class Model:
             )
             for i in range(len(self.manifest.calls))
         ]
+
+    def observe(self, seen: Seen, *arguments: Any, **named: Any) -> list[Any]:
+        """Run once and return all outputs; `seen` is called after each kernel call. The arrays it
+        gets, axes in logical order, are the model's own memory: copy what is to be kept."""
+        raised: list[BaseException] = []
+
+        def after(_: int | None, i: int, arena: int | None) -> None:
+            if not raised:  # C code lies between: an exception cannot pass through it
+                try:
+                    seen(i, [self._view(r, arena or 0) for r in self.manifest.calls[i].results])
+                except BaseException as error:
+                    raised.append(error)
+
+        callback, entry = _OBSERVER(after), self._library.go_model_observe
+        results = self._run(
+            self._ordered(arguments, named),
+            lambda ins, outs: entry(self._handle, ins, outs, callback, None),
+        )
+        if raised:
+            raise raised[0]
+        return results
 
     def close(self) -> None:
         """Give back memory and threads. A closed model cannot be called."""
@@ -175,7 +209,7 @@ class Model:
         given.update(named)
         return [given[n] for n in names]
 
-    def _run(self, arguments: list[Any], times: Any) -> list[Any]:
+    def _run(self, arguments: list[Any], entry: _Entry | None) -> list[Any]:
         if not self._handle:
             raise InputError("the model is closed", hint="load it again")
         states = dict(self.manifest.states)
@@ -194,17 +228,25 @@ class Model:
             ]
             for o, result in enumerate(results):
                 self._out_pointers[o] = _address(result)
-            self._execute(times)
+            self._execute(entry)
         return results
 
-    def _execute(self, times: Any) -> None:
+    def _execute(self, entry: _Entry | None) -> None:
         ins, outs = self._in_pointers, self._out_pointers
-        if times is None:
+        if entry is None:
             code = self._library.go_model_run(self._handle, ins, outs)
         else:
-            code = self._library.go_model_profile(self._handle, ins, outs, times)
+            code = entry(ins, outs)
         if code != 0:
             raise InternalError(f"run: {self._library.go_model_error(code).decode()}")
+
+    def _view(self, result: Result, arena: int) -> np.ndarray:
+        """A kernel's result where it lies, in the arena or in an output of the run going on."""
+        start = arena if result.space == "arena" else self._out_pointers[result.index] or 0
+        memory = (ctypes.c_char * result.size_bytes).from_address(start + result.offset)
+        dtype = _numpy_dtype(result.dtype)
+        strides = [s * dtype.itemsize for s in result.strides]
+        return np.ndarray(result.shape, dtype, memoryview(memory), result.first, strides)
 
     def _input(self, i: int, spec: Tensor, value: Any, *, writable: bool) -> tuple[Any, int]:
         """(what holds the data, its address). Raises: InputError."""
@@ -271,6 +313,7 @@ def _library(path: Path) -> Any:
         library.go_model_open.argtypes = [ctypes.c_char_p, ctypes.c_int, pointer]
         library.go_model_run.argtypes = [pointer] * 3
         library.go_model_profile.argtypes = [pointer] * 4
+        library.go_model_observe.argtypes = [pointer] * 3 + [_OBSERVER, pointer]
         library.go_model_close.argtypes = [pointer]
         library.go_model_close.restype = None
         for name in ("error", "call_name", "call_kernel"):

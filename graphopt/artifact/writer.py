@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +17,7 @@ from graphopt.artifact.layout import WeightLayout
 from graphopt.errors import InternalError
 
 if TYPE_CHECKING:
-    from graphopt.program import Port, Program, Weight
+    from graphopt.program import Arg, CallResult, KernelCall, Port, Program, Weight
     from graphopt.target import Backend, Target
 
 Golden = tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]
@@ -30,6 +31,10 @@ class Compiled(Protocol):
     def program(self) -> Program: ...
     @property
     def sources(self) -> Mapping[str, str]: ...
+
+
+Accept = Callable[[Path, f.Manifest], None]
+"""Judges a finished artifact before it takes the old one's place; what it raises prevents that."""
 
 
 class WriteOptions(Protocol):
@@ -47,11 +52,15 @@ def write(
     *,
     golden: Golden = ({}, {}),
     options: WriteOptions | None = None,
+    pipeline: str = "",
+    budget: Mapping[str, float] | None = None,
+    accept: Accept | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> Path:
     """Build and write everything; `folder` is replaced in one step once all of it is on disk.
 
-    Weights are packed and written one at a time. `extra` is kept in the manifest as it is.
+    Weights are packed and written one at a time. `pipeline`, `budget` and `extra` are kept in the
+    manifest as they are.
     Raises: BuildError; ArtifactError when the directory cannot be written.
     """
     folder, program = Path(folder), compilation.program
@@ -60,8 +69,13 @@ def write(
         built = _build(temporary, compilation.sources, backend, target, options)
         for path in (*built, *_write_golden(temporary, golden)):
             files[path.relative_to(temporary).as_posix()] = _entry(path)
-        manifest = _manifest(program, target, files, dict(extra or {}))
+        manifest = dataclasses.replace(
+            _manifest(program, target, files),
+            pipeline=pipeline, budget=dict(budget or {}), extra=dict(extra or {}),
+        )  # fmt: skip
         (temporary / f.MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        if accept is not None:
+            accept(temporary, manifest)
     record(folder / f.WEIGHTS, files[f.WEIGHTS])
     return folder
 
@@ -140,9 +154,7 @@ def _entry(path: Path) -> f.File:
 # Manifest --------------------------------------------------------------------------------------
 
 
-def _manifest(
-    program: Program, target: Target, files: dict[str, f.File], extra: dict[str, Any]
-) -> f.Manifest:
+def _manifest(program: Program, target: Target, files: dict[str, f.File]) -> f.Manifest:
     layout = WeightLayout(program.weights)
     memory = f.Memory(
         program.arena_bytes,
@@ -150,10 +162,7 @@ def _manifest(
         program.scratch_bytes,
         sum(w.size_bytes for w in program.weights),
     )
-    calls = tuple(
-        f.Call(c.kernel, tuple((x.module, x.source) for x in c.locs), c.flops, c.bytes_moved)
-        for c in program.calls
-    )
+    calls = tuple(map(_call, program.calls))
     weights = tuple(
         f.WeightEntry(w.name, offset, w.size_bytes)
         for w, offset in zip(program.weights, layout.offsets, strict=True)
@@ -165,7 +174,27 @@ def _manifest(
     return f.Manifest(
         __version__, machine, tuple(map(_tensor, program.inputs)),
         tuple(map(_tensor, program.outputs)), memory, calls, weights, files,
-        program.states, extra,
+        program.states,
+    )  # fmt: skip
+
+
+def _call(call: KernelCall) -> f.Call:
+    written = call.args[len(call.args) - len(call.results) :]
+    return f.Call(
+        call.kernel,
+        tuple((x.module, x.source) for x in call.locs),
+        call.flops,
+        call.bytes_moved,
+        tuple(map(_result, call.results, written)),
+        call.reads,
+    )
+
+
+def _result(value: CallResult, arg: Arg) -> f.Result:
+    t = value.type
+    return f.Result(
+        value.name, str(t.dtype), t.dims, t.strides, arg.space.value, arg.index, arg.offset,
+        t.offset * t.dtype.size_bytes, t.size_bytes,
     )  # fmt: skip
 
 

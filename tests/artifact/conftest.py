@@ -28,7 +28,7 @@ from graphopt.kernel.ir import (
     index_var,
     load,
 )
-from graphopt.program import Arg, KernelCall, Port, Program, Space, Weight
+from graphopt.program import Arg, CallResult, KernelCall, Port, Program, Space, Weight
 
 ROWS, COLUMNS = 8, 16
 BIAS = np.arange(COLUMNS, dtype=np.float32)
@@ -55,12 +55,15 @@ def add_bias(dtype: DType = DType.F32, padding: int = 0) -> Program:
     store = Store(y, (row, lane), binary("+", load(x, row, lane), load(bias, lane)))
     kernel = Kernel("go_add_bias", (x, bias, y), ("y",), For("row", ROWS, store, LoopKind.PARALLEL))
     args = (Arg(Space.INPUT), Arg(Space.WEIGHT), Arg(Space.OUTPUT))
-    call = KernelCall(kernel.name, args, (Loc("head", "model.py:7"),), ROWS * COLUMNS, 1024)
+    port = TensorType(dtype, shape)
+    call = KernelCall(
+        kernel.name, args, (Loc("head", "model.py:7"),), ROWS * COLUMNS, 1024,
+        (CallResult("sum", port),), ("x",),
+    )  # fmt: skip
     values = BIAS.astype(dtype.numpy)
     weights = [Weight("bias", values.nbytes, lambda: values)]
     if padding:
         weights.append(Weight("padding", padding, lambda: np.zeros(padding, np.int8)))
-    port = TensorType(dtype, shape)
     return Program(
         (kernel,), (call,), tuple(weights), (Port("x", port),), (Port("y", port),), 0, 0, 0
     )

@@ -130,6 +130,24 @@ def test_profile_names_modules(model: Model, x: np.ndarray) -> None:
     assert call.nanoseconds > 0
 
 
+def test_observe_shows_what_each_call_wrote(model: Model, x: np.ndarray) -> None:
+    seen: list[tuple[int, np.ndarray]] = []
+    (y,) = model.observe(lambda i, results: seen.extend((i, r.copy()) for r in results), x)
+    ((i, values),) = seen
+    assert (i, model.manifest.calls[i].results[0].name) == (0, "sum")
+    np.testing.assert_array_equal(values, x + BIAS)
+    np.testing.assert_array_equal(y, values)
+
+
+def test_observe_lets_exceptions_through(model: Model, x: np.ndarray) -> None:
+    def seen(i: int, results: list[np.ndarray]) -> None:
+        raise LookupError(f"call {i}")
+
+    with pytest.raises(LookupError, match="call 0"):
+        model.observe(seen, x)
+    np.testing.assert_array_equal(model(x), x + BIAS)
+
+
 def test_a_closed_model_says_so(model: Model, x: np.ndarray) -> None:
     model.close()
     with pytest.raises(InputError, match="the model is closed"):

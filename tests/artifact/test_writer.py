@@ -14,9 +14,9 @@ from conftest import BIAS, Options, add_bias, write_program
 
 from graphopt.artifact import directory, writer
 from graphopt.artifact.directory import replacing
-from graphopt.artifact.format import read_manifest
+from graphopt.artifact.format import Manifest, read_manifest
 from graphopt.artifact.hashing import PIECE_BYTES
-from graphopt.errors import ArtifactError, BuildError, InternalError
+from graphopt.errors import ArtifactError, BudgetError, BuildError, InternalError
 from graphopt.program import Weight
 
 pytestmark = pytest.mark.compiler
@@ -29,7 +29,12 @@ def test_contents(artifact: Path) -> None:
     assert manifest["inputs"] == [
         {"name": "x", "dtype": "f32", "shape": [8, 16], "size_bytes": 512}
     ]
-    assert manifest["calls"][0]["computes"] == [["head", "model.py:7"]]
+    call = manifest["calls"][0]
+    assert (call["computes"], call["reads"]) == ([["head", "model.py:7"]], ["x"])
+    assert call["results"] == [
+        {"name": "sum", "dtype": "f32", "shape": [8, 16], "strides": [16, 1], "space": "output",
+         "index": 0, "offset": 0, "first": 0, "size_bytes": 512}
+    ]  # fmt: skip
     assert manifest["memory"]["weights"] == 64
     for name, entry in manifest["files"].items():
         content = (artifact / name).read_bytes()
@@ -112,6 +117,20 @@ def test_a_failed_build_leaves_the_old_artifact(artifact: Path) -> None:
     with pytest.raises(BuildError):
         write_program(add_bias(), artifact, options=Options(cc="no-such-compiler"))
     assert {p.name: p.read_bytes() for p in artifact.iterdir()} == before
+    assert [p.name for p in artifact.parent.iterdir()] == ["bias"]
+
+
+def test_an_artifact_that_is_not_accepted_replaces_nothing(artifact: Path) -> None:
+    before = (artifact / "manifest.json").read_bytes()
+
+    def refuse(folder: Path, manifest: Manifest) -> None:
+        assert (folder / "model.so").is_file()
+        assert manifest == read_manifest(folder)
+        raise BudgetError("too large")
+
+    with pytest.raises(BudgetError, match="too large"):
+        write_program(add_bias(), artifact, pipeline="fuse", budget={"size": 1.0}, accept=refuse)
+    assert (artifact / "manifest.json").read_bytes() == before
     assert [p.name for p in artifact.parent.iterdir()] == ["bias"]
 
 

@@ -52,6 +52,12 @@ GO_MODEL_API int go_model_run(go_model *model, const void *const *inputs, void *
 GO_MODEL_API int go_model_profile(go_model *model, const void *const *inputs, void *const *outputs,
                                   uint64_t *nanoseconds);
 
+/* As run; seen(state, i, arena) is called after call i, when its results lie where the manifest
+   says and nothing has been written over them yet. */
+typedef void (*go_model_observer)(void *state, int i, const void *arena);
+GO_MODEL_API int go_model_observe(go_model *model, const void *const *inputs, void *const *outputs,
+                                  go_model_observer seen, void *state);
+
 /* Share kernels by the host's own threads: `run` calls task(state, i) for every i below `tasks`
    and returns when all have returned. NULL goes back to the model's own. */
 typedef void (*go_model_parallel_for)(void *host, int64_t tasks,
@@ -174,6 +180,18 @@ int go_model_profile(go_model *m, const void *const *inputs, void *const *output
         const uint64_t now = go_nanoseconds();
         nanoseconds[i] = now - before;
         before = now;
+    }
+    return GO_MODEL_OK;
+}
+
+int go_model_observe(go_model *m, const void *const *inputs, void *const *outputs,
+                     go_model_observer seen, void *state) {
+    if (seen == NULL) return GO_MODEL_BAD_ARGUMENT;
+    const int error = prepare(m, inputs, outputs);
+    if (error != GO_MODEL_OK) return error;
+    for (int i = 0; i < GO_MODEL_CALLS; i++) {
+        run_call(m, &calls[i]);
+        seen(state, i, m->memory.arena);
     }
     return GO_MODEL_OK;
 }
