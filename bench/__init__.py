@@ -1,0 +1,1 @@
+"""Speed beside eager and the peers: `python -m bench`."""

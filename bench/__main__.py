@@ -1,0 +1,75 @@
+"""`python -m bench`: races the models of the zoo and writes JSON, a table and a picture."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from bench.picture import draw
+from bench.zoo import FOUNDATION
+from graphopt.check.peers import Lap, as_json, race, table
+
+HERE = Path(__file__).resolve().parent
+PEERS = "eager,inductor,onnxruntime,openvino"
+console = Console()
+
+
+@click.command()
+@click.argument("models", nargs=-1)
+@click.option("--against", default=PEERS, show_default=True, help="Engines beside graphopt.")
+@click.option("--threads", default=1, show_default=True)
+@click.option("--rounds", default=7, show_default=True)
+@click.option("--seconds", default=0.4, show_default=True, help="Of runs per engine and round.")
+@click.option("--out", type=Path, help="Folder for results.json, results.md and results.svg.")
+def main(
+    models: tuple[str, ...], against: str, threads: int, rounds: int, seconds: float,
+    out: Path | None,
+) -> None:  # fmt: skip
+    """Race graphopt beside other engines on MODELS (default: the zoo of the README)."""
+    engines = ["graphopt", *(e for e in against.split(",") if e)]
+    results: dict[str, list[Lap]] = {}
+    for model in models or FOUNDATION:
+        with console.status(model) as status:
+            results[model] = race(
+                f"{HERE / 'zoo.py'}:{model}", engines, threads=threads, rounds=rounds,
+                seconds=seconds, progress=lambda text, m=model, s=status: s.update(f"{m}: {text}"),
+            )  # fmt: skip
+        _show(model, results[model])
+        if out is not None:
+            _write(out, results, threads)
+    print(table(results))
+
+
+def _show(model: str, laps: list[Lap]) -> None:
+    for lap in laps:
+        if lap.failure:
+            console.print(f"{model}: {lap.engine} fails: {lap.failure}", markup=False)
+    done = [lap for lap in laps if lap.rounds]
+    text = "  ".join(f"{lap.engine} {lap.median_s * 1e3:.2f} ms" for lap in done)
+    console.print(f"{model:22} {text}", markup=False, highlight=False)
+
+
+def _write(out: Path, results: dict[str, list[Lap]], threads: int) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    machine = {"cpu": _cpu(), "cores": os.cpu_count(), "threads": threads,
+               "system": platform.platform()}  # fmt: skip
+    data = {"machine": machine, **as_json(results)}
+    (out / "results.json").write_text(json.dumps(data, indent=1) + "\n")
+    (out / "results.md").write_text(table(results) + "\n")
+    draw(results, out / "results.svg", title=f"{threads} thread{'s' * (threads > 1)}, fp32")
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""What a race found, for people and for machines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from graphopt.check.peers.race import Lap
+
+OURS = "graphopt"
+Results = Mapping[str, Sequence[Lap]]
+"""Model name → laps."""
+
+
+def best_peer(laps: Sequence[Lap]) -> Lap | None:
+    peers = [lap for lap in laps if lap.engine != OURS and lap.rounds]
+    return min(peers, key=lambda lap: lap.median_s, default=None)
+
+
+def lead(laps: Sequence[Lap]) -> float:
+    """The best peer's time over ours; NaN where one of them is missing."""
+    ours = next((lap for lap in laps if lap.engine == OURS and lap.rounds), None)
+    peer = best_peer(laps)
+    return float("nan") if ours is None or peer is None else peer.ratio_to(ours)
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    kept = [v for v in values if not math.isnan(v)]
+    return math.exp(sum(map(math.log, kept)) / len(kept)) if kept else float("nan")
+
+
+def table(results: Results) -> str:
+    """Markdown: median milliseconds per engine, and how many times faster than the best peer."""
+    engines = list(dict.fromkeys(lap.engine for laps in results.values() for lap in laps))
+    lines = [
+        "| model | " + " | ".join(engines) + " | best peer ÷ graphopt |",
+        "|---|" + "---|" * (len(engines) + 1),
+    ]
+    for model, laps in results.items():
+        by = {lap.engine: lap for lap in laps}
+        cells = [_cell(by.get(e)) for e in engines]
+        lines.append(f"| {model} | " + " | ".join(cells) + f" | {lead(laps):.2f} |")
+    mean = geometric_mean([lead(laps) for laps in results.values()])
+    lines.append("| geometric mean |" + " |" * len(engines) + f" {mean:.2f} |")
+    return "\n".join(lines)
+
+
+def _cell(lap: Lap | None) -> str:
+    if lap is None:
+        return ""
+    return "fails" if not lap.rounds else f"{lap.median_s * 1e3:.2f}"
+
+
+def as_json(results: Results) -> dict[str, Any]:
+    """Everything measured: seconds and bytes."""
+    return {
+        "models": {
+            model: {
+                "lead": lead(laps),
+                "engines": {lap.engine: _lap(lap) for lap in laps},
+            }
+            for model, laps in results.items()
+        },
+        "geometric_mean": geometric_mean([lead(laps) for laps in results.values()]),
+    }
+
+
+def _lap(lap: Lap) -> dict[str, Any]:
+    return {
+        "median_s": lap.median_s,
+        "prepare_s": lap.prepare_s,
+        "open_s": lap.open_s,
+        "first_s": lap.first_s,
+        "peak_bytes": lap.peak_bytes,
+        "artifact_bytes": lap.artifact_bytes,
+        "error": lap.error,
+        "failure": lap.failure,
+        "round_medians_s": [sorted(r)[len(r) // 2] for r in lap.rounds],
+    }
