@@ -14,6 +14,7 @@ from graphopt.errors import PluginError
 
 if TYPE_CHECKING:
     from graphopt.artifact.loader import Model
+    from graphopt.budget import Budget
     from graphopt.frontend.traced import Traced
     from graphopt.ir.graph import Graph
     from graphopt.pipeline import Gate, Pipeline, Timing
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULT_LEVEL = "O2"
 Progress = Callable[[str], None]
-"""Called with the name of each stage as it starts."""
+"""Called with the name of each stage as it starts, and again with how far it is: `build 12/87`."""
 
 
 @dataclass(frozen=True)
@@ -61,24 +62,28 @@ class Report:
 @dataclass(frozen=True)
 class Options:
     """`passes` is pipeline text that replaces the level's; `verify_each` runs the gate after every
-    pass; `cc` is another C compiler; `emit_source` keeps the C beside the library."""
+    pass; `cc` is another C compiler; `emit_source` keeps the C beside the library; `budget` is what
+    the artifact may cost."""
 
     level: str = DEFAULT_LEVEL
     passes: str | None = None
     verify_each: bool = False
     cc: str | None = None
     emit_source: bool = False
+    budget: Budget | None = None
 
 
 @dataclass
 class Compilation:
-    """The products of each stage, for tools that look inside."""
+    """The products of each stage, for tools that look inside. `pipeline` is the text of the graph
+    passes that were run."""
 
     source: Graph
     planned: Graph
     program: Program
     sources: Mapping[str, str]
     report: Report
+    pipeline: str = ""
     artifact: Path | None = None
 
 
@@ -93,6 +98,7 @@ def compile(
     verify_each: bool = False,
     cc: str | None = None,
     emit_source: bool = False,
+    budget: str | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> Model:
@@ -100,10 +106,14 @@ def compile(
 
     source: an `nn.Module` (with `example_inputs`), an exported program, or a SOURCE string as the
     command line takes it. out: the artifact's directory; without it, one in the cache, found again
-    by content. Returns the loaded model; its `report` tells what was done.
+    by content. budget: limits such as `size=2MB,memory=8MB,latency=10ms`, which fail the build when
+    they do not hold. Returns the loaded model; its `report` tells what was done.
     Raises: GraphoptError.
     """
-    options = Options(level, passes, verify_each, cc, emit_source)
+    from graphopt.budget import Budget
+
+    limits = None if budget is None else Budget.parse(budget)
+    options = Options(level, passes, verify_each, cc, emit_source, limits)
     compilation = build(source, example_inputs, target=target, out=out, options=options,
                         progress=progress)  # fmt: skip
     from graphopt.artifact.loader import load
@@ -124,26 +134,22 @@ def build(
     progress: Progress | None = None,
 ) -> Compilation:
     """As `compile`, returning every stage's product and loading nothing."""
-    from graphopt.artifact.format import LIBRARY, MANIFEST
-    from graphopt.artifact.writer import write
+    from graphopt.artifact.directory import check_replaceable
+    from graphopt.artifact.format import LIBRARY
     from graphopt.target import resolve
 
     options = options or Options()
     backend, row = resolve(target)
+    if out is not None:
+        check_replaceable(Path(out))  # before minutes of work, not after
     clock = _Clock(progress or (lambda name: None))
     with clock.stage("trace"):
         traced = _trace(source, example_inputs)
     compilation = lower(source if traced is None else traced.graph, backend, row, options, clock)
     folder = Path(out) if out is not None else _cached_folder(compilation, row, options)
-    if out is None and (folder / MANIFEST).is_file():
-        compilation.artifact = folder
-    else:
-        with clock.stage("golden"):
-            golden = ({}, {}) if traced is None else traced.golden()
-        with clock.stage("build"):
-            compilation.artifact = write(
-                folder, compilation, backend, row, golden=golden, options=options
-            )
+    if out is not None or not _is_built(folder, options):
+        _write(folder, compilation, backend, row, options, traced, clock)
+    compilation.artifact = folder
     compilation.report.code_bytes = (folder / LIBRARY).stat().st_size
     return compilation
 
@@ -165,6 +171,7 @@ def lower(
             verify_each=options.verify_each,
             gate=gate,
             timings=report.passes,
+            announce=lambda name: clock.progress(f"passes {name}"),
         )
     with clock.stage("lower"):
         program = backend.lower(planned, target)
@@ -177,7 +184,7 @@ def lower(
     report.arena_lower_bound = program.arena_lower_bound
     report.scratch_bytes = program.scratch_bytes
     report.weight_bytes = sum(w.size_bytes for w in program.weights)
-    return Compilation(graph, planned, program, sources, report)
+    return Compilation(graph, planned, program, sources, report, str(pipeline))
 
 
 def default_pipeline(options: Options) -> Pipeline:
@@ -212,6 +219,48 @@ class _Clock:
         start = time.perf_counter()
         yield
         self.stages.append(StageTime(name, time.perf_counter() - start))
+
+
+def _write(
+    folder: Path,
+    compilation: Compilation,
+    backend: Backend,
+    target: Target,
+    options: Options,
+    traced: Traced | None,
+    clock: _Clock,
+) -> None:
+    """Build the artifact, with golden inputs and outputs where there is an eager model."""
+    from graphopt.artifact.golden import Golden
+    from graphopt.artifact.writer import write
+
+    with clock.stage("golden"):
+        golden = Golden() if traced is None else Golden(*traced.golden())
+    budget = options.budget
+    with clock.stage("build"):
+        write(
+            folder,
+            compilation,
+            backend,
+            target,
+            golden=golden,
+            options=options,
+            pipeline=compilation.pipeline,
+            budget=budget.limits() if budget else {},
+            accept=budget.check if budget else None,
+            progress=lambda done, total: clock.progress(f"build {done}/{total}"),
+        )
+
+
+def _is_built(folder: Path, options: Options) -> bool:
+    """Whether the cache has this artifact. Raises: BudgetError when it is over budget."""
+    from graphopt.artifact.format import MANIFEST, read_manifest
+
+    if not (folder / MANIFEST).is_file():
+        return False
+    if options.budget is not None:
+        options.budget.check(folder, read_manifest(folder))
+    return True
 
 
 def _trace(source: Any, example_inputs: Any) -> Traced | None:

@@ -110,19 +110,23 @@ class Pipeline:
         gate: Gate | None = None,
         print_after: Callable[[Pass, Graph], None] | None = None,
         timings: list[Timing] | None = None,
+        announce: Callable[[str], None] | None = None,
         pass_timeout_s: float = PASS_TIMEOUT_S,
     ) -> Graph:
         """Run every pass in order; `graph` stays as it is.
 
         `verify_each` checks the IR after every pass, and that the pass left its input alone; the
         result is verified in any case. `gate` then compares before and after. `timings` gets one
-        entry per pass. A pass that needs longer than `pass_timeout_s` is stopped.
+        entry per pass; `announce` is called with the name of each as it starts. A pass that needs
+        longer than `pass_timeout_s` is stopped.
 
         Raises: PluginError naming the pass and its distribution when it raises, never ends or
         returns broken IR; GateError; whatever BudgetError or UnsupportedError a pass has to report.
         """
         ctx = ctx if ctx is not None else PassContext()
         for stage in self.stages:
+            if announce is not None:
+                announce(stage.pass_.name)
             start, rewrites, before = time.perf_counter(), ctx.rewrites, graph
             graph = _run_stage(stage, before, ctx, verify_each, pass_timeout_s)
             seconds = time.perf_counter() - start

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from graphopt.ir.graph import Graph, Node
     from graphopt.kernel.ir import Kernel
     from graphopt.program import Program
+
+
+Step = Callable[[int, int], None]
+"""Told how far a long step is: (done, of how many)."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,16 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def build(
-        self, sources: Mapping[str, str], target: Target, out: Path, *, cc: str | None = None
+        self,
+        sources: Mapping[str, str],
+        target: Target,
+        out: Path,
+        *,
+        cc: str | None = None,
+        progress: Step | None = None,
     ) -> Path:
-        """Compile and link into `out`; `cc` replaces the backend's own compiler.
+        """Compile and link into `out`; `cc` replaces the backend's own compiler. `progress` is told
+        how many files are compiled.
 
         Raises: BuildError.
         """

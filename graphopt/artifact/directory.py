@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import shutil
@@ -50,6 +51,16 @@ def replacing(folder: Path) -> Iterator[Path]:
     finally:
         os.close(lock)
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Whether `replacing` has a chance, told before the work is done. Raises: ArtifactError."""
+    folder = Path(os.path.abspath(folder))
+    _refuse_foreign(folder)
+    above = next(p for p in folder.parents if p.exists())
+    if not os.access(above, os.W_OK | os.X_OK) or not above.is_dir():
+        code = errno.EACCES if above.is_dir() else errno.ENOTDIR
+        raise _unwritable(folder, OSError(code, os.strerror(code)))
 
 
 def _prefix(folder: Path) -> str:

@@ -6,6 +6,7 @@ import ctypes
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,8 +111,8 @@ class Model:
                 f"{folder} cannot be opened: {self._library.go_model_error(code).decode()}",
                 hint="free some memory" if code == 2 else RECOMPILE,
             )
-        self._dtypes = [_numpy_dtype(t.dtype) for t in self.outputs]
-        self._input_dtypes = [_numpy_dtype(t.dtype) for t in self.inputs]
+        self._dtypes = [numpy_dtype(t.dtype) for t in self.outputs]
+        self._input_dtypes = [numpy_dtype(t.dtype) for t in self.inputs]
         self._in_pointers = (ctypes.c_void_p * max(1, len(self.inputs)))()
         self._out_pointers = (ctypes.c_void_p * max(1, len(self.outputs)))()
 
@@ -141,6 +142,23 @@ class Model:
             )
             for i in range(len(self.manifest.calls))
         ]
+
+    def time(self, runs: int, *arguments: Any, **named: Any) -> list[int]:
+        """Nanoseconds of each of `runs` runs in a row, on the same memory."""
+        times: list[int] = []
+        run = self._library.go_model_run
+
+        def entry(ins: Any, outs: Any) -> int:
+            for _ in range(runs):
+                start = time.perf_counter_ns()
+                code: int = run(self._handle, ins, outs)
+                times.append(time.perf_counter_ns() - start)
+                if code != 0:
+                    return code
+            return 0
+
+        self._run(self._ordered(arguments, named), entry)
+        return times
 
     def observe(self, seen: Seen, *arguments: Any, **named: Any) -> list[Any]:
         """Run once and return all outputs; `seen` is called after each kernel call. The arrays it
@@ -244,7 +262,7 @@ class Model:
         """A kernel's result where it lies, in the arena or in an output of the run going on."""
         start = arena if result.space == "arena" else self._out_pointers[result.index] or 0
         memory = (ctypes.c_char * result.size_bytes).from_address(start + result.offset)
-        dtype = _numpy_dtype(result.dtype)
+        dtype = numpy_dtype(result.dtype)
         strides = [s * dtype.itemsize for s in result.strides]
         return np.ndarray(result.shape, dtype, memoryview(memory), result.first, strides)
 
@@ -296,7 +314,8 @@ def _address(value: Any) -> int:
     return int(value.data_ptr() if _is_torch(value) else value.ctypes.data)
 
 
-def _numpy_dtype(name: str) -> np.dtype[Any]:
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """numpy's dtype for an IR spelling."""
     if name == "bf16":
         import ml_dtypes
 

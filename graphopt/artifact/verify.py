@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from graphopt.artifact.format import GOLDEN, Manifest, read_manifest
+from graphopt.artifact.format import Manifest, read_manifest
+from graphopt.artifact.golden import read_golden
 from graphopt.artifact.hashing import check_file
 from graphopt.artifact.loader import Model, load
 
@@ -47,22 +48,15 @@ def verify(folder: str | Path, threads: int = 1) -> list[Difference]:
 
 def compare_golden(model: Model) -> list[Difference]:
     """Run the golden inputs and compare each output."""
-    path = model.folder / GOLDEN
-    if not path.is_file():
+    golden = read_golden(model.folder, model.manifest)
+    if not golden.outputs:
         return []
-    from safetensors.numpy import load as parse
-
-    tensors = parse(path.read_bytes())
-    inputs = {t.name: tensors[f"input.{t.name}"] for t in model.inputs}
-    results = model.run({name: array.copy() for name, array in inputs.items()})
-    return [
-        _difference(t.name, results[t.name], tensors[f"output.{t.name}"])
-        for t in model.outputs
-        if f"output.{t.name}" in tensors
-    ]
+    results = model.run(golden.inputs)
+    return [difference(n, results[n], expected) for n, expected in golden.outputs.items()]
 
 
-def _difference(name: str, got: np.ndarray, expected: np.ndarray) -> Difference:
+def difference(name: str, got: np.ndarray, expected: np.ndarray) -> Difference:
+    """How far `got` is off, in float64."""
     a, b = got.astype(np.float64), expected.astype(np.float64)
     finite = np.isfinite(b)
     agrees = bool(np.array_equal(a[~finite], b[~finite], equal_nan=True) and

@@ -12,16 +12,14 @@ import numpy as np
 from graphopt import __version__
 from graphopt.artifact import format as f
 from graphopt.artifact.directory import replacing
+from graphopt.artifact.golden import Golden, write_golden
 from graphopt.artifact.hashing import Hasher, record
 from graphopt.artifact.layout import WeightLayout
 from graphopt.errors import InternalError
 
 if TYPE_CHECKING:
     from graphopt.program import Arg, CallResult, KernelCall, Port, Program, Weight
-    from graphopt.target import Backend, Target
-
-Golden = tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]
-"""Example inputs and the original model's outputs for them, by name."""
+    from graphopt.target import Backend, Step, Target
 
 
 class Compiled(Protocol):
@@ -50,11 +48,12 @@ def write(
     backend: Backend,
     target: Target,
     *,
-    golden: Golden = ({}, {}),
+    golden: Golden | None = None,
     options: WriteOptions | None = None,
     pipeline: str = "",
     budget: Mapping[str, float] | None = None,
     accept: Accept | None = None,
+    progress: Step | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> Path:
     """Build and write everything; `folder` is replaced in one step once all of it is on disk.
@@ -66,8 +65,8 @@ def write(
     folder, program = Path(folder), compilation.program
     with replacing(folder) as temporary:
         files = {f.WEIGHTS: _write_weights(temporary / f.WEIGHTS, program.weights)}
-        built = _build(temporary, compilation.sources, backend, target, options)
-        for path in (*built, *_write_golden(temporary, golden)):
+        built = _build(temporary, compilation.sources, backend, target, options, progress)
+        for path in (*built, *write_golden(golden or Golden(), temporary)):
             files[path.relative_to(temporary).as_posix()] = _entry(path)
         manifest = dataclasses.replace(
             _manifest(program, target, files),
@@ -113,10 +112,11 @@ def _build(
     backend: Backend,
     target: Target,
     options: WriteOptions | None,
+    progress: Step | None,
 ) -> list[Path]:
     """The library, its header and, when asked for, all sources."""
     cc = options.cc if options else None
-    made = [backend.build(sources, target, temporary / f.LIBRARY, cc=cc)]
+    made = [backend.build(sources, target, temporary / f.LIBRARY, cc=cc, progress=progress)]
     if f.HEADER in sources:
         made.append(_write_text(temporary / f.HEADER, sources[f.HEADER]))
     if options is not None and options.emit_source:
@@ -128,21 +128,6 @@ def _build(
 def _write_text(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def _write_golden(temporary: Path, golden: Golden) -> list[Path]:
-    tensors = {
-        f"{side}.{name}": np.ascontiguousarray(array)
-        for side, arrays in zip(("input", "output"), golden, strict=True)
-        for name, array in arrays.items()
-    }
-    if not tensors:
-        return []
-    from safetensors.numpy import save
-
-    path = temporary / f.GOLDEN
-    path.write_bytes(save(tensors))
-    return [path]
 
 
 def _entry(path: Path) -> f.File:

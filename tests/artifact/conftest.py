@@ -12,6 +12,7 @@ from graphopt_backends.cpu.backend import CpuBackend
 from graphopt_backends.cpu.emit import emit
 from graphopt_backends.cpu.targets import host
 
+from graphopt.artifact.golden import Golden
 from graphopt.artifact.writer import write
 from graphopt.ir.graph import Loc
 from graphopt.ir.types import DType, TensorType
@@ -94,7 +95,7 @@ def x() -> np.ndarray:
 
 @pytest.fixture
 def artifact(tmp_path: Path, x: np.ndarray) -> Path:
-    golden = {"x": x}, {"y": x + BIAS}
+    golden = Golden({"x": x}, {"y": x + BIAS})
     return write_program(add_bias(), tmp_path / "bias", golden=golden)
 
 

@@ -11,9 +11,10 @@ import pytest
 from graphopt.check import random_graph
 from graphopt.errors import IRError, ParseError
 from graphopt.ir.graph import Graph
-from graphopt.ir.store import load, read_safetensors, save, write_safetensors
+from graphopt.ir.store import load, save
 from graphopt.ir.text import parse
 from graphopt.ir.types import DType
+from graphopt.tensorfile import read_safetensors, write_safetensors
 
 
 def _model(*dtypes: DType) -> Graph:

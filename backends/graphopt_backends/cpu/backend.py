@@ -9,7 +9,7 @@ from typing import ClassVar
 from graphopt.ir.graph import Graph, Node
 from graphopt.kernel.ir import Kernel
 from graphopt.program import Program
-from graphopt.target import Backend, Target
+from graphopt.target import Backend, Step, Target
 
 
 class CpuBackend(Backend):
@@ -40,8 +40,14 @@ class CpuBackend(Backend):
         return emit(program, target)
 
     def build(
-        self, sources: Mapping[str, str], target: Target, out: Path, *, cc: str | None = None
+        self,
+        sources: Mapping[str, str],
+        target: Target,
+        out: Path,
+        *,
+        cc: str | None = None,
+        progress: Step | None = None,
     ) -> Path:
         from graphopt_backends.cpu.build import build
 
-        return build(sources, target, out, cc=cc)
+        return build(sources, target, out, cc=cc, progress=progress)

@@ -16,7 +16,7 @@ from pathlib import Path
 from graphopt.cache import Cache, key_of
 from graphopt.config import Config
 from graphopt.errors import BuildError
-from graphopt.target import Target
+from graphopt.target import Step, Target
 from graphopt_backends.cpu.stubs import LIBC, LIBM, stub_source
 
 _FLAGS = (
@@ -46,6 +46,7 @@ def build(
     *,
     cc: str | None = None,
     config: Config | None = None,
+    progress: Step | None = None,
 ) -> Path:
     """Compile every `.c` of `sources` and link them into `out`.
 
@@ -55,7 +56,7 @@ def build(
     config = config or Config.from_environment()
     compiler = find_compiler(cc or config.cc)
     out = out if out.suffix in (".so", ".a") else out / "model.so"
-    objects = compile_objects(sources, target, compiler, config)
+    objects = compile_objects(sources, target, compiler, config, progress)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".link-") as folder:
         made = Path(folder) / out.name
@@ -121,7 +122,11 @@ def flags_for(target: Target, compiler: Compiler) -> list[str]:
 
 
 def compile_objects(
-    sources: Mapping[str, str], target: Target, compiler: Compiler, config: Config
+    sources: Mapping[str, str],
+    target: Target,
+    compiler: Compiler,
+    config: Config,
+    progress: Step | None = None,
 ) -> list[Path]:
     """One object per `.c`, from the cache where it is there. Raises: BuildError."""
     store = Cache("objects", config)
@@ -142,10 +147,13 @@ def compile_objects(
             # the longest first: the last to finish should be a short one
             missing.sort(key=lambda name: -len(sources[name]))
             with ThreadPoolExecutor(config.jobs) as pool:
-                for name, content in pool.map(
-                    lambda n: (n, _compile(Path(folder), n, flags, compiler, config)), missing
-                ):
+                made = pool.map(
+                    lambda n: _compile(Path(folder), n, flags, compiler, config), missing
+                )
+                for done, (name, content) in enumerate(zip(missing, made, strict=True)):
                     store.put(keys[name], content, ".o")
+                    if progress is not None:
+                        progress(done + 1, len(missing))
     return [store.path(key, ".o") for key in keys.values()]
 
 
