@@ -34,7 +34,8 @@ class StageTime:
 
 @dataclass
 class Report:
-    """What a compile did. Sizes in bytes; `passes` has one entry per graph pass."""
+    """What a compile did. Sizes in bytes; `passes` has one entry per graph pass; `nodes` are the
+    traced graph's, `regions` the fused nodes that became `calls` of `kernels`."""
 
     target: str = ""
     stages: list[StageTime] = field(default_factory=list)
@@ -42,11 +43,13 @@ class Report:
     nodes: int = 0
     regions: int = 0
     kernels: int = 0
+    calls: int = 0
     arena_bytes: int = 0
     arena_lower_bound: int = 0
     scratch_bytes: int = 0
     weight_bytes: int = 0
     code_bytes: int = 0
+    artifact_bytes: int = 0
 
     @property
     def seconds(self) -> float:
@@ -144,13 +147,15 @@ def build(
         check_replaceable(Path(out))  # before minutes of work, not after
     clock = _Clock(progress or (lambda name: None))
     with clock.stage("trace"):
-        traced = _trace(source, example_inputs)
-    compilation = lower(source if traced is None else traced.graph, backend, row, options, clock)
+        graph, traced = read_model(source, example_inputs)
+    compilation = lower(graph, backend, row, options, clock)
     folder = Path(out) if out is not None else _cached_folder(compilation, row, options)
     if out is not None or not _is_built(folder, options):
         _write(folder, compilation, backend, row, options, traced, clock)
     compilation.artifact = folder
     compilation.report.code_bytes = (folder / LIBRARY).stat().st_size
+    files = (p for p in folder.rglob("*") if p.is_file())
+    compilation.report.artifact_bytes = sum(p.stat().st_size for p in files)
     return compilation
 
 
@@ -161,30 +166,59 @@ def lower(
     from graphopt.passbase import PassContext
 
     clock = clock or _Clock(lambda name: None)
-    report = Report(target=f"{target.backend}:{target.name}", stages=clock.stages)
-    pipeline = default_pipeline(options)
-    gate = _gate(options)
+    pipeline, gate = default_pipeline(options), _gate(options)
+    timings: list[Timing] = []
     with clock.stage("passes"):
         planned = pipeline.run(
             graph,
             PassContext(target=target),
             verify_each=options.verify_each,
             gate=gate,
-            timings=report.passes,
+            timings=timings,
             announce=lambda name: clock.progress(f"passes {name}"),
         )
+    compilation = generate(graph, planned, backend, target, clock)
+    compilation.pipeline, compilation.report.passes = str(pipeline), timings
+    return compilation
+
+
+def generate(
+    source: Graph, planned: Graph, backend: Backend, target: Target, clock: _Clock | None = None
+) -> Compilation:
+    """What `lower` does after the graph passes, which made `planned` of `source`."""
+    clock = clock or _Clock(lambda name: None)
+    report = Report(target=f"{target.backend}:{target.name}", stages=clock.stages)
     with clock.stage("lower"):
         program = backend.lower(planned, target)
     with clock.stage("emit"):
         sources = backend.emit(program, target)
-    report.nodes = len(graph.nodes)
-    report.regions = len(program.calls)
-    report.kernels = len(program.kernels)
+    report.nodes = len(source.nodes)
+    report.regions = sum(n.body is not None for n in planned.nodes)
+    report.kernels, report.calls = len(program.kernels), len(program.calls)
     report.arena_bytes = program.arena_bytes
     report.arena_lower_bound = program.arena_lower_bound
     report.scratch_bytes = program.scratch_bytes
     report.weight_bytes = sum(w.size_bytes for w in program.weights)
-    return Compilation(graph, planned, program, sources, report, str(pipeline))
+    return Compilation(source, planned, program, sources, report)
+
+
+def read_model(source: Any, example_inputs: Any = None) -> tuple[Graph, Traced | None]:
+    """The graph of a model, and the eager model itself unless `source` is a graph or its text.
+
+    source: what `compile` takes, a graph, or the path of IR text (`.go.txt`).
+    Raises: FrontendError, UnsupportedError; IRError for text.
+    """
+    from graphopt.ir.graph import Graph
+    from graphopt.ir.store import SUFFIX, load
+
+    if isinstance(source, Graph):
+        return source, None
+    if isinstance(source, str) and source.endswith(SUFFIX):
+        return load(Path(source)), None
+    from graphopt.frontend import trace_model
+
+    traced = trace_model(source, example_inputs)
+    return traced.graph, traced
 
 
 def default_pipeline(options: Options) -> Pipeline:
@@ -261,14 +295,6 @@ def _is_built(folder: Path, options: Options) -> bool:
     if options.budget is not None:
         options.budget.check(folder, read_manifest(folder))
     return True
-
-
-def _trace(source: Any, example_inputs: Any) -> Traced | None:
-    """None for a graph, which is already traced."""
-    from graphopt.frontend import trace_model
-    from graphopt.ir.graph import Graph
-
-    return None if isinstance(source, Graph) else trace_model(source, example_inputs)
 
 
 def _gate(options: Options) -> Gate | None:
