@@ -1,15 +1,19 @@
-"""Kernel IR as text: what a person reads and tests compare.
+"""Kernel IR as text: what a person reads and tests compare. `grammar` has the grammar.
 
 kernel go_scale(x: f32[64], out: f32[64] output) {
   parallel i in 0..4 {
-    out[ramp(i*16, 1, 16)] = x[ramp(i*16, 1, 16)] * splat(2.0, 16)
+    out[ramp(i * 16, 1, 16)] = x[ramp(i * 16, 1, 16)] * 2.0
   }
 }
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from graphopt.ir.types import DType
+from graphopt.kernel.grammar import ASSIGN, FUNCTIONS, PRECEDENCE, name, type_text
+from graphopt.kernel.intrinsics import INTRINSICS
 from graphopt.kernel.ir import (
     INDEX,
     Alloc,
@@ -34,25 +38,41 @@ from graphopt.kernel.ir import (
     Store,
     Var,
 )
+from graphopt.kernel.sharing import Dag, tree_size
 
-_PRECEDENCE = {
-    "or": 1, "xor": 1, "and": 2, "<": 3, "<=": 3, "==": 3, "!=": 3, ">": 3, ">=": 3,
-    "<<": 4, ">>": 4, "+": 5, "-": 5, "*": 6, "/": 6, "//": 6, "%": 6,
-}  # fmt: skip
+_WIDTH = 100
+_LARGE = 300
+"""Expressions of a statement from which on what it repeats is written once. The longest of the
+model zoo's but one has 106."""
+_ASSIGN = {reduce: text for text, reduce in ASSIGN.items()}
+Type = tuple[DType, int]
 
 
 def print_kernel(k: Kernel) -> str:
     """The whole kernel; `parse_kernel` reads it back."""
-    params = ", ".join(_buffer(b) + (" output" if b.name in k.outputs else "") for b in k.params)
-    return f"kernel {k.name}({params}) {{\n{_stmt(k.body, 1)}}}\n"
+    params = [_buffer(b) + (" output" if b.name in k.outputs else "") for b in k.params]
+    head = f"kernel {name(k.name)}({', '.join(params)}) {{"
+    if len(head) > _WIDTH:
+        head = f"kernel {name(k.name)}(\n    " + ",\n    ".join(params) + "\n) {"
+    printer = _Printer()
+    printer.statement(k.body, 1)
+    return "\n".join([head, *printer.lines, "}", ""])
+
+
+def print_stmt(s: Stmt) -> str:
+    """A statement alone, for messages."""
+    printer = _Printer()
+    printer.statement(s, 0)
+    return "\n".join(printer.lines)
 
 
 def print_expr(e: Expr) -> str:
-    return _expr(e, 0)
+    """An expression alone, for messages: variables state their type unless it is a scalar i64."""
+    return _Printer().expr(e)
 
 
 def _buffer(b: Buffer) -> str:
-    text = f"{b.name}: {b.dtype}[{', '.join(map(str, b.shape))}]"
+    text = f"{name(b.name)}: {b.dtype}[{', '.join(map(str, b.shape))}]"
     if b.strides != Buffer.dense("", b.dtype, b.shape).strides:
         text += f" strides[{', '.join(map(str, b.strides))}]"
     if b.offset:
@@ -62,79 +82,148 @@ def _buffer(b: Buffer) -> str:
     return text if b.scope is Scope.PARAM else f"{text} {b.scope.value}"
 
 
-def _stmt(s: Stmt, depth: int) -> str:
-    pad = "  " * depth
-    match s:
-        case Block():
-            return "".join(_stmt(c, depth) for c in s.body)
-        case For():
-            body = _stmt(s.body, depth + 1)
-            return f"{pad}{s.kind.value} {s.var} in 0..{s.extent} {{\n{body}{pad}}}\n"
-        case Store():
-            op = {"": "=", "+": "+=", "*": "*="}.get(s.reduce, f"{s.reduce}=")
-            tail = " nontemporal" if s.nontemporal else ""
-            return f"{pad}{_access(s.buffer, s.index)} {op} {_expr(s.value, 0)}{tail}\n"
-        case Let():
-            return f"{pad}let {s.var} = {_expr(s.value, 0)}\n"
-        case If():
-            text = f"{pad}if {_expr(s.condition, 0)} {{\n{_stmt(s.then, depth + 1)}{pad}}}"
-            if s.otherwise is not None:
-                text += f" else {{\n{_stmt(s.otherwise, depth + 1)}{pad}}}"
-            return text + "\n"
-        case Alloc():
-            return f"{pad}alloc {_buffer(s.buffer)}\n"
-        case Prefetch():
-            return f"{pad}prefetch {_access(s.buffer, s.index)}\n"
-        case _:
-            raise TypeError(type(s))
+class _Printer:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.types: dict[str, Type] = {}
+        self._sizes: dict[int, int] = {}
+        self._dag: Dag | None = None
+        self._abbreviated: dict[int, str] = {}
+        self._count = 0
+
+    # Statements --------------------------------------------------------------------------------
+
+    def statement(self, s: Stmt, depth: int) -> None:
+        match s:
+            case Block():
+                for c in s.body:
+                    self.statement(c, depth)
+            case For():
+                self._line(depth, f"{s.kind.value} {name(s.var)} in 0..{s.extent} {{")
+                self._inner(s.body, depth, {s.var: (INDEX, 1)})
+                self._line(depth, "}")
+            case Store():
+                self._share((*s.index, s.value), depth)
+                self._line(depth, self._store(s))
+            case Let():
+                self._share((s.value,), depth)
+                self._line(depth, f"let {name(s.var)} = {self.expr(s.value)}")
+                self.types[s.var] = s.value.dtype, s.value.lanes
+            case If():
+                self._share((s.condition,), depth)
+                self._if(s, depth)
+            case Alloc():
+                self._line(depth, f"alloc {_buffer(s.buffer)}")
+            case Prefetch():
+                self._share(s.index, depth)
+                self._line(depth, f"prefetch {self._access(s.buffer, s.index)}")
+            case _:
+                raise TypeError(type(s))
+
+    def _line(self, depth: int, text: str) -> None:
+        self.lines.append("  " * depth + text)
+
+    def _inner(self, s: Stmt, depth: int, bound: dict[str, Type] | None = None) -> None:
+        saved = self.types
+        self.types = {**saved, **(bound or {})}
+        self.statement(s, depth + 1)
+        self.types = saved
+
+    def _if(self, s: If, depth: int) -> None:
+        self._line(depth, f"if {self.expr(s.condition)} {{")
+        self._inner(s.then, depth)
+        if s.otherwise is not None:
+            self._line(depth, "} else {")
+            self._inner(s.otherwise, depth)
+        self._line(depth, "}")
+
+    def _store(self, s: Store) -> str:
+        op = _ASSIGN.get(s.reduce, f"{s.reduce}=")
+        vector = any(i.lanes > 1 for i in s.index)
+        value = _literal(s.value) if vector and isinstance(s.value, Const) else self.expr(s.value)
+        tail = " nontemporal" if s.nontemporal else ""
+        return f"{self._access(s.buffer, s.index)} {op} {value}{tail}"
+
+    def _share(self, roots: Sequence[Expr], depth: int) -> None:
+        """Lines that say once what a large statement holds more than once."""
+        self._dag = None
+        if sum(tree_size(e, self._sizes) for e in roots) < _LARGE:
+            return
+        dag, self._abbreviated = Dag(), {}
+        tops = [dag.intern(e) for e in roots]
+        self._dag = dag
+        for n, times in enumerate(dag.uses(tops, _is_short)):
+            if times > 1 and not _is_short(dag.nodes[n]):
+                text, self._count = f"${self._count}", self._count + 1
+                self._line(depth, f"{text} = {self.expr(dag.nodes[n])}")
+                self._abbreviated[n] = text
+
+    # Expressions -------------------------------------------------------------------------------
+
+    def expr(self, e: Expr, outer: int = 0) -> str:
+        if self._dag is not None:
+            known = self._abbreviated.get(self._dag.intern(e))
+            if known is not None:
+                return known
+        match e:
+            case Const():
+                return _literal(e) if e.lanes == 1 else f"splat({_literal(e)}, {e.lanes})"
+            case Var():
+                plain = self.types.get(e.name, (INDEX, 1)) == (e.dtype, e.lanes)
+                return name(e.name) + ("" if plain else f":{type_text(e.dtype, e.lanes)}")
+            case Binary():
+                return self._binary(e, outer)
+            case Call():
+                return f"{e.name}{_result(e)}({self._arguments(e.args)})"
+            case Select():
+                return f"select({self._arguments((e.condition, e.then, e.otherwise))})"
+            case Cast():
+                return f"cast:{e.dtype}({self.expr(e.a)})"
+            case Load():
+                return self._access(e.buffer, e.index)
+            case Ramp():
+                return f"ramp({self.expr(e.base)}, {e.stride}, {e.lanes})"
+            case Broadcast():
+                return f"splat({self.expr(e.a)}, {e.lanes})"
+            case _:
+                raise TypeError(type(e))
+
+    def _binary(self, e: Binary, outer: int) -> str:
+        if e.op in FUNCTIONS:
+            return f"{e.op}({self._arguments((e.a, e.b))})"
+        p = PRECEDENCE[e.op]
+        a, b = self._beside((e.a, e.b), (p, p + 1))
+        return f"({a} {e.op} {b})" if p < outer else f"{a} {e.op} {b}"
+
+    def _access(self, b: Buffer, index: tuple[Expr, ...]) -> str:
+        return f"{name(b.name)}[{', '.join(self.expr(i) for i in index)}]"
+
+    def _arguments(self, parts: Sequence[Expr]) -> str:
+        return ", ".join(self._beside(parts, (0,) * len(parts)))
+
+    def _beside(self, parts: Sequence[Expr], levels: Sequence[int]) -> list[str]:
+        """Vector constants need no `splat` beside another vector."""
+        bare = any(p.lanes > 1 and not isinstance(p, Const) for p in parts)
+        return [
+            _literal(p) if bare and isinstance(p, Const) else self.expr(p, level)
+            for p, level in zip(parts, levels, strict=True)
+        ]
 
 
-def _access(b: Buffer, index: tuple[Expr, ...]) -> str:
-    return f"{b.name}[{', '.join(_expr(i, 0) for i in index)}]"
+def _is_short(e: Expr) -> bool:
+    return isinstance(e, (Var, Const))
 
 
-def _expr(e: Expr, outer: int) -> str:
-    match e:
-        case Const():
-            return _const(e)
-        case Var():
-            default = e.dtype == INDEX and e.lanes == 1
-            return e.name if default else f"{e.name}:{_type(e)}"
-        case Binary() if e.op in _PRECEDENCE:
-            p = _PRECEDENCE[e.op]
-            text = f"{_expr(e.a, p)} {e.op} {_expr(e.b, p + 1)}"
-            return f"({text})" if p < outer else text
-        case Binary():
-            return f"{e.op}({_expr(e.a, 0)}, {_expr(e.b, 0)})"
-        case Call():
-            result = "" if e.dtype == e.args[0].dtype else f":{e.dtype}"
-            return f"{e.name}{result}({', '.join(_expr(a, 0) for a in e.args)})"
-        case Select():
-            parts = (e.condition, e.then, e.otherwise)
-            return f"select({', '.join(_expr(p, 0) for p in parts)})"
-        case Cast():
-            return f"cast:{e.dtype}({_expr(e.a, 0)})"
-        case Load():
-            return _access(e.buffer, e.index)
-        case Ramp():
-            return f"ramp({_expr(e.base, 0)}, {e.stride}, {e.lanes})"
-        case Broadcast():
-            return f"splat({_expr(e.a, 0)}, {e.lanes})"
-        case _:
-            raise TypeError(type(e))
+def _result(e: Call) -> str:
+    """The result type where the table of intrinsics does not give it."""
+    row = INTRINSICS.get(e.name)
+    given = row.result_dtype(e.args[0].dtype) if row and e.args else None
+    return "" if given is e.dtype else f":{e.dtype}"
 
 
-def _type(e: Expr) -> str:
-    return str(e.dtype) if e.lanes == 1 else f"{e.dtype}x{e.lanes}"
-
-
-def _const(e: Const) -> str:
+def _literal(e: Const) -> str:
+    """One lane of a constant."""
     if e.dtype is DType.BOOL:
-        text = "true" if e.value else "false"
-    elif e.dtype is INDEX:
-        text = str(int(e.value))
-    elif e.dtype is DType.F32:
-        text = repr(float(e.value))
-    else:
-        text = f"{e.value!r}:{e.dtype}"
-    return text if e.lanes == 1 else f"splat({text}, {e.lanes})"
+        return "true" if e.value else "false"
+    text = repr(float(e.value)) if e.dtype.is_float else str(int(e.value))
+    return text if e.dtype in (INDEX, DType.F32) else f"{text}:{e.dtype}"

@@ -39,15 +39,16 @@ class Token:
 class Tokens:
     """A cursor over the tokens of a text. Every complaint is a ParseError with line and column."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, pattern: re.Pattern[str] = _TOKEN) -> None:
+        """`pattern` names a group per kind of token, and one called "space"."""
+        self.text, self._pattern = text, pattern
         self._tokens = list(self._scan())
         self._at = 0
 
     def _scan(self) -> list[Token]:
         out, offset = [], 0
         while offset < len(self.text):
-            match = _TOKEN.match(self.text, offset)
+            match = self._pattern.match(self.text, offset)
             if match is None:
                 self._fail_at(offset)
             if match.lastgroup != "space":
