@@ -1,46 +1,26 @@
-"""Pipelines: text such as `fold-batchnorm,fuse{max-inputs=8}` ↔ passes, and running them.
-
-A pass is a plugin: whatever goes wrong in it is reported as its distribution's error, by name.
-"""
+"""Graph pipelines: text such as `fold-batchnorm,fuse{max-inputs=8}` ↔ passes, and running them."""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
-from graphopt.deadline import DeadlineError, within
-from graphopt.errors import (
-    BudgetError,
-    GateError,
-    GraphoptError,
-    IRError,
-    PluginError,
-    UnsupportedError,
-)
+from graphopt import stages
+from graphopt.errors import IRError, PluginError
 from graphopt.ir.graph import Graph
 from graphopt.ir.text import print_graph
 from graphopt.ir.verify import verify
 from graphopt.passbase import Pass, PassContext
-from graphopt.plugins import Entry, registry
-from graphopt.syntax.lexer import Token, Tokens
-from graphopt.syntax.literals import (
-    MismatchError,
-    Raw,
-    coerce,
-    field_types,
-    format_literal,
-    parse_fields,
-)
+from graphopt.stages import broken, check_stage, format_pass, gate_stage, run_stage
+
+__all__ = ["PASS_TIMEOUT_S", "Gate", "Pipeline", "Stage", "Timing", "format_pass"]
 
 PASS_TIMEOUT_S = 300.0
+_KIND: stages.Kind[Pass] = stages.Kind("passes", "pass", Pass)
 
-# A pass may find that the user asks for something impossible; that is not the plugin's fault.
-_USER_ERRORS = (BudgetError, UnsupportedError)
-
+Stage = stages.Stage[Pass]
 Gate = Callable[[Pass, Graph, Graph], None]
 """`gate(pass, before, after)`. Raises: GateError when the pass broke the numerics it declares."""
 
@@ -57,22 +37,6 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A pass and the distribution it comes from ("" for one made by hand)."""
-
-    pass_: Pass
-    distribution: str = ""
-
-    def __str__(self) -> str:
-        return format_pass(self.pass_)
-
-    @property
-    def owner(self) -> str:
-        """`pass fuse of graphopt 0.1.0`."""
-        return f"pass {self.pass_.name}" + (f" of {self.distribution}" if self.distribution else "")
-
-
-@dataclass(frozen=True)
 class Pipeline:
     """Passes in the order they run. `str(pipeline)` is text that `Pipeline.parse` reads back."""
 
@@ -81,13 +45,7 @@ class Pipeline:
     @staticmethod
     def parse(text: str) -> Pipeline:
         """Raises: ParseError for malformed text; PluginError for an unknown pass or option."""
-        tokens = Tokens(text)
-        stages: list[Stage] = []
-        while tokens.peek.kind != "end":
-            if stages:
-                tokens.expect(",", hint="separate passes by commas")
-            stages.append(_parse_stage(tokens))
-        return Pipeline(tuple(stages))
+        return Pipeline(stages.parse_stages(text, _KIND))
 
     @staticmethod
     def of(passes: Iterable[Pass]) -> Pipeline:
@@ -136,7 +94,7 @@ class Pipeline:
             if print_after is not None:
                 print_after(stage.pass_, graph)
             if gate is not None:
-                _gate(stage, gate, before, graph)
+                gate_stage(stage, partial(gate, stage.pass_, before, graph))
         if not verify_each:
             _verify_result(graph)
         return graph
@@ -152,22 +110,7 @@ def _run_stage(
     for array in graph.constants.values():
         array.setflags(write=False)
     text = print_graph(graph) if verify_each else ""
-    try:
-        result = within(timeout_s, lambda: stage.pass_.run(graph, ctx))
-    except DeadlineError as error:
-        raise PluginError(
-            f"{stage.owner} did not end within {timeout_s:g} s",
-            hint="raise --pass-timeout, or leave the pass out",
-        ) from error
-    except _USER_ERRORS:
-        raise
-    except PluginError as error:
-        message = error.message.removeprefix(f"pass {stage.pass_.name} ")
-        raise PluginError(f"{stage.owner}: {message}", hint=error.hint) from error
-    except Exception as error:
-        raise _broken(stage, _summary(error), error) from error
-    if not isinstance(result, Graph):
-        raise _broken(stage, f"returned {type(result).__name__}, not a Graph")
+    result = run_stage(stage, lambda: stage.pass_.run(graph, ctx), timeout_s, Graph)
     if verify_each:
         _verify_stage(stage, result, graph, text)
     return result
@@ -175,11 +118,8 @@ def _run_stage(
 
 def _verify_stage(stage: Stage, result: Graph, given: Graph, given_text: str) -> None:
     if print_graph(given) != given_text:
-        raise _broken(stage, "changed the graph it was given; only a Rewriter's copy may change")
-    try:
-        verify(result)
-    except IRError as error:
-        raise _broken(stage, f"returned broken IR: {error.message}", error) from error
+        raise broken(stage, "changed the graph it was given; only a Rewriter's copy may change")
+    check_stage(stage, lambda: verify(result))
 
 
 def _verify_result(graph: Graph) -> None:
@@ -190,112 +130,3 @@ def _verify_result(graph: Graph) -> None:
             f"the pipeline returned broken IR: {error.message}",
             hint="run again with --verify-each to learn which pass is to blame",
         ) from error
-
-
-def _gate(stage: Stage, gate: Gate, before: Graph, after: Graph) -> None:
-    try:
-        gate(stage.pass_, before, after)
-    except GateError as error:
-        if not stage.distribution or stage.distribution in error.message:
-            raise
-        raise GateError(
-            f"{error.message}\nit comes from {stage.distribution}", hint=error.hint
-        ) from error
-
-
-def _summary(error: Exception) -> str:
-    message = error.message if isinstance(error, GraphoptError) else str(error)
-    return f"raised {type(error).__name__}: {message}"
-
-
-def _broken(stage: Stage, what: str, error: Exception | None = None) -> PluginError:
-    hint = getattr(error, "hint", None) or "leave the pass out and report this to its author"
-    return PluginError(f"{stage.owner} {what}", hint=hint)
-
-
-# Text --------------------------------------------------------------------------------------------
-
-
-def format_pass(pass_: Pass) -> str:
-    """`name{option=value}`, options at their default left out."""
-    options = []
-    for name in _options(type(pass_)):
-        value = getattr(pass_, name)
-        if value != _default(type(pass_), name):
-            options.append(f"{_kebab(name)}={format_literal(value, bare=True)}")
-    return pass_.name + (f"{{{','.join(options)}}}" if options else "")
-
-
-def _parse_stage(tokens: Tokens) -> Stage:
-    token = tokens.expect_kind("word", "a pass")
-    entry = registry().find("passes", token.text)
-    cls = _pass_class(entry)
-    raw = parse_fields(tokens) if tokens.at("{") else {}
-    owner = f"{entry.distribution} {entry.version}"
-    try:
-        return Stage(cls(**_coerce_options(tokens, cls, raw, entry)), owner)
-    except (GraphoptError, TypeError, ValueError) as error:
-        if isinstance(error, PluginError | IRError):
-            raise
-        raise PluginError(f"pass {entry.name} of {owner} refuses its options: {error}") from error
-
-
-def _pass_class(entry: Entry) -> type[Pass]:
-    cls = entry.load()
-    if not isinstance(cls, type) or not issubclass(cls, Pass):
-        raise PluginError(
-            f"{entry.name!r} of {entry.distribution} is {cls!r}, not a Pass",
-            hint=f"its manifest must name a subclass of graphopt.passbase.Pass ({entry.reference})",
-        )
-    return cls
-
-
-def _coerce_options(
-    tokens: Tokens, cls: type[Pass], raw: dict[str, tuple[Token, Raw]], entry: Entry
-) -> dict[str, Any]:
-    types = {_kebab(name): (name, hint) for name, hint in _options(cls).items()}
-    out: dict[str, Any] = {}
-    for option, (token, value) in raw.items():
-        if option not in types:
-            raise PluginError(
-                f"pass {entry.name} of {entry.distribution} has no option {option!r}",
-                hint=_nearest_option(option, types),
-            )
-        name, hint = types[option]
-        try:
-            out[name] = coerce(value, hint)
-        except MismatchError as expected:
-            tokens.fail(f"option {option} of pass {entry.name} must be {expected}", token)
-    return out
-
-
-def _nearest_option(option: str, known: Iterable[str]) -> str:
-    names = list(known)
-    near = difflib.get_close_matches(option, names, n=1)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    return f"its options are {', '.join(names)}" if names else "it has no options"
-
-
-def _options(cls: type[Pass]) -> dict[str, Any]:
-    """Field name → type; empty for a pass that is no dataclass."""
-    if not dataclasses.is_dataclass(cls):
-        return {}
-    try:
-        return dict(field_types(cls))
-    except NameError as error:
-        raise PluginError(
-            f"the options of pass {cls.name} cannot be read: {error}",
-            hint=f"import the types of its fields at run time in {cls.__module__}",
-        ) from error
-
-
-def _default(cls: type[Pass], name: str) -> object:
-    (field,) = (f for f in dataclasses.fields(cls) if f.name == name)  # type: ignore[arg-type]
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
-
-
-def _kebab(name: str) -> str:
-    return name.replace("_", "-")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from graphopt import pipeline as pipeline_module
+from graphopt import stages
 from graphopt.deadline import DeadlineError, within
 from graphopt.errors import BudgetError, IRError, ParseError, PluginError
 from graphopt.ir.graph import Graph
@@ -62,7 +63,7 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
     here = __name__
     entries = [("tune", f"{here}:Tune"), ("plain", f"{here}:Plain"), ("odd", f"{here}:GRAPH")]
     found = Registry(tuple(Entry("passes", n, r, "acme", "1.2") for n, r in entries))
-    monkeypatch.setattr(pipeline_module, "registry", lambda: found)
+    monkeypatch.setattr(stages, "registry", lambda: found)
 
 
 ROUND_TRIPS = [
