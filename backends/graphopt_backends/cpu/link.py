@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class Linker:
         self.graph, self.target = graph, target
         self.where: dict[Value, Arg] = {}
         self.kernels: dict[str, Kernel] = {}
+        self.regions: dict[Hashable, tuple[str, Lowered]] = {}
         self.calls: list[KernelCall] = []
         self.weights: dict[str, Weight] = {}
         self.arena_bytes = 0
@@ -116,8 +117,7 @@ class Linker:
     # Calls -------------------------------------------------------------------------------------
 
     def _call(self, node: Node) -> None:
-        lowered = lower_region(node, self.target)
-        name = self._kernel(node, lowered)
+        name, lowered = self._lowered(node)
         args = [self._address(v, lowered.packings.get(i)) for i, v in enumerate(node.operands)]
         args += [self._address(v) for v in node.results]
         assert node.body is not None
@@ -133,6 +133,14 @@ class Linker:
         storages = (storage_of(v) for v in node.operands)
         computed = (v for v in storages if v.producer is None or v.producer.op.name == "fused")
         return tuple(dict.fromkeys(v.name for v in computed))
+
+    def _lowered(self, node: Node) -> tuple[str, Lowered]:
+        """The region's kernel by name: regions that compute alike are lowered once."""
+        key = region_key(node)
+        if key not in self.regions:
+            lowered = lower_region(node, self.target)
+            self.regions[key] = self._kernel(node, lowered), lowered
+        return self.regions[key]
 
     def _kernel(self, node: Node, lowered: Lowered) -> str:
         """Kernels of equal text are one function, whatever weights they run on."""
@@ -152,13 +160,32 @@ class Linker:
         for i, v in enumerate(self.graph.outputs):
             if self._address(storage_of(v)) != Arg(Space.OUTPUT, i):
                 node = _copy_region(v)
-                lowered = lower_region(node, self.target)
-                name = self._kernel(node, lowered)
+                name, _ = self._lowered(node)
                 source = self._address(storage_of(v))
                 args = (source, Arg(Space.OUTPUT, i))
                 results, reads = (CallResult(v.name, v.type),), self._reads(node)
                 moved = 2 * v.type.size_bytes
                 self.calls.append(KernelCall(name, args, (), 0, moved, results, reads))
+
+
+def region_key(node: Node) -> Hashable:
+    """Equal for regions of the same computation on the same types and layouts: all that lowering
+    looks at. Which operands are constants counts, since those are packed."""
+    assert node.body is not None
+    number = {v: i for i, v in enumerate(node.body.inputs)}
+    steps = []
+    for n in node.body.nodes:
+        operands = tuple(number[o] for o in n.operands)
+        for r in n.results:
+            number[r] = len(number)
+        attrs = ("constant", n.result) if n.op.name == "constant" else n.attrs
+        steps.append((n.op.name, attrs, operands, tuple(r.type for r in n.results)))
+    sources = tuple(
+        (v.type, v.producer.op.name if v.producer and v.producer.op.name in _SOURCES else "")
+        for v in node.operands
+    )
+    outputs = tuple(number[v] for v in node.body.outputs)
+    return node.attrs, sources, tuple(steps), outputs
 
 
 def _copy_region(value: Value) -> Node:
