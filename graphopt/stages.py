@@ -160,6 +160,17 @@ def format_pass(pass_: AnyPass) -> str:
     return pass_.name + (f"{{{','.join(options)}}}" if options else "")
 
 
+def default_options(cls: type, name: str) -> dict[str, str]:
+    """The options of a pass, by the names used in text, with their defaults; "" where there is
+    none."""
+    out: dict[str, str] = {}
+    for option in _options(cls, name):
+        value = _default(cls, option)
+        missing = value is dataclasses.MISSING
+        out[_kebab(option)] = "" if missing else format_literal(value, bare=True)
+    return out
+
+
 def _parse_stage(tokens: Tokens, kind: Kind[P]) -> Stage[P]:
     token = tokens.expect_kind("word", f"a {kind.noun}")
     entry = registry().find(kind.table, token.text)

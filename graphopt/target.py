@@ -13,6 +13,7 @@ from graphopt.errors import PluginError
 if TYPE_CHECKING:
     from graphopt.ir.graph import Graph, Node
     from graphopt.kernel.ir import Kernel
+    from graphopt.plugins import Entry
     from graphopt.program import Program
 
 
@@ -80,6 +81,23 @@ class Backend(abc.ABC):
 
         Raises: BuildError.
         """
+
+
+def all_targets() -> tuple[list[tuple[Entry, str, Target]], list[str]]:
+    """(who offers it, its name, the row) of every target, and what is wrong with the backends that
+    cannot be used."""
+    from graphopt.plugins import registry
+
+    found: list[tuple[Entry, str, Target]] = []
+    broken: list[str] = []
+    for entry in registry().of("backends"):
+        try:
+            rows = entry.load()().targets()
+        except PluginError as error:
+            broken.append(error.message)
+        else:
+            found += [(entry, name, row) for name, row in rows.items()]
+    return found, broken
 
 
 def resolve(spec: str) -> tuple[Backend, Target]:

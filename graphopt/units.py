@@ -27,10 +27,23 @@ def parse_seconds(text: str) -> float:
 
 def format_bytes(size: float) -> str:
     """Three digits, in powers of 1000."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= 0.9995 * scale:
-            return f"{_three(size / scale)} {unit}"
-    return f"{size:.0f} B"
+    return format_count(size, "B")
+
+
+def format_count(number: float, unit: str) -> str:
+    """Three digits and a prefix: `3.60 GFLOP`."""
+    for prefix, scale in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= 0.9995 * scale:
+            return f"{_three(number / scale)} {prefix}{unit}"
+    return f"{number:.0f} {unit}"
+
+
+def format_binary(size: int) -> str:
+    """In powers of 1024, as caches are sold; 32 KiB."""
+    for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size >= scale:
+            return f"{size / scale:g} {unit}"
+    return f"{size} B"
 
 
 def format_seconds(seconds: float) -> str:

@@ -324,6 +324,12 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     return np.dtype(_NUMPY[name])
 
 
+def type_of(array: np.ndarray) -> str:
+    """`f32[1,10]`; numpy's name for what the IR has no name for."""
+    name = _NAMES.get(array.dtype.name, array.dtype.name)
+    return f"{name}[{','.join(map(str, array.shape))}]"
+
+
 def _library(path: Path) -> Any:
     """The shared library with its signatures. Raises: ArtifactError when it cannot be linked."""
     try:

@@ -1,0 +1,99 @@
+"""graphopt compile: a model to an artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from graphopt.cli.console import heading, show_facts, show_json, show_table
+from graphopt.cli.parameters import (
+    json_option,
+    level_option,
+    passes_option,
+    quiet_option,
+    source_argument,
+    target_option,
+)
+from graphopt.cli.progress import stages
+from graphopt.units import format_bytes, format_seconds
+
+if TYPE_CHECKING:
+    from graphopt.driver import Compilation, Report
+
+
+@click.command()
+@source_argument
+@target_option
+@click.option(
+    "--out", "-o", required=True, metavar="DIR", type=click.Path(path_type=Path),
+    help="The artifact's directory; what is there is replaced once the new one is whole.",
+)  # fmt: skip
+@level_option
+@passes_option
+@click.option("--verify-each", is_flag=True, help="Hold every pass to its numerics. Slow.")
+@click.option("--cc", metavar="COMPILER", help="Another C compiler than the pinned one.")
+@click.option("--emit-source", is_flag=True, help="Keep the C beside the library, in DIR/src.")
+@click.option(
+    "--budget", metavar="LIMITS",
+    help="What the artifact may cost at most: size=2MB,memory=8MB,latency=10ms, any of them.",
+)  # fmt: skip
+@json_option
+@quiet_option
+def command(
+    source: str,
+    target: str,
+    out: Path,
+    level: str,
+    passes: str | None,
+    verify_each: bool,
+    cc: str | None,
+    emit_source: bool,
+    budget: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Compile the model that SOURCE names to a self-contained artifact."""
+    from graphopt.budget import Budget
+    from graphopt.driver import Options, build
+
+    limits = None if budget is None else Budget.parse(budget)
+    options = Options(level, passes, verify_each, cc, emit_source, limits)
+    with stages(quiet=quiet) as progress:
+        made = build(source, target=target, out=out, options=options, progress=progress)
+    if as_json:
+        show_json(_as_json(made, limits))
+    elif not quiet:
+        _show(made.report, out, limits)
+
+
+def _as_json(made: Compilation, budget: Any) -> dict[str, Any]:
+    return {
+        **made.report.as_dict(),
+        "artifact": str(made.artifact),
+        "pipeline": made.pipeline,
+        "budget": budget.limits() if budget else {},
+    }
+
+
+def _show(report: Report, out: Path, budget: Any) -> None:
+    rows = [(s.name, format_seconds(s.seconds)) for s in report.stages]
+    show_table(
+        ("stage", "time"), [*rows, ("total", format_seconds(report.seconds))], numbers=("time",)
+    )
+    heading(f"{out} for {report.target}")
+    bound = format_bytes(report.arena_lower_bound)
+    show_facts(
+        [
+            ("nodes", report.nodes),
+            ("regions", report.regions),
+            ("kernels", f"{report.kernels}, called {report.calls} times"),
+            ("arena", f"{format_bytes(report.arena_bytes)} (lower bound {bound})"),
+            ("scratch", f"{format_bytes(report.scratch_bytes)} a thread"),
+            ("weights", format_bytes(report.weight_bytes)),
+            ("code", format_bytes(report.code_bytes)),
+            ("all files", format_bytes(report.artifact_bytes)),
+            *([("budget", f"{budget}: holds")] if budget else []),
+        ]
+    )

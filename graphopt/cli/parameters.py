@@ -1,0 +1,58 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+F = TypeVar("F", bound=Callable[..., Any])
+Decorator = Callable[[F], F]
+
+
+def _targets(ctx: click.Context, param: click.Parameter, given: str) -> list[CompletionItem]:
+    from graphopt.target import all_targets
+
+    found, _ = all_targets()
+    names = (f"{row.backend}:{name}" for _, name, row in found)
+    return [CompletionItem(n) for n in names if n.startswith(given)]
+
+
+def pass_names(ctx: click.Context, param: click.Parameter, given: str) -> list[CompletionItem]:
+    """Completes the last pass of a pipeline."""
+    from graphopt.plugins import registry
+
+    before, comma, last = given.rpartition(",")
+    names = (e.name for e in registry().of("passes"))
+    return [CompletionItem(before + comma + n) for n in names if n.startswith(last)]
+
+
+def _level(ctx: click.Context, param: click.Parameter, text: str) -> str:
+    return f"O{text}" if text.isdecimal() else text
+
+
+source_argument = click.argument("source", metavar="SOURCE")
+artifact_argument = click.argument(
+    "folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False)
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+quiet_option = click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+target_option = click.option(
+    "--target", default="cpu", show_default=True, metavar="BACKEND[:ROW]",
+    shell_complete=_targets, help="What the code is for; `graphopt targets` lists them.",
+)  # fmt: skip
+level_option = click.option(
+    "--level", "-O", default="O2", show_default=True, metavar="LEVEL", callback=_level,
+    help="Optimization level: O0, O1, O2.",
+)  # fmt: skip
+passes_option = click.option(
+    "--passes", "-p", metavar="PIPELINE", shell_complete=pass_names,
+    help="Graph passes that replace the level's, such as 'fold-batchnorm,fuse{max-inputs=8}'.",
+)  # fmt: skip
+threads_option = click.option(
+    "--threads", default=1, show_default=True, type=click.IntRange(min=1), metavar="N",
+    help="Threads that share each kernel, the caller's own included.",
+)  # fmt: skip
