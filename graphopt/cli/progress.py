@@ -70,4 +70,5 @@ class _Stages:
     def end(self) -> None:
         if self.task is not None:
             self.bars.update(self.task, total=1, completed=1)
+            self.bars.stop_task(self.task)  # or its clock would go on
             self.task = None
