@@ -103,7 +103,7 @@ class Model:
         self.report: Any = None
         self._lock = threading.Lock()
         self._handle = ctypes.c_void_p()
-        self._library = _library(folder / LIBRARY)
+        self._library = _library(folder / LIBRARY, manifest.files[LIBRARY].sha256)
         path = os.fsencode(folder / WEIGHTS)
         code = self._library.go_model_open(path, threads, ctypes.byref(self._handle))
         if code != 0:
@@ -330,10 +330,10 @@ def type_of(array: np.ndarray) -> str:
     return f"{name}[{','.join(map(str, array.shape))}]"
 
 
-def _library(path: Path) -> Any:
+def _library(path: Path, sha256: str) -> Any:
     """The shared library with its signatures. Raises: ArtifactError when it cannot be linked."""
     try:
-        library = ctypes.CDLL(os.path.abspath(path))
+        library = ctypes.CDLL(_unique_spelling(path, sha256))
         pointer = ctypes.c_void_p
         library.go_model_open.argtypes = [ctypes.c_char_p, ctypes.c_int, pointer]
         library.go_model_run.argtypes = [pointer] * 3
@@ -347,3 +347,12 @@ def _library(path: Path) -> Any:
     except (OSError, AttributeError) as error:
         raise ArtifactError(f"{path} cannot be linked: {error}", hint=RECOMPILE) from error
     return library
+
+
+def _unique_spelling(path: Path, sha256: str) -> str:
+    """The absolute path, written as for no other content. The dynamic linker takes a path it has
+    seen for the library it has loaded, though another one lies there now: a model compiled twice to
+    one directory. `//` and `/./` mean `/`; they spell the digest's first bits."""
+    folder, name = os.path.split(os.path.abspath(path))
+    bits = f"{int(sha256[:12], 16):048b}"
+    return folder + bits.replace("0", "/").replace("1", "/.") + "/" + name

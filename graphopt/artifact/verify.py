@@ -12,7 +12,6 @@ from graphopt.artifact.golden import read_golden
 from graphopt.artifact.hashing import check_file
 from graphopt.artifact.loader import Model, load
 
-
 _MASKED = 1e30
 """Attention masks are the smallest numbers of their type: no measure of the others."""
 

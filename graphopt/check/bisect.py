@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from graphopt.check.gate import Allowance, run_exactly
@@ -40,14 +40,22 @@ class Guilty:
         return f"rewrite {self.rewrite} of {self.rewrites}: {self.stage.owner} at {node}"
 
 
-def bisect(pipeline: Pipeline, graph: Graph, bad: Bad, *, target: Target | None = None) -> Guilty:
+def bisect(
+    pipeline: Pipeline,
+    graph: Graph,
+    bad: Bad,
+    *,
+    target: Target | None = None,
+    required: Collection[str] = (),
+) -> Guilty:
     """Find the rewrite after which `bad(result)` holds, every earlier one left in.
 
     The predicate sees the result of the whole pipeline, stopped from rewriting after some point; it
-    is asked about log2(rewrites) times.
-    Raises: GraphoptError when the result is good, or bad before any pass.
+    is asked about log2(rewrites) times. Passes named in `required` are never stopped: the predicate
+    needs what they do.
+    Raises: GraphoptError when the result is good, or bad before any pass that may be stopped.
     """
-    return _Search(pipeline, graph, bad, target).run()
+    return _Search(pipeline, graph, bad, target, frozenset(required)).run()
 
 
 def differs_from(graph: Graph, *, tolerance: float, seed: int = 0) -> Bad:
@@ -65,13 +73,17 @@ def differs_from(graph: Graph, *, tolerance: float, seed: int = 0) -> Bad:
 
 
 class _Search:
-    def __init__(self, pipeline: Pipeline, graph: Graph, bad: Bad, target: Target | None) -> None:
+    def __init__(
+        self, pipeline: Pipeline, graph: Graph, bad: Bad, target: Target | None,
+        required: frozenset[str],
+    ) -> None:  # fmt: skip
         self.pipeline, self.graph, self.bad, self.target = pipeline, graph, bad, target
+        self.required = required
         self.trials = 0
 
     def run(self) -> Guilty:
         full = PassContext(target=self.target)
-        if not self._is_bad(self.pipeline.run(self.graph, full)):
+        if not self._is_bad(run_with(self.pipeline, self.graph, full, self.required)):
             raise GraphoptError("the result is good: there is nothing to bisect")
         if self._is_bad_with(0):
             return self._guilty_pass(full.rewrites)
@@ -84,10 +96,18 @@ class _Search:
         return self.bad(graph)
 
     def _is_bad_with(self, fuel: int) -> bool:
-        return self._is_bad(self.pipeline.run(self.graph, PassContext(self.target, fuel)))
+        ctx = PassContext(self.target, fuel)
+        return self._is_bad(run_with(self.pipeline, self.graph, ctx, self.required))
 
     def _guilty_pass(self, rewrites: int) -> Guilty:
         """For passes that change the graph without spending fuel: bisect over prefixes."""
+        if self.required:
+            raise GraphoptError(
+                "the compile is bad with no rewrite but those of passes that code generation needs "
+                f"({', '.join(sorted(self.required))})",
+                hint="if the check fails for good artifacts, mend it; else "
+                "`graphopt verify DIR SOURCE --per-op` names the kernel that is off",
+            )
 
         def prefix_is_bad(length: int) -> bool:
             prefix = Pipeline(self.pipeline.stages[:length])
@@ -109,10 +129,20 @@ class _Search:
         for stage in self.pipeline.stages:
             rewrites = ctx.rewrites
             ctx.on_rewrite = lambda event, stage=stage: last.append((stage, event))
-            graph = Pipeline((stage,)).run(graph, ctx)
+            graph = run_with(Pipeline((stage,)), graph, ctx, self.required)
             if ctx.rewrites == fuel and ctx.rewrites > rewrites:
                 return stage, last[-1][1] if last and last[-1][0] is stage else None
         return last[-1] if last else (self.pipeline.stages[-1], None)
+
+
+def run_with(
+    pipeline: Pipeline, graph: Graph, ctx: PassContext, required: Collection[str]
+) -> Graph:
+    """Run a pipeline on the fuel of `ctx`, passes named in `required` on none of it."""
+    for stage in pipeline.stages:
+        own = PassContext(ctx.target) if stage.pass_.name in required else ctx
+        graph = Pipeline((stage,)).run(graph, own)
+    return graph
 
 
 def _first_true(test: Callable[[int], bool], good: int, bad: int) -> int:

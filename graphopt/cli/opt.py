@@ -1,0 +1,141 @@
+"""graphopt opt: graph passes on a model or on IR text."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from graphopt.cli.parameters import passes_option, target_option
+from graphopt.cli.progress import stages
+
+if TYPE_CHECKING:
+    from graphopt.ir.graph import Graph
+    from graphopt.passbase import Pass
+    from graphopt.target import Backend, Target
+
+
+@click.command()
+@click.argument("file", metavar="FILE")
+@passes_option
+@target_option
+@click.option(
+    "--print-after-all", is_flag=True, help="Print the graph after every pass, to stderr."
+)
+@click.option("--verify-each", is_flag=True, help="Hold every pass to its numerics. Slow.")
+@click.option(
+    "--pass-timeout", type=click.FloatRange(min=0, min_open=True), default=300.0,
+    show_default=True, metavar="SECONDS", help="Stop a pass that takes longer.",
+)  # fmt: skip
+@click.option(
+    "--out", "-o", metavar="FILE.go.txt", type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the result here, large constants beside it in .safetensors, and print nothing.",
+)  # fmt: skip
+@click.option(
+    "--kernels", is_flag=True,
+    help="Print each region's kernel after every schedule step instead of the graph. "
+    "--print-after-all prints them, too, when all that computes is in regions.",
+)  # fmt: skip
+def command(
+    file: str,
+    passes: str | None,
+    target: str,
+    print_after_all: bool,
+    verify_each: bool,
+    pass_timeout: float,
+    out: Path | None,
+    kernels: bool,
+) -> None:
+    """Run graph passes on FILE and print the result.
+
+    FILE is IR text (`-`: standard input) with its weights beside it in .safetensors, or any SOURCE.
+    Without --passes it is printed as it is.
+    """
+    from graphopt.check.gate import NumericsGate
+    from graphopt.passbase import PassContext
+    from graphopt.pipeline import Pipeline
+    from graphopt.target import resolve
+
+    pipeline = Pipeline.parse(passes or "")
+    backend, row = resolve(target)
+    with stages() as progress:
+        progress("read")
+        graph = _read(file)
+        progress("passes")
+        result = pipeline.run(
+            graph,
+            PassContext(target=row),
+            verify_each=verify_each,
+            gate=NumericsGate() if verify_each else None,
+            print_after=_print_after if print_after_all else None,
+            announce=lambda name: progress(f"passes {name}"),
+            pass_timeout_s=pass_timeout,
+        )
+    if kernels or (print_after_all and _is_fused(result)):
+        _print_kernels(result, backend, row, err=not kernels)
+    if out is not None:
+        _write(result, out)
+    elif not kernels:
+        _print(result)
+
+
+def _read(file: str) -> Graph:
+    """Raises: ParseError, IRError, FrontendError."""
+    from graphopt.driver import read_model
+    from graphopt.ir.store import load
+    from graphopt.ir.text import parse
+
+    if file == "-":
+        return parse(sys.stdin.read())
+    path = Path(file)
+    if path.is_file() and path.suffix != ".pt2":
+        return load(path)
+    graph, _ = read_model(file)
+    return graph
+
+
+def _print(graph: Graph) -> None:
+    from graphopt.ir.text import print_graph
+
+    click.echo(print_graph(graph), nl=False)
+
+
+def _print_after(pass_: Pass, graph: Graph) -> None:
+    from graphopt.ir.text import print_graph
+
+    click.echo(f"# after {pass_.name}\n{print_graph(graph)}", err=True)
+
+
+def _write(graph: Graph, path: Path) -> None:
+    from graphopt.errors import GraphoptError
+    from graphopt.ir.store import save
+
+    try:
+        save(graph, path)
+    except OSError as error:
+        raise GraphoptError(
+            f"{path} cannot be written: {error.strerror}", hint="choose another file with --out"
+        ) from error
+
+
+def _is_fused(graph: Graph) -> bool:
+    """Whether all that computes is in regions."""
+    from graphopt.ir.views import is_view
+
+    rest = [n for n in graph.nodes if n.body is None]
+    return len(rest) < len(graph.nodes) and all(n.op.kind == "source" or is_view(n) for n in rest)
+
+
+def _print_kernels(graph: Graph, backend: Backend, target: Target, *, err: bool) -> None:
+    """Every region's kernel, as each schedule step leaves it."""
+    from graphopt.ir.verify import describe_node
+    from graphopt.kernel.text import print_kernel
+
+    for node in graph.nodes:
+        if node.body is None:
+            continue
+        click.echo(f"# {describe_node(node)}", err=err)
+        for step, kernel in backend.lower_node(node, graph, target):
+            click.echo(f"# {step}\n{print_kernel(kernel)}", err=err)
