@@ -124,7 +124,8 @@ class Rewriter:
                 break
             key, n = f"{name}.{n}", n + 1
         self.constants[key] = array
-        node = Node(CONSTANT, (), ConstantAttrs(key), (TensorType.of(array),), loc=loc)
+        types = (TensorType.of(array),)
+        node = Node(CONSTANT, (), ConstantAttrs(key), types, loc=loc, names=(key,))
         self._insert(node)
         return node.result
 

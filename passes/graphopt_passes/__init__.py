@@ -5,19 +5,48 @@ from graphopt.plugins import Plugin
 PLUGIN = Plugin(
     api=1,
     passes={
+        "absorb-expands": "graphopt_passes.simplify.absorb_expands:AbsorbExpands",
         "assign-layouts": "graphopt_passes.layout.assign_layouts:AssignLayouts",
+        "cancel-casts": "graphopt_passes.simplify.cancel_casts:CancelCasts",
+        "cancel-transposes": "graphopt_passes.simplify.cancel_transposes:CancelTransposes",
+        "choose-winograd": "graphopt_passes.algorithm.choose_winograd:ChooseWinograd",
         "clip-windows": "graphopt_passes.legalize.clip_windows:ClipWindows",
+        "compose-pads": "graphopt_passes.simplify.compose_pads:ComposePads",
+        "compose-slices": "graphopt_passes.simplify.compose_slices:ComposeSlices",
+        "compose-views": "graphopt_passes.simplify.compose_views:ComposeViews",
         "decompose-batch-norm": "graphopt_passes.legalize.decompose_batch_norm:DecomposeBatchNorm",
         "decompose-conv-transpose": (
             "graphopt_passes.legalize.decompose_conv_transpose:DecomposeConvTranspose"
         ),
         "decompose-pooling": "graphopt_passes.legalize.decompose_pooling:DecomposePooling",
         "decompose-resize": "graphopt_passes.legalize.decompose_resize:DecomposeResize",
+        "eliminate-common-subexpressions": (
+            "graphopt_passes.simplify.eliminate_common_subexpressions:EliminateCommonSubexpressions"
+        ),
+        "eliminate-dead-code": "graphopt_passes.simplify.eliminate_dead_code:EliminateDeadCode",
         "explicit-padding": "graphopt_passes.legalize.explicit_padding:ExplicitPadding",
         "fold-batchnorm": "graphopt_passes.fold.fold_batchnorm:FoldBatchnorm",
+        "fold-bias": "graphopt_passes.fold.fold_bias:FoldBias",
         "fold-constants": "graphopt_passes.fold.fold_constants:FoldConstants",
+        "fold-scale": "graphopt_passes.fold.fold_scale:FoldScale",
         "fuse": "graphopt_passes.fuse.fuse:Fuse",
+        "gather-to-slice": "graphopt_passes.simplify.gather_to_slice:GatherToSlice",
+        "matmul-to-linear": "graphopt_passes.products.matmul_to_linear:MatmulToLinear",
+        "merge-clamps": "graphopt_passes.simplify.merge_clamps:MergeClamps",
+        "merge-parallel-products": (
+            "graphopt_passes.products.merge_parallel_products:MergeParallelProducts"
+        ),
         "plan-memory": "graphopt_passes.memory.plan_memory:PlanMemory",
+        "recognize-gelu": "graphopt_passes.recognize.recognize_gelu:RecognizeGelu",
+        "recognize-rms-norm": "graphopt_passes.recognize.recognize_rms_norm:RecognizeRmsNorm",
+        "recognize-silu": "graphopt_passes.recognize.recognize_silu:RecognizeSilu",
+        "regroup-arithmetic": "graphopt_passes.simplify.regroup_arithmetic:RegroupArithmetic",
+        "simplify-arithmetic": "graphopt_passes.simplify.simplify_arithmetic:SimplifyArithmetic",
+        "simplify-attention": "graphopt_passes.simplify.simplify_attention:SimplifyAttention",
+        "simplify-selects": "graphopt_passes.simplify.simplify_selects:SimplifySelects",
+        "sink-reshapes": "graphopt_passes.move.sink_reshapes:SinkReshapes",
+        "sink-slices": "graphopt_passes.move.sink_slices:SinkSlices",
+        "sink-views": "graphopt_passes.move.sink_views:SinkViews",
     },
     pipelines={"default": "graphopt_passes.pipelines:LEVELS"},
 )

@@ -7,6 +7,46 @@ from collections.abc import Mapping
 Entry = tuple[str, str]
 """(pass, why it stands here)"""
 
+# Exact, and small enough to run twice: each finds what the one before has uncovered.
+_SIMPLIFY: tuple[Entry, ...] = (
+    ("eliminate-dead-code", "what nobody reads is not worth a look, and hides single readers"),
+    ("fold-constants", "masks, positions and turned weights computed in the model become data"),
+    ("simplify-arithmetic", "identities with the numbers that folding has left"),
+    ("simplify-selects", "conditions that folding has decided"),
+    ("merge-clamps", "relu6 and its like become one node"),
+    ("cancel-casts", "conditions that went through integers come back as they were"),
+    ("cancel-transposes", "before views: two transposes may leave one that moves nothing"),
+    ("compose-views", "chains of reshapes hide what a product could read"),
+    ("gather-to-slice", "before slices: a row picked by number is one"),
+    ("compose-slices", "after views: pieces that are put together again"),
+    ("compose-pads", "one border instead of two copies"),
+    ("absorb-expands", "after views: what broadcasts by itself needs no copy"),
+    ("simplify-attention", "masks are data by now, repeated heads a chain of three views"),
+    ("eliminate-common-subexpressions", "last: what the others made alike"),
+)
+
+_RECOGNIZE: tuple[Entry, ...] = (
+    ("regroup-arithmetic", "powers become products, as the patterns have them"),
+    ("recognize-gelu", "one reader of its input instead of four: it fits into an epilogue"),
+    ("recognize-silu", "the same, and its factor may go into weights"),
+    ("recognize-rms-norm", "one pass over a row instead of three"),
+)
+
+_FOLD: tuple[Entry, ...] = (
+    ("matmul-to-linear", "products that can take a bias"),
+    ("fold-batchnorm", "before batch norms are written out"),
+    ("fold-scale", "layer scales, frozen norms and biases, into weights"),
+)
+
+_SINK: tuple[Entry, ...] = (
+    ("sink-reshapes", "after biases are inside: only then do the reshapes around a product meet"),
+    ("sink-slices", "heads are cut from one view, not copied one by one"),
+    ("cancel-transposes", "fewer views for the next to move"),
+    ("compose-views", "the reshapes that have met"),
+    ("sink-views", "what is left between a kernel and its epilogue"),
+    ("fold-scale", "scales that stood behind a view"),
+)
+
 _LEGALIZE: tuple[Entry, ...] = (
     ("decompose-conv-transpose", "phases become convolutions, which have kernels"),
     ("decompose-resize", "gathers fuse with what surrounds them"),
@@ -16,22 +56,32 @@ _LEGALIZE: tuple[Entry, ...] = (
     ("explicit-padding", "after all that makes windows: kernels know no borders"),
 )
 
-_FOLD: tuple[Entry, ...] = (
-    ("fold-constants", "masks and positions computed in the model become data"),
-    ("fold-batchnorm", "before batch norms are written out"),
-)
-
 _FINISH: tuple[Entry, ...] = (
     ("assign-layouts", "before fusion, which joins nodes of one layout"),
     ("fuse", "last of what changes the graph: every region is a kernel"),
     ("plan-memory", "lifetimes are known only in the final order"),
 )
 
+_FOLD_EXACTLY: tuple[Entry, ...] = (
+    ("fold-batchnorm", "before batch norms are written out"),
+    ("fold-bias", "what is added to a product is added in it"),
+)
+
 LEVELS: Mapping[str, tuple[Entry, ...]] = {
     "O0": (*_LEGALIZE, *_FINISH),
-    "O1": (*_FOLD, *_LEGALIZE, *_FINISH),
-    "O2": (*_FOLD, *_LEGALIZE, *_FINISH),
+    "O1": (*_SIMPLIFY, *_FOLD_EXACTLY, *_LEGALIZE, *_FINISH),
+    "O2": (
+        *_SIMPLIFY,
+        *_RECOGNIZE,
+        *_FOLD,
+        *_SINK,
+        *_LEGALIZE,
+        *_SIMPLIFY,  # what recognition, sinking and legalization have uncovered
+        ("choose-winograd", "once batch norms are in the weights that it transforms"),
+        *_FINISH,
+    ),
 }
+"""O0: what lowering needs, nothing else. O1: and what simplifies. O2: and what fuses best."""
 
 
 def text(level: str) -> str:

@@ -15,6 +15,7 @@ from graphopt.ir.graph import Node, Value
 from graphopt.ops import BatchNormAttrs, ConvAttrs, ConvTransposeAttrs
 from graphopt.passbase import REASSOCIATES, Numerics, RewritePass
 from graphopt.rewrite import Plan, Reject, Rewriter
+from graphopt_passes.fold.channels import scaled
 from graphopt_passes.legalize.decompose_batch_norm import scale_and_shift
 
 
@@ -50,25 +51,13 @@ class FoldBatchnorm(RewritePass):
         assert isinstance(node.attrs, BatchNormAttrs)
         scale, shift = scale_and_shift(*plan.statistics, eps=node.attrs.eps)
         weight, *bias = plan.parameters
-        folded = _scaled(weight, scale, conv)
+        folded = scaled(weight, scale, conv)
         offset = shift + (bias[0].astype(np.float64) * scale if bias else 0)
         loc, name = conv.loc, _name(conv.operands[1])
         w = rw.constant(folded.astype(weight.dtype), name=f"{name}.folded", loc=loc)
         b = rw.constant(offset.astype(weight.dtype), name=f"{name}.bias", loc=loc)
         x = conv.operands[0]
         rw.replace(node.result, rw.emit(conv.op.name, x, w, b, attrs=conv.attrs, loc=loc))
-
-
-def _scaled(weight: np.ndarray, scale: np.ndarray, conv: Node) -> np.ndarray:
-    """Weights times the scale of their output channel: axis 0, or for a transposed convolution
-    axis 1 within each group. In float64."""
-    rest = (1,) * (weight.ndim - 2)
-    if isinstance(conv.attrs, ConvAttrs):
-        return weight * scale.reshape(-1, 1, *rest)  # type: ignore[no-any-return]
-    assert isinstance(conv.attrs, ConvTransposeAttrs)
-    groups = conv.attrs.groups
-    grouped = weight.reshape(groups, -1, *weight.shape[1:])
-    return (grouped * scale.reshape(groups, 1, -1, *rest)).reshape(weight.shape)  # type: ignore[no-any-return]
 
 
 def _name(value: Value) -> str:

@@ -58,7 +58,7 @@ class FoldConstants(Pass):
 
 def _known(rw: Rewriter, node: Node) -> list[np.ndarray] | None:
     """The operands' arrays when all are known, for a node worth evaluating."""
-    if node.op.name in _KEEP:
+    if node.op.name in _KEEP or any(r.type.layout is not None for r in node.results):
         return None
     arrays: list[np.ndarray] = []
     for operand in node.operands:

@@ -1,0 +1,1 @@
+"""Products: matrix products brought into the shape that fuses best."""

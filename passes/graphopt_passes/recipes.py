@@ -1,0 +1,154 @@
+"""What simplifying passes share: replacements as data, and tables of rules that make them.
+
+A rule looks at one node and returns what may stand in its place: a value that exists, or a `Make`,
+a node (and the nodes it reads) to be added. `RulePass` tries the rules of the node's op in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from graphopt.ir.graph import Loc, Node, Value
+from graphopt.ir.types import DType, TensorType
+from graphopt.ops import OPS, FullAttrs
+from graphopt.ops.base import Attrs, NoAttrs
+from graphopt.passbase import RewritePass
+from graphopt.rewrite import Plan, Reject, Rewriter
+
+_NO_ATTRS = NoAttrs()
+
+
+@dataclass(frozen=True)
+class Make:
+    """A node to add. `op` "constant" takes its data from `array` instead of operands."""
+
+    op: str
+    operands: tuple[Recipe, ...] = ()
+    attrs: Attrs = _NO_ATTRS
+    array: np.ndarray | None = None
+    name: str = "const"
+
+    def type(self) -> TensorType:
+        """Of the result. Raises: IRError for operands that do not fit."""
+        if self.array is not None:
+            return TensorType.of(self.array)
+        inferred = OPS[self.op].infer(*(type_of(o).logical for o in self.operands), self.attrs)
+        assert isinstance(inferred, TensorType), f"{self.op} has several results"
+        return inferred
+
+
+Recipe = Value | Make
+Rule = Callable[[Node, Rewriter], Recipe | Reject | None]
+"""`rule(node, rw)`: what replaces the node, None where the rule has nothing to say about it, or the
+reason why it came close."""
+
+
+def make(op: str, *operands: Recipe, attrs: Attrs | None = None) -> Make:
+    return Make(op, operands, _NO_ATTRS if attrs is None else attrs)
+
+
+def full(value: float, shape: tuple[int, ...], dtype: DType) -> Make:
+    """A splat: it costs no memory."""
+    return Make("full", attrs=FullAttrs(float(value), shape, dtype))
+
+
+def full_like(type: TensorType, value: float) -> Make | None:
+    """A splat of this type; None where a dimension is symbolic."""
+    return full(value, type.dims, type.dtype) if type.is_static else None
+
+
+def constant(array: np.ndarray, name: str) -> Make:
+    return Make("constant", array=np.ascontiguousarray(array), name=name)
+
+
+def type_of(recipe: Recipe) -> TensorType:
+    return recipe.type if isinstance(recipe, Value) else recipe.type()
+
+
+def realize(recipe: Recipe, rw: Rewriter, loc: Loc) -> Value:
+    """Add the nodes of a recipe, with the provenance of the node they replace."""
+    if isinstance(recipe, Value):
+        return recipe
+    if recipe.array is not None:
+        return rw.constant(recipe.array, name=recipe.name, loc=loc)
+    operands = [realize(o, rw, loc) for o in recipe.operands]
+    return rw.emit(recipe.op, *operands, attrs=recipe.attrs, loc=loc)
+
+
+class RulePass(RewritePass):
+    """A pass that is a table of rules by op name. Runs until no rule applies.
+
+    Nodes whose layout is chosen are left alone: these passes run before that.
+    """
+
+    rules: ClassVar[Mapping[str, tuple[Rule, ...]]]
+    """By op name; `root` names the same ops."""
+
+    def plan_in(self, node: Node, rw: Rewriter) -> Plan | Reject:
+        if any(r.type.layout is not None for r in node.results):
+            return Reject("its layout is chosen already")
+        nearest = Reject("no rule applies")
+        for rule in self.rules[node.op.name]:
+            found = rule(node, rw)
+            if isinstance(found, Reject):
+                nearest = found
+            elif found is not None and type_of(found) == node.result.type:
+                return Plan(node, recipe=found)
+            elif found is not None:
+                nearest = Reject(f"it makes {node.result.type} of {type_of(found)}")
+        return nearest
+
+    def apply(self, plan: Plan, rw: Rewriter) -> None:
+        rw.replace(plan.node.result, realize(plan.recipe, rw, plan.node.loc))
+
+
+# Reading -----------------------------------------------------------------------------------------
+
+
+def producer(value: Value, *ops: str) -> Node | None:
+    """The node that makes a value, if its op is one of these."""
+    node = value.producer
+    return node if node is not None and node.op.name in ops else None
+
+
+def splat(rw: Rewriter, value: Value) -> float | None:
+    """The number that every element of a value is known to be; None when there is none."""
+    node = value.producer
+    if node is not None and isinstance(node.attrs, FullAttrs):
+        return node.attrs.value
+    array = rw.array(value)
+    if array is None or not array.size:
+        return None
+    first = array.flat[0]
+    # The first and the last differ in all but a few arrays: the scan of a large one is rare.
+    if first != array.flat[-1] or not (array == first).all():
+        return None
+    if first == 0 and len(set(np.signbit(array.astype(np.float64)).flat)) > 1:
+        return None  # zeros of both signs
+    return float(first) if array.dtype.kind == "f" or int(float(first)) == first else None
+
+
+def known(rw: Rewriter, value: Value) -> np.ndarray | None:
+    """The value's data, when it is a constant or a splat; a splat as a scalar array."""
+    array = rw.array(value)
+    node = value.producer
+    if array is None and node is not None and isinstance(node.attrs, FullAttrs):
+        attrs = node.attrs
+        return np.asarray(attrs.value).astype(attrs.dtype.numpy)
+    return array
+
+
+def with_known(rw: Rewriter, node: Node) -> tuple[Value, Value] | None:
+    """(operand computed at run time, known operand) of a node with one of each, else None."""
+    x, y = node.operands
+    if is_known(rw, y):
+        return None if is_known(rw, x) else (x, y)
+    return (y, x) if is_known(rw, x) else None
+
+
+def is_known(rw: Rewriter, value: Value) -> bool:
+    return rw.array(value) is not None or producer(value, "full") is not None

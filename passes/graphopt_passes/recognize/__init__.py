@@ -1,0 +1,1 @@
+"""Recognition: a composite that a model spells out becomes the one op that has a kernel."""

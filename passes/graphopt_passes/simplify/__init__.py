@@ -1,0 +1,1 @@
+"""Simplification: the same values, from fewer and cheaper nodes."""

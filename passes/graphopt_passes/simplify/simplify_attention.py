@@ -1,0 +1,93 @@
+"""simplify-attention: masks that are known, and heads that are repeated.
+
+attention(q, k, v, all true)                →  attention(q, k, v)
+attention(q, k, v, lower triangle)          →  attention(q, k, v) {causal=true}
+attention(q, repeat(k, 2), repeat(v, 2))    →  attention(q, k, v)    each read by two query heads
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from graphopt.ir.graph import Node, Value
+from graphopt.ir.types import TensorType
+from graphopt.ops import AttentionAttrs
+from graphopt.passbase import EXACT, Numerics
+from graphopt.rewrite import Reject, Rewriter
+from graphopt_passes.recipes import Recipe, Rule, RulePass, known, make, producer
+
+
+def _mask(node: Node, rw: Rewriter) -> Recipe | Reject | None:
+    assert isinstance(node.attrs, AttentionAttrs)
+    if len(node.operands) < 4:
+        return None
+    *inputs, mask = node.operands
+    array = known(rw, mask)
+    if array is None:
+        return Reject("its mask is computed at run time")
+    keeps = _kept(array)
+    if keeps is None:
+        return Reject("its mask adds numbers to the scores")
+    if keeps.all():
+        return make("attention", *inputs, attrs=node.attrs)
+    scores = node.operands[0].type.shape[2], node.operands[1].type.shape[2]
+    if keeps.shape[-2:] != scores or (keeps != np.tri(*keeps.shape[-2:], dtype=np.bool_)).any():
+        return Reject("its mask is neither full nor causal")
+    return make("attention", *inputs, attrs=dataclasses.replace(node.attrs, causal=True))
+
+
+def _kept(mask: np.ndarray) -> np.ndarray | None:
+    """Which keys a mask keeps; None for one that does more than that."""
+    if mask.dtype == np.bool_:
+        return mask
+    keeps = mask == 0
+    return keeps if (keeps | np.isneginf(mask)).all() else None
+
+
+def _heads(node: Node, rw: Rewriter) -> Recipe | Reject | None:
+    q, k, v, *mask = node.operands
+    keys, values = _unrepeated(k), _unrepeated(v)
+    if keys is None or values is None:
+        return None
+    if keys.type.shape[1] != values.type.shape[1]:
+        return Reject("its keys and values repeat different numbers of heads")
+    return make("attention", q, keys, values, *mask, attrs=node.attrs)
+
+
+def _unrepeated(x: Value) -> Value | None:
+    """What `x` repeats head by head: reshape(expand(reshape(y, [b,h,1,s,d]), [b,h,r,s,d]))."""
+    joined = producer(x, "reshape")
+    expand = producer(joined.operands[0], "expand") if joined is not None else None
+    split = producer(expand.operands[0], "reshape") if expand is not None else None
+    if split is None or expand is None:
+        return None
+    (y,) = split.operands
+    return y if _repeats(y.type, expand.result.type, x.type) else None
+
+
+def _repeats(y: TensorType, wide: TensorType, x: TensorType) -> bool:
+    if not (y.rank == x.rank == 4 and wide.rank == 5 and y.is_static and x.is_static):
+        return False
+    b, h, s, d = y.dims
+    times = wide.dims[2]
+    return wide.dims == (b, h, times, s, d) and x.dims == (b, h * times, s, d)
+
+
+RULES: Mapping[str, tuple[Rule, ...]] = {"attention": (_mask, _heads)}
+
+
+@dataclass(frozen=True)
+class SimplifyAttention(RulePass):
+    """Numerics: exact: a masked key has weight 0. Refuses: masks computed at run time, or that
+    neither keep every key nor those up to the query's position.
+    """
+
+    name: ClassVar[str] = "simplify-attention"
+    numerics: ClassVar[Numerics] = EXACT
+    rules: ClassVar[Mapping[str, tuple[Rule, ...]]] = RULES
+    root: ClassVar[tuple[str, ...]] = tuple(RULES)
