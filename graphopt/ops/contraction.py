@@ -13,16 +13,19 @@ from graphopt.errors import IRError
 from graphopt.ir.types import TensorType, broadcast_shapes
 from graphopt.ops.base import Attrs, NoAttrs
 from graphopt.ops.define import check_number, check_same_dtype, define, static_extent, upper
+from graphopt.ops.winograd import TRANSFORMS, convolved
 
 
 @dataclass(frozen=True)
 class ConvAttrs(Attrs):
-    """One entry per spatial axis; padding is zeros, (before, after)."""
+    """One entry per spatial axis; padding is zeros, (before, after). `winograd`: the edge of the
+    output tiles that Winograd's F(winograd, 3) computes at a time; 0 sums directly."""
 
     stride: tuple[int, ...]
     padding: tuple[tuple[int, int], ...]
     dilation: tuple[int, ...]
     groups: int = 1
+    winograd: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,23 @@ def _conv_infer(*args: Any) -> TensorType:
             hint="channels of x = w.shape[1] * groups, and groups divides w.shape[0]",
         )
     _check_bias("conv", bias, w, outputs)
+    _check_winograd(x, w, a)
     extents = window_extents("conv", x, w.dims[2:], a.stride, a.padding, a.dilation)
     return TensorType(x.dtype, (x.shape[0], outputs, *extents))
+
+
+def _check_winograd(x: TensorType, w: TensorType, a: ConvAttrs) -> None:
+    if a.winograd == 0:
+        return
+    if a.winograd not in TRANSFORMS:
+        sizes = ", ".join(map(str, TRANSFORMS))
+        raise IRError(f"conv: winograd tiles of {a.winograd}", hint=f"use 0, {sizes}")
+    plain = a.groups == 1 and a.stride == (1, 1) and a.dilation == (1, 1)
+    if not plain or w.dims[2:] != (3, 3) or not x.dtype.is_float:
+        raise IRError(
+            f"conv: winograd={a.winograd} does not fit weights {w}",
+            hint="it is for ungrouped 3x3 kernels of stride and dilation 1 on floats",
+        )
 
 
 def _check_image(
@@ -200,6 +218,9 @@ def windows(
 def _conv(*args: Any) -> np.ndarray:
     """im2col and a product per group, by slabs of the first spatial axis of each image."""
     x, w, *bias, a = args
+    if a.winograd:
+        y = convolved(np.pad(x, ((0, 0), (0, 0), *a.padding)), w, a.winograd)
+        return y + bias[0].reshape(-1, 1, 1) if bias else y
     view = windows(np.pad(x, ((0, 0), (0, 0), *a.padding)), w.shape[2:], a.stride, a.dilation)
     spatial = x.ndim - 2
     n, c, rows, *rest = view.shape[: 2 + spatial]

@@ -43,7 +43,7 @@ from graphopt.lower.access import Source
 from graphopt.target import Target
 from graphopt_backends.cpu.lower.loops import chunks
 from graphopt_backends.cpu.lower.region import Lowered, Region
-from graphopt_backends.cpu.lower.tiles import Panel, choose_tile, panels_of
+from graphopt_backends.cpu.lower.tiles import Panel, choose_tile, even_split, panels_of
 
 _MASKED = -math.inf
 
@@ -102,7 +102,7 @@ class _Attention:
         self.hk = binary("//", self.h, index_const(z.heads // z.kv_heads))
         parts = [Alloc(self.packed), self._pack_keys()]
         start = 0
-        for rows, count in _split(z.queries, self.tile.rows):
+        for rows, count in even_split(z.queries, self.tile.rows):
             parts.append(self._blocks(start, rows, count))
             start += rows * count
         return For("bh", z.batch * z.heads, block(*parts), LoopKind.PARALLEL)
@@ -282,10 +282,3 @@ class _Attention:
 def _always(value: Expr) -> Source:
     """The same expression at every index."""
     return lambda _: value
-
-
-def _split(extent: int, rows: int) -> list[tuple[int, int]]:
-    """(rows, count): tiles as even as can be, so that no block is nearly empty."""
-    tiles = -(-extent // rows)
-    low, more = divmod(extent, tiles)
-    return [(r, c) for r, c in ((low + 1, more), (low, tiles - more)) if c]

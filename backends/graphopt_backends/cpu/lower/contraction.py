@@ -133,7 +133,7 @@ class _Builder:
     def __init__(self, region: Region, root: Node, product: Product) -> None:
         self.region, self.root, self.product = region, root, product
         self.extents = dict((*product.positions, *product.reduced))
-        self.results = [self._stored_value(v) for v in region.body.outputs]
+        self.results = [stored_value(v, root) for v in region.body.outputs]
         self.m_groups, self.k_groups = self._fuse()
 
     @property
@@ -230,19 +230,6 @@ class _Builder:
             out.append(self.region.store(which, at, access.at(stored, index)))
         return out
 
-    def _stored_value(self, result: Value) -> tuple[Value, tuple[int, ...]]:
-        """What is stored where: a padded result stores its operand past the border."""
-        producer = result.producer
-        if producer is not None and producer.op.name == "pad":
-            piece = interior(result)
-            assert piece.value is not None
-            return piece.value, piece.start
-        if result.type.dims != self.root.result.type.dims:
-            raise UnsupportedError(
-                f"epilogue of {self.root.op.name} at {self.root.loc} changes the shape"
-            )
-        return result, (0,) * result.type.rank
-
     # Loop variables ----------------------------------------------------------------------------
 
     def _indices(self, letter: str, groups: tuple[tuple[str, ...], ...]) -> Axes:
@@ -260,6 +247,18 @@ class _Builder:
 
     def _extent(self, group: tuple[str, ...]) -> int:
         return math.prod(self.extents[a] for a in group)
+
+
+def stored_value(result: Value, root: Node) -> tuple[Value, tuple[int, ...]]:
+    """What is stored where: a padded result stores its operand past the border."""
+    producer = result.producer
+    if producer is not None and producer.op.name == "pad":
+        piece = interior(result)
+        assert piece.value is not None
+        return piece.value, piece.start
+    if result.type.dims != root.result.type.dims:
+        raise UnsupportedError(f"epilogue of {root.op.name} at {root.loc} changes the shape")
+    return result, (0,) * result.type.rank
 
 
 def pack_panels(matrix: np.ndarray, panels: Sequence[Panel]) -> np.ndarray:

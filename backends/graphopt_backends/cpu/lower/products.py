@@ -11,6 +11,7 @@ from graphopt.errors import UnsupportedError
 from graphopt.ir.graph import Node, Value
 from graphopt.kernel.ir import Expr, binary, const, index_const
 from graphopt.target import Target
+from graphopt_backends.cpu.lower import winograd
 from graphopt_backends.cpu.lower.contraction import Axes, PackedWeight, Product, lower_products
 from graphopt_backends.cpu.lower.region import Lowered, Region
 
@@ -19,6 +20,10 @@ def lower(node: Node, target: Target) -> Lowered:
     """Any region whose root is a sum over a window or an axis: one rule per op."""
     region = Region(node, target)
     root = next(n for n in region.body.nodes if n.op.name in _RULES)
+    if getattr(root.attrs, "winograd", 0):
+        weight = _packed(region, root.operands[1], lambda array: array)
+        if weight is not None:
+            return winograd.lower(region, root, weight.operand)
     return lower_products(region, root, _RULES[root.op.name](region, root))
 
 

@@ -116,6 +116,13 @@ def _step(rows: int, vectors: int) -> float:
     return max(rows * vectors / 2, (rows + vectors) / 2, 4.0)
 
 
+def even_split(extent: int, rows: int) -> list[tuple[int, int]]:
+    """(rows, count): tiles as even as can be, so that no block is nearly empty."""
+    tiles = -(-extent // rows)
+    low, more = divmod(extent, tiles)
+    return [(r, c) for r, c in ((low + 1, more), (low, tiles - more)) if c]
+
+
 def choose_window_tile(shape: tuple[tuple[int, ...], int, int], target: Target) -> Tile:
     """The tile of a window that slides over every channel by itself (depthwise, pooling): a few
     rows by a few columns of one vector of channels, so that neighbouring windows share loads."""

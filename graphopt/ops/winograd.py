@@ -1,0 +1,100 @@
+"""Winograd's minimal filtering F(m, 3): a 3x3 convolution as products in a transformed domain.
+
+An output tile of m x m pixels is read off a t x t input tile, t = m + 2, by t*t multiplications per
+pair of channels instead of 9*m*m: 2.25 times fewer for m = 2, 4 times fewer for m = 4.
+
+Y = A' [ (G g G') * (B' d B) ] A, an elementwise product, summed over the input channels between the
+two transforms. Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016,
+section 4. Cook-Toom: a product of polynomials is interpolated at t - 1 points and at infinity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import sqrt
+from types import MappingProxyType
+
+import numpy as np
+
+Matrix = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """`input` B' [t, t], `weight` G [t, 3], `output` A' [m, t]."""
+
+    m: int
+    input: Matrix
+    weight: Matrix
+    output: Matrix
+
+    @property
+    def t(self) -> int:
+        return self.m + 2
+
+
+def _interpolating(points: tuple[float, ...]) -> Transform:
+    """The matrices for these points and infinity. Rows of B' of opposite points differ in the sign
+    of their odd columns alone, so that a transform needs about half its products."""
+    t = len(points) + 1
+    m = t - 2
+    divisors = [np.prod([p - q for q in points if q != p]) for p in points]
+    weight = [[p**k / d for k in range(3)] for p, d in zip(points, divisors, strict=True)]
+    products = [np.poly([q for q in points if q != p])[::-1] for p in points]
+    whole = np.poly(points)[::-1]
+    output = [[*(p**i for p in points), float(i == m - 1)] for i in range(m)]
+    return Transform(
+        m,
+        _exact([*([*row, 0.0] for row in products), whole]),
+        _exact([*weight, [0.0, 0.0, 1.0]]),
+        _exact(output),
+    )
+
+
+def _exact(rows: object) -> Matrix:
+    """Entries as floats; what is zero or a small fraction but for rounding is made so."""
+    array = np.asarray(rows, np.float64)
+    rounded = np.round(array * 24) / 24
+    near = np.abs(array - rounded) < 1e-12
+    return tuple(tuple(map(float, row)) for row in np.where(near, rounded, array) + 0.0)
+
+
+TRANSFORMS: Mapping[int, Transform] = MappingProxyType(
+    {
+        2: _interpolating((0.0, 1.0, -1.0)),
+        4: _interpolating((0.0, sqrt(1 / 2), -sqrt(1 / 2), sqrt(2), -sqrt(2))),
+    }
+)
+"""By m. The points of F(4, 3) are closer together than the usual 0, 1, -1, 2, -2: measured, a third
+of its rounding error. Source: Barabasz et al., "Error Analysis and Improving the Accuracy of
+Winograd Convolution for Deep Neural Networks", 2020."""
+
+ERROR = MappingProxyType({2: 1e-5, 4: 5e-5})
+"""How far a float32 result may be off, relative to the output's largest magnitude: fifteen times
+what was measured on normal data of 64 to 512 channels (6e-7 and 3.5e-6; a direct sum: 5e-7)."""
+
+
+def transformed_weights(w: np.ndarray, m: int) -> np.ndarray:
+    """[o, c, 3, 3] to [t*t, c, o], computed in float64, in the dtype of `w`."""
+    g = np.asarray(TRANSFORMS[m].weight)
+    u = np.einsum("ip,ocpq,jq->ijco", g, w.astype(np.float64), g, optimize=True)
+    return np.asarray(u.reshape(-1, *u.shape[2:]).astype(w.dtype))
+
+
+def convolved(x: np.ndarray, w: np.ndarray, m: int) -> np.ndarray:
+    """A stride 1 convolution of a padded `x` [n, c, h, w] with `w` [o, c, 3, 3]."""
+    transform = TRANSFORMS[m]
+    t, (n, c, *extents) = transform.t, x.shape
+    out = [e - 2 for e in extents]
+    tiles = [-(-e // m) for e in out]
+    missing = [k * m + 2 - e for k, e in zip(tiles, extents, strict=True)]
+    x = np.pad(x, ((0, 0), (0, 0), *((0, k) for k in missing)))
+    view = np.lib.stride_tricks.sliding_window_view(x, (t, t), axis=(2, 3))[:, :, ::m, ::m]
+    b, a = (np.asarray(k, x.dtype) for k in (transform.input, transform.output))
+    v = np.einsum("ip,nchwpq,jq->ijnhwc", b, view, b, optimize=True)
+    u = transformed_weights(w, m)
+    products = v.reshape(t * t, -1, c) @ u
+    y = products.reshape(t, t, n, *tiles, -1)
+    y = np.einsum("pi,ijnhwo,qj->nohpwq", a, y, a, optimize=True)
+    return np.asarray(y.reshape(n, -1, tiles[0] * m, tiles[1] * m)[:, :, : out[0], : out[1]])

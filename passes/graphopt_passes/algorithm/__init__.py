@@ -1,0 +1,1 @@
+"""Which algorithm computes a node, where there are several."""

@@ -1,0 +1,96 @@
+"""choose-winograd: 3x3 convolutions in Winograd's transformed domain, where that is faster.
+
+%y = conv %x, %w {stride=[1,1], ..}   →   %y = conv %x, %w {stride=[1,1], .., winograd=4}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+from graphopt.ir.graph import Node
+from graphopt.ir.types import DType
+from graphopt.ops import ConvAttrs
+from graphopt.ops.winograd import ERROR, TRANSFORMS
+from graphopt.passbase import Numerics, RewritePass, approximates
+from graphopt.rewrite import Plan, Reject, Rewriter
+
+_BYTES_PER_FLOP = 0.15
+"""What streaming weights from memory costs: 17 GB/s beside 115 GFLOP/s, measured on one core."""
+
+_TRANSFORM_FLOPS = {2: 96.0, 4: 340.0}
+"""Per tile and channel, input and output transforms together, a load or a store counted as one."""
+
+_MARGIN = 0.9
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A convolution's output [n, channels, height, width] and its input channels."""
+
+    n: int
+    inputs: int
+    channels: int
+    height: int
+    width: int
+
+    def direct_cost(self) -> float:
+        """In multiply-adds."""
+        return 9.0 * self.n * self.height * self.width * self.inputs * self.channels
+
+    def cost(self, m: int) -> float:
+        """In multiply-adds: products, or the streaming of their weights where that takes longer,
+        and the transforms."""
+        t = m + 2
+        tiles = self.n * -(-self.height // m) * -(-self.width // m)
+        weights = float(t * t * self.inputs * self.channels)
+        products = max(weights * tiles, weights * 4 / _BYTES_PER_FLOP / 2)
+        transforms = _TRANSFORM_FLOPS[m] * tiles * (self.inputs + self.channels) / 2
+        return products + transforms
+
+
+@dataclass(frozen=True)
+class ChooseWinograd(RewritePass):
+    """`largest`: the largest output tile to use; 0 forbids the algorithm.
+
+    Numerics: approximates; in exact arithmetic it is the same sum, in float32 rounding grows with
+    the tile (`graphopt.ops.winograd.ERROR`). Refuses: other kernels, strides, dilations, groups and
+    dtypes; weights computed at run time; few channels; what a direct sum does as fast.
+    """
+
+    name: ClassVar[str] = "choose-winograd"
+    numerics: ClassVar[Numerics] = approximates(max(ERROR.values()))
+    root: ClassVar = ConvAttrs
+    largest: int = 4
+
+    def plan(self, node: Node) -> Plan | Reject:
+        attrs, (x, w) = node.attrs, node.operands[:2]
+        assert isinstance(attrs, ConvAttrs)
+        if attrs.winograd:
+            return Reject("it is chosen already")
+        if not x.type.is_static or w.type.dims[2:] != (3, 3):
+            return Reject("its kernel is not 3x3")
+        if attrs.stride != (1, 1) or attrs.dilation != (1, 1) or attrs.groups != 1:
+            return Reject("it is strided, dilated or grouped")
+        if w.producer is None or w.producer.op.name != "constant":
+            return Reject("its weights are computed while the model runs")
+        if x.type.dtype is not DType.F32:
+            return Reject(f"it computes in {x.type.dtype}, whose rounding would show")
+        return self._fastest(node)
+
+    def _fastest(self, node: Node) -> Plan | Reject:
+        n, channels, height, width = node.result.type.dims
+        shape = Shape(n, node.operands[1].type.dims[1], channels, height, width)
+        if min(shape.inputs, channels) < 16:
+            return Reject("it has too few channels to pay for the transforms")
+        allowed = [m for m in TRANSFORMS if m <= self.largest]
+        best = min(allowed, key=shape.cost, default=0)
+        if not best or shape.cost(best) > _MARGIN * shape.direct_cost():
+            return Reject("a direct sum is as fast")
+        return Plan(node, tile=best)
+
+    def apply(self, plan: Plan, rw: Rewriter) -> None:
+        attrs = plan.node.attrs
+        assert isinstance(attrs, ConvAttrs)
+        rw.set_attrs(plan.node, dataclasses.replace(attrs, winograd=plan.tile))
