@@ -18,9 +18,14 @@ _FROM_TORCH: dict[torch.dtype, DType] = {
 _TO_TORCH = {v: k for k, v in _FROM_TORCH.items()}
 
 
+def find(dtype: torch.dtype) -> DType | None:
+    """None for a dtype that the IR does not have, such as complex numbers."""
+    return _FROM_TORCH.get(dtype)
+
+
 def from_torch(dtype: torch.dtype) -> DType:
     """Raises: UnsupportedError for a dtype that the IR does not have."""
-    found = _FROM_TORCH.get(dtype)
+    found = find(dtype)
     if found is None:
         names = ", ".join(str(d).removeprefix("torch.") for d in _FROM_TORCH)
         raise UnsupportedError(

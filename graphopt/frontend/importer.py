@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,7 +19,8 @@ from torch.utils import _pytree as pytree
 from graphopt.errors import FrontendError, InternalError, IRError, UnsupportedError
 from graphopt.frontend.aten import ATEN
 from graphopt.frontend.builder import Builder, DataDependentError, UnsupportedFormError
-from graphopt.frontend.dtypes import as_numpy, from_torch
+from graphopt.frontend.dtypes import as_numpy, find, from_torch
+from graphopt.frontend.missing import Missing
 from graphopt.frontend.provenance import provenance
 from graphopt.ir.graph import Graph, Loc, Value
 from graphopt.ir.types import DType, TensorType
@@ -38,27 +38,33 @@ _DATA_DEPENDENT = (
 )  # fmt: skip
 
 
+_CHECKS = ("aten._linalg_check_errors", "aten._assert", "aten._print")
+_TOKEN = ()
+"""In the place of what orders side effects: nobody reads it."""
+
+
 class Importer:
     """Walks the graph once; unsupported operators are collected, not raised one by one."""
 
     def __init__(self, program: ExportedProgram) -> None:
         self.program = program
-        self.missing: Counter[str] = Counter()
-        self.lines: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self.missing = Missing()
         self.shared: dict[tuple[Any, ...], Value] = {}
 
     def run(self) -> Graph:
         module = self.program.graph_module
         nodes = [n for n in module.graph.nodes if n.op == "placeholder"]
         specs = list(zip(nodes, self.program.graph_signature.input_specs, strict=True))
-        inputs = tuple(Value(_type(n), name=n.name) for n, spec in specs if _is_tensor_input(spec))
+        inputs = tuple(
+            Value(_input_type(n), name=n.name) for n, spec in specs if _is_tensor_input(spec)
+        )
         rewriter = Rewriter(Graph(inputs, (), ()))
         self.builder = Builder(rewriter)
         adopted = iter(rewriter.inputs)
         arguments = [self._input(node, spec, adopted) for node, spec in specs]
         results = self._body(module, arguments)
         if self.missing:
-            raise self._unsupported()
+            raise self.missing.error()
         rewriter.outputs, rewriter.output_names = self._outputs(module, results)
         return rewriter.freeze()
 
@@ -69,16 +75,23 @@ class Importer:
             return spec.arg.value
         if _is_tensor_input(spec):
             return next(adopted)
+        if spec.kind is InputKind.TOKEN:
+            return _TOKEN
         if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
-            return self._constant(spec.target, self._tensor(spec.target)) if node.users else None
+            return self._parameter(node, spec.target) if node.users else None
         raise UnsupportedError(
             f"input {node.name!r} is a {spec.kind.name.lower().replace('_', ' ')}, not a tensor",
             hint="pass tensors; numbers and None are fixed at export",
         )
 
-    def _tensor(self, name: str) -> torch.Tensor:
+    def _parameter(self, node: fx.Node, name: str) -> Value:
         held = self.program.state_dict
-        return held[name] if name in held else self.program.constants[name]
+        tensor = held[name] if name in held else self.program.constants[name]
+        if find(tensor.dtype) is None:
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            self.missing.note(f"{dtype} tensor {name}", "")
+            return self._zeros(node)  # type: ignore[no-any-return]
+        return self._constant(name, tensor)
 
     def _constant(self, name: str, tensor: torch.Tensor) -> Value:
         """One constant per memory: tied weights stay tied."""
@@ -145,17 +158,22 @@ class Importer:
         if not isinstance(target, torch._ops.OpOverload):
             return self._getitem_or_number(node, args)
         self.builder.loc = provenance(node.meta)
+        unknown = [str(t.dtype).removeprefix("torch.") for t in _held(node) if not find(t.dtype)]
+        if unknown:
+            return self._miss(node, f"{target} ({unknown[0]})")
         self.builder.types = _types(node)
         args = _positional(target, args, kwargs)
         try:
             result = self._mapped(node, str(target), args, kwargs)
+            _check(node, result, self.builder.types)
         except UnsupportedFormError as form:
             return self._miss(node, f"{target} ({form})")
         except DataDependentError as error:
             raise FrontendError(f"{error.message} ({self.builder.loc})", hint=DATA_HINT) from error
-        except IRError as error:
+        except (IRError, InternalError) as error:
+            if self.missing:  # operands are stand-ins, of another type than torch recorded
+                return self._zeros(node)
             raise InternalError(f"importing {target} at {self.builder.loc}: {error}") from error
-        _check(node, result, self.builder.types)
         return result
 
     def _mapped(self, node: fx.Node, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -193,6 +211,8 @@ class Importer:
         return result
 
     def _higher_order(self, node: fx.Node, name: str, args: Sequence[Any]) -> Any:
+        if name == "with_effects":
+            return self._effect(node, args[1])
         if name in _INLINED:
             position = next(i for i, a in enumerate(args) if isinstance(a, fx.GraphModule))
             return self._body(args[position], args[position + 1 :])
@@ -203,27 +223,23 @@ class Importer:
             )
         return self._miss(node, name)
 
+    def _effect(self, node: fx.Node, target: Any) -> Any:
+        """An operator with side effects, ordered by tokens; those that only check are left out."""
+        return (_TOKEN,) if str(target).startswith(_CHECKS) else self._miss(node, str(target))
+
     # Errors ------------------------------------------------------------------------------------
 
     def _miss(self, node: fx.Node, what: str) -> Any:
         """Note an unsupported operator and go on with zeros in its place."""
-        self.missing[what] += 1
-        self.lines[what][provenance(node.meta).source or "<unknown>"] = None
-        zeros = tuple(self.builder.full(0, t.dtype, t.dims) for t in _types(node))
-        return zeros if isinstance(node.meta.get("val"), (tuple, list)) else (zeros or (None,))[0]
+        self.missing.note(what, provenance(node.meta).source)
+        return self._zeros(node)
 
-    def _unsupported(self) -> UnsupportedError:
-        width = max(map(len, self.missing))
-        rows = [
-            f"  {what:<{width}}  {count}x  at {', '.join(list(self.lines[what])[:4])}"
-            for what, count in self.missing.most_common()
-        ]
-        many = len(self.missing) != 1
-        return UnsupportedError(
-            f"the model uses {len(self.missing)} unsupported operator{'s' if many else ''}:\n"
-            + "\n".join(rows),
-            hint="replace them in the model, or add their mapping to graphopt/frontend/aten",
+    def _zeros(self, node: fx.Node) -> Any:
+        """In the place of a node's results; f32 for a dtype that the IR does not have."""
+        zeros = tuple(
+            self.builder.full(0, find(t.dtype) or DType.F32, _shape(t, node)) for t in _held(node)
         )
+        return zeros if isinstance(node.meta.get("val"), (tuple, list)) else (zeros or (None,))[0]
 
 
 def _producer(node: fx.Node) -> str:
@@ -257,21 +273,29 @@ def _positional(
 
 def _types(node: fx.Node) -> tuple[TensorType, ...]:
     """Recorded types of a node's tensor results."""
+    return tuple(TensorType(from_torch(t.dtype), _shape(t, node)) for t in _held(node))
+
+
+def _input_type(node: fx.Node) -> TensorType:
+    try:
+        return _types(node)[0]
+    except UnsupportedError as error:
+        raise UnsupportedError(f"input {node.name!r}: {error.message}", hint=error.hint) from error
+
+
+def _held(node: fx.Node) -> list[torch.Tensor]:
+    """A node's tensor results as torch recorded them."""
     held = node.meta.get("val")
     leaves = held if isinstance(held, (tuple, list)) else (held,)
-    return tuple(_tensor_type(v, node) for v in leaves if isinstance(v, torch.Tensor))
+    return [v for v in leaves if isinstance(v, torch.Tensor)]
 
 
-def _type(node: fx.Node) -> TensorType:
-    return _types(node)[0]
-
-
-def _tensor_type(value: torch.Tensor, node: fx.Node) -> TensorType:
+def _shape(value: torch.Tensor, node: fx.Node) -> tuple[int, ...]:
     """Raises: FrontendError for a symbolic extent."""
     for d in value.shape:
         if not isinstance(d, int):
             raise _symbolic(d, node)
-    return TensorType(from_torch(value.dtype), tuple(value.shape))
+    return tuple(value.shape)
 
 
 def _symbolic(extent: Any, node: fx.Node) -> FrontendError:
@@ -291,10 +315,7 @@ def _check(node: fx.Node, result: Any, types: Sequence[TensorType]) -> None:
     values = result if isinstance(result, (tuple, list)) else (result,)
     for value, recorded in zip(values, types, strict=False):
         if isinstance(value, Value) and value.type.logical != recorded:
-            raise InternalError(
-                f"import of {node.target} at {provenance(node.meta)}: torch says {recorded}, "
-                f"the graph {value.type}"
-            )
+            raise InternalError(f"torch says {recorded}, the graph {value.type}")
 
 
 def _refuse_mutations(program: ExportedProgram, outputs: Sequence[Any]) -> None:

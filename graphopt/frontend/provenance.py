@@ -30,7 +30,7 @@ def _module(stack: dict[str, Any]) -> str:
 @functools.cache
 def module_path(path: str) -> str:
     """`L['self'].layers._modules['0'].conv` as `layers.0.conv`."""
-    path = re.sub(r"^L\[['\"](?:self|fn|mod|args)['\"]\]|^self\b", "", path)
+    path = re.sub(r"^L\[['\"]\w+['\"]\]|^self\b", "", path)
     path = re.sub(r"\._modules|_export_root\.?|\._fn\b", "", path)
     return _ITEM.sub(r".\1", path).strip(".")
 
@@ -38,7 +38,7 @@ def module_path(path: str) -> str:
 @functools.cache
 def source_line(trace: str) -> str:
     """The innermost frame that is not torch's own."""
-    frames = _FRAME.findall(trace)
+    frames = [(path, line) for path, line in _FRAME.findall(trace) if path[0] != "<"]
     for path, line in reversed(frames):
         if not path.startswith(_TORCH):
             return f"{os.path.basename(path)}:{line}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import torch
-from torch.export import ExportedProgram
+from torch.export import ExportedProgram, _trace
 
 from graphopt.errors import FrontendError, GraphoptError
 from graphopt.frontend import decompositions
@@ -31,9 +32,9 @@ def trace(model: torch.nn.Module, example_inputs: ExampleInputs) -> Graph:
 
 
 def export(model: torch.nn.Module, example_inputs: ExampleInputs) -> ExportedProgram:
-    """torch.export without its warnings. Raises: FrontendError when it fails."""
+    """torch.export without its noise. Raises: FrontendError when it fails."""
     args, kwargs = arguments(example_inputs)
-    with _quiet():
+    with quiet():
         try:
             return torch.export.export(model, args, kwargs, strict=False)
         except GraphoptError:
@@ -49,15 +50,24 @@ def import_exported(program: ExportedProgram) -> Graph:
     Raises: UnsupportedError naming every operator that graphopt lacks; FrontendError for shapes
     that are dynamic or depend on data.
     """
-    with _quiet():
+    with quiet():
         return Importer(program.run_decompositions(decompositions.table())).run()
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def quiet() -> Iterator[None]:
+    """torch's warnings, log lines and prints about a failure left out: the error says it once."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    # It prints the graph so far to stderr. Redirecting stderr would take progress bars along.
+    vars(_trace)["print"] = lambda *texts, **settings: None
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        vars(_trace).pop("print", None)
+        logging.disable(disabled)
 
 
 def arguments(inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -22,6 +22,7 @@ from graphopt.frontend.torch_export import (
     import_exported,
     refuse_training,
 )
+from graphopt.frontend.widen import run_in_float64
 from graphopt.ir.graph import Graph
 
 Arrays = dict[str, np.ndarray]
@@ -48,6 +49,9 @@ class Traced:
 
     def exact(self) -> Arrays:
         """The eager model's outputs with all its floating-point arithmetic in float64."""
+        if isinstance(self.model, torch.fx.GraphModule):
+            leaves = pytree.tree_leaves((self.args, dict(self.kwargs)))
+            return self._named(run_in_float64(self.model, tuple(leaves)))
         model = copy.deepcopy(self.model).double()
         return self._named(self._run(model, lambda t: t.double() if t.is_floating_point() else t))
 

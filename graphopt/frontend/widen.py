@@ -1,0 +1,45 @@
+"""An exported program run in float64, though float32 is written all over it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+
+
+def run_in_float64(module: fx.GraphModule, arguments: tuple[Any, ...]) -> Any:
+    """Results of an exported module with every floating-point tensor and type made float64.
+
+    `module.double()` would not do: casts and constructors in the graph name float32, and so do
+    torch's own checks of the types it traced. arguments: the leaves of its inputs, in order.
+    """
+    with torch.no_grad():
+        return _Widened(module).run(*pytree.tree_map(_wide, arguments))
+
+
+class _Widened(fx.Interpreter):  # type: ignore[misc]
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if target is torch.ops.aten._assert_tensor_metadata.default:
+            return None
+        args, kwargs = pytree.tree_map(_wide, (args, kwargs))
+        return pytree.tree_map(_wide, super().call_function(target, args, kwargs))
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Only torch's checks of shapes and types are modules in an exported graph."""
+        return None
+
+    def get_attr(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        held = super().get_attr(target, args, kwargs)
+        if isinstance(held, fx.GraphModule):  # the inside of a region, such as no_grad()
+            return lambda *inner: _Widened(held).run(*inner)
+        return _wide(held)
+
+
+def _wide(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.double() if value.is_floating_point() else value
+    if isinstance(value, torch.dtype):
+        return torch.float64 if value.is_floating_point else value
+    return value
