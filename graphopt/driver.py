@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphopt.errors import PluginError
+from graphopt.errors import FrontendError, PluginError
 
 if TYPE_CHECKING:
     from graphopt.artifact.loader import Model
@@ -215,8 +215,15 @@ def read_model(source: Any, example_inputs: Any = None) -> tuple[Graph, Traced |
         return source, None
     if isinstance(source, str) and source.endswith(SUFFIX):
         return load(Path(source)), None
-    from graphopt.frontend import trace_model
-
+    try:
+        from graphopt.frontend import trace_model
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise FrontendError(
+            "torch is not installed, and models are traced with it",
+            hint="run `pip install 'graphopt[torch]'`",
+        ) from error
     traced = trace_model(source, example_inputs)
     return traced.graph, traced
 

@@ -89,7 +89,8 @@ class Registry:
             owner = next(e for e in self.of(kind) if e.name == near[0]).distribution
             hint = f"did you mean {near[0]!r} of {owner}?"
         else:
-            hint = f"`graphopt {kind.replace('_', '-')}` lists what is installed"
+            command = kind.replace("_", "-") if kind.endswith("passes") else "plugins"
+            hint = f"`graphopt {command}` lists what is installed"
         broken = "".join(f"\n{b.distribution} could not be used: {b.reason}" for b in self.broken)
         raise PluginError(f"there is no {noun} {name!r}{broken}", hint=hint)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,8 +110,7 @@ def resolve(spec: str) -> tuple[Backend, Target]:
     rows = backend.targets()
     target = rows.get(target_name or "host")
     if target is None:
-        raise PluginError(
-            f"backend {backend_name!r} has no target {target_name!r}",
-            hint=f"choose one of {', '.join(sorted(rows))}",
-        )
+        near = difflib.get_close_matches(target_name, rows, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(sorted(rows))}"
+        raise PluginError(f"backend {backend_name!r} has no target {target_name!r}", hint=hint)
     return backend, target

@@ -6,7 +6,6 @@ mend; 70 a bug in graphopt; 130 interrupted.
 
 from __future__ import annotations
 
-import os
 import sys
 
 import click
@@ -25,9 +24,6 @@ def exit_code(error: Exception) -> int:
     if isinstance(error, click.Abort):
         click.secho("interrupted", fg="red", err=True)
         return INTERRUPTED
-    if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
     return _bug(error)
 
 

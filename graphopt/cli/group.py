@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from graphopt.cli.errors import exit_code
+from graphopt.cli.errors import OK, exit_code
 from graphopt.errors import GraphoptError
 
 COMMANDS: Mapping[str, str] = {
@@ -59,14 +60,22 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # a reader that is gone shows here, not at exit
+        except BrokenPipeError:  # `graphopt ops | head`: it has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return OK
+        return result
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
             kwargs["standalone_mode"] = False
             result = super().main(*args, **kwargs)
-            sys.stdout.flush()  # a reader that is gone shows here, not at exit
         except Exception as error:  # whatever it is, the user gets text and a code
             sys.exit(exit_code(error))
-        sys.exit(result if isinstance(result, int) else 0)
+        sys.exit(result if isinstance(result, int) else OK)
 
 
 @click.group(

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import click
+
+from graphopt.units import format_seconds
+
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress
 
 SLOW_S = 1.0
 Announce = Callable[[str], None]
@@ -16,59 +22,66 @@ Announce = Callable[[str], None]
 @contextmanager
 def stages(*, quiet: bool = False) -> Iterator[Announce]:
     """Yields what is called with a stage's name as it starts, and again with how far it is:
-    `build`, `build 12/87`. On a terminal the lines move; in a file each stage is there once."""
+    `build`, `build 12/87`. A terminal shows the stage that runs, and how far it is."""
     if quiet:
         yield lambda text: None
-        return
-    bars = _bars()
-    with bars:
-        shown = _Stages(bars)
-        try:
+    elif sys.stderr.isatty():
+        bar = _bar()
+        with bar:
+            shown = _Stages(bar)
             yield shown.announce
-        finally:
             shown.end()
+    else:
+        shown = _Stages(None)
+        yield shown.announce
+        shown.end()
 
 
-def _bars() -> Progress:
-    """A progress display that leaves out what is quick."""
+def _bar() -> Progress:
+    """A line that moves, from a stage's second second on."""
     from rich.console import Console, RenderableType
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     class Slow(Progress):
         def get_renderables(self) -> Iterator[RenderableType]:
             slow = [t for t in self.tasks if (t.elapsed or 0.0) >= SLOW_S]
-            if slow:
-                yield self.make_tasks_table(slow)
+            yield self.make_tasks_table(slow) if slow else ""
 
     return Slow(
-        SpinnerColumn(finished_text=" "),
+        SpinnerColumn(),
         TextColumn("{task.description}"),
         TimeElapsedColumn(),
         TextColumn("{task.fields[detail]}"),
         console=Console(stderr=True),
+        transient=True,
     )
 
 
 class _Stages:
     """One stage runs at a time: the start of one ends the other."""
 
-    name: str
-    task: TaskID | None
-
-    def __init__(self, bars: Progress) -> None:
-        self.bars = bars
-        self.name, self.task = "", None
+    def __init__(self, bar: Progress | None) -> None:
+        self.bar = bar
+        self.name, self.start = "", 0.0
 
     def announce(self, text: str) -> None:
         name, _, detail = text.partition(" ")
         if name != self.name:
             self.end()
-            self.name, self.task = name, self.bars.add_task(name, total=None, detail=detail)
-        elif self.task is not None:
-            self.bars.update(self.task, detail=detail)
+            self.name, self.start = name, time.monotonic()
+            if self.bar is not None:
+                self.bar.add_task(name, total=None, detail=detail)
+        elif self.bar is not None:
+            self.bar.update(self.bar.task_ids[-1], detail=detail)
 
     def end(self) -> None:
-        if self.task is not None:
-            self.bars.update(self.task, total=1, completed=1)
-            self.bars.stop_task(self.task)  # or its clock would go on
-            self.task = None
+        seconds = time.monotonic() - self.start
+        if self.bar is not None and self.name:
+            self.bar.remove_task(self.bar.task_ids[-1])
+        if self.name and seconds >= SLOW_S:
+            line = f"{self.name}: {format_seconds(seconds)}"
+            if self.bar is None:
+                click.echo(line, err=True)
+            else:
+                self.bar.console.print(line, markup=False, highlight=False)
+        self.name = ""
