@@ -73,14 +73,12 @@ def _hardsigmoid(_: Node, x: Expr) -> Expr:
 
 
 def _gelu(node: Node, x: Expr) -> Expr:
-    half = binary("*", x, _like(x, 0.5))
     if node.attrs.approximate == "tanh":  # type: ignore[attr-defined]
         cube = binary("*", binary("*", x, x), x)
         inner = binary("+", x, binary("*", cube, _like(x, 0.044715)))
         t = call("tanh", binary("*", inner, _like(x, math.sqrt(2 / math.pi))))
-    else:
-        t = call("erf", binary("*", x, _like(x, math.sqrt(0.5))))
-    return binary("*", half, binary("+", _like(x, 1), t))
+        return binary("*", binary("*", x, _like(x, 0.5)), binary("+", _like(x, 1), t))
+    return binary("*", x, call("normal_cdf", x))
 
 
 def _softplus(_: Node, x: Expr) -> Expr:

@@ -15,7 +15,7 @@ from graphopt_backends.cpu.targets import TARGETS, host
 from programs import Running, elementwise, program_of
 
 from graphopt.ir.types import DType
-from graphopt.kernel.ir import call
+from graphopt.kernel.ir import Expr, binary, call
 from graphopt.target import Target
 
 F32, F64 = DType.F32, DType.F64
@@ -79,6 +79,31 @@ def test_single_precision(tmp_path: Path, target: Target, lanes: int) -> None:
             distance = ulps(got.astype(np.float64), reference(x.astype(np.float64)))
         worst = np.nanargmax(np.where(np.isnan(distance), np.inf, distance))
         assert distance[worst] <= bound + slack, f"{name}({x[worst]!r}) = {got[worst]!r}"
+
+
+@pytest.mark.parametrize("lanes", [1, 16])
+def test_normal_cdf_and_gelu_are_off_by_a_rounding_of_one(tmp_path: Path, lanes: int) -> None:
+    """Absolute bounds: next to 1 nothing else can be asked of what is 1 plus or minus something."""
+    x = arguments()
+
+    def gelu(v: Expr) -> Expr:
+        return binary("*", v, call("normal_cdf", v))
+
+    kernels = [
+        elementwise("cdf", lambda v: call("normal_cdf", v), [F32], F32, lanes, len(x)),
+        elementwise("gelu", gelu, [F32], F32, lanes, len(x)),
+    ]
+    cdf, product = Running(program_of(*kernels), host(), tmp_path)(x)
+    exact = np.vectorize(lambda v: 0.5 * math.erfc(-v / math.sqrt(2)))(x.astype(np.float64))
+    nan = np.isnan(x)
+    exact = np.where(nan, 0.0, exact)
+    assert np.isnan(cdf[nan]).all()
+    assert np.abs(cdf - exact)[~nan].max() <= 2e-7
+    finite = np.isfinite(x)
+    v = x[finite].astype(np.float64)
+    error = np.abs(product[finite] - v * exact[finite])
+    assert (error <= 2.5e-7 * np.maximum(np.abs(v), 1)).all()
+    assert (product[finite][v < -6] == 0).all()
 
 
 @pytest.mark.parametrize("lanes", [1, 8])
