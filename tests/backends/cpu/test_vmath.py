@@ -100,7 +100,7 @@ def test_normal_cdf_and_gelu_are_off_by_a_rounding_of_one(tmp_path: Path, lanes:
     nan = np.isnan(x)
     exact = np.where(nan, 0.0, exact)
     assert np.isnan(cdf[nan]).all()
-    assert np.abs(cdf - exact)[~nan].max() <= 2e-7
+    assert np.abs(cdf[~nan] - exact[~nan]).max() <= 2e-7
     finite = np.isfinite(x)
     v = wide[finite]
     error = np.abs(product[finite] - v * exact[finite])
