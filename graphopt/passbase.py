@@ -51,19 +51,17 @@ class Event:
 
 
 @dataclass
-class PassContext:
-    """What a pass may know about the compile it runs in.
+class CompileContext:
+    """What a pass of any kind may know about the compile it runs in.
 
     `fuel`: how many more rewrites may happen (None: no limit); `graphopt bisect` halves it to find
-    the guilty rewrite. `events` is appended to, never read, by passes.
+    the guilty rewrite. `record`: keep events.
     """
 
     target: Target | None = None
     fuel: int | None = None
     record: bool = False
-    events: list[Event] = field(default_factory=list)
     rewrites: int = 0
-    on_rewrite: Callable[[Event], None] | None = None
 
     def spend(self) -> bool:
         """Take one unit of fuel; False when there is none left and the rewrite must not happen."""
@@ -73,6 +71,14 @@ class PassContext:
             self.fuel -= 1
         self.rewrites += 1
         return True
+
+
+@dataclass
+class PassContext(CompileContext):
+    """The compile as graph passes see it. `events` is appended to, never read, by passes."""
+
+    events: list[Event] = field(default_factory=list)
+    on_rewrite: Callable[[Event], None] | None = None
 
     def fired(self, name: str, node: Node) -> None:
         event = Event(name, node)

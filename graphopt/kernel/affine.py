@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import gcd
 
@@ -15,6 +15,7 @@ from graphopt.kernel.ir import (
     Ramp,
     Var,
     binary,
+    broadcast,
     index_const,
 )
 
@@ -53,7 +54,7 @@ def linear(e: Expr, ranges: Ranges) -> Linear:
     """The simplified linear form of a scalar index expression."""
     terms: dict[Expr, int] = {}
     constant = _collect(e, 1, terms, ranges)
-    _recombine(terms)
+    constant += _recombine(terms)
     ordered = sorted(((a, c) for a, c in terms.items() if c), key=lambda t: -abs(t[1]))
     return Linear(tuple(ordered), constant)
 
@@ -66,7 +67,7 @@ def simplify_index(e: Expr, ranges: Ranges) -> Expr:
     if isinstance(e, Ramp):
         return Ramp(INDEX, e.lanes, simplify_index(e.base, ranges), e.stride)
     if isinstance(e, Broadcast):
-        return Broadcast(INDEX, e.lanes, simplify_index(e.a, ranges))
+        return broadcast(simplify_index(e.a, ranges), e.lanes)
     if e.lanes > 1:
         return _simplify_vector(e, ranges)
     return linear(e, ranges).expr()
@@ -140,7 +141,7 @@ def _collect(e: Expr, scale: int, terms: dict[Expr, int], ranges: Ranges) -> int
                 factor = linear(y, ranges)
                 if factor.is_constant:
                     return _collect(x, scale * factor.constant, terms, ranges)
-        if e.op in ("//", "%") and isinstance(e.b, Const):
+        if e.op in ("//", "%") and isinstance(e.b, Const) and e.b.value > 0:
             return _collect_division(e, scale, terms, ranges)
         if e.op in ("min", "max"):
             return _collect_min_max(e, scale, terms, ranges)
@@ -167,28 +168,47 @@ def _collect_division(e: Binary, scale: int, terms: dict[Expr, int], ranges: Ran
     """(q*d + r) // d is q + r//d, and % is r % d; r vanishes where its range allows."""
     assert isinstance(e.b, Const)
     d, form = int(e.b.value), linear(e.a, ranges)
-    multiple = [(a, c // d) for a, c in form.terms if c % d == 0]
     rest = Linear(tuple((a, c) for a, c in form.terms if c % d), form.constant % d)
-    quotient = form.constant // d
+    constant = 0
+    if e.op == "//":
+        constant = scale * (form.constant // d)
+        _collect_terms(((a, c // d) for a, c in form.terms if c % d == 0), scale, terms)
     span = _bounds_of(rest, ranges)
     if span is not None and span[0] // d == span[1] // d:
         settled = span[0] // d
         if e.op == "//":
-            for a, c in multiple:
-                terms[a] = terms.get(a, 0) + scale * c
-            return scale * (quotient + settled)
-        for a, c in rest.terms:
-            terms[a] = terms.get(a, 0) + scale * c
+            return constant + scale * settled
+        _collect_terms(rest.terms, scale, terms)
         return scale * (rest.constant - settled * d)
-    if e.op == "//":
-        for a, c in multiple:
-            terms[a] = terms.get(a, 0) + scale * c
-        atom = _divided(rest.expr(), d)
-        terms[atom] = terms.get(atom, 0) + scale
-        return scale * quotient
-    atom = binary("%", rest.expr(), index_const(d))
+    split = _coarse_and_fine(rest, d, ranges)
+    if split is not None:
+        coarse, step, fine = split
+        inner = binary(e.op, coarse.expr(), index_const(d // step))
+        if e.op == "//":
+            return constant + _collect(inner, scale, terms, ranges)
+        _collect_terms(fine.terms, scale, terms)
+        return scale * fine.constant + _collect(inner, scale * step, terms, ranges)
+    atom = _divided(rest.expr(), d) if e.op == "//" else binary("%", rest.expr(), index_const(d))
     terms[atom] = terms.get(atom, 0) + scale
-    return 0
+    return constant
+
+
+def _collect_terms(new: Iterable[tuple[Expr, int]], scale: int, terms: dict[Expr, int]) -> None:
+    for a, c in new:
+        terms[a] = terms.get(a, 0) + scale * c
+
+
+def _coarse_and_fine(rest: Linear, d: int, ranges: Ranges) -> tuple[Linear, int, Linear] | None:
+    """rest = step * coarse + fine where step divides d and fine lies in [0, step): rest // d is
+    coarse // (d/step), and rest % d is step * (coarse % (d/step)) + fine."""
+    for n in range(len(rest.terms), 0, -1):
+        step = gcd(d, *(c for _, c in rest.terms[:n]))
+        fine = Linear(rest.terms[n:], rest.constant % step)
+        span = _bounds_of(fine, ranges) if step > 1 else None
+        if span is not None and span[0] >= 0 and span[1] < step:
+            coarse = tuple((a, c // step) for a, c in rest.terms[:n])
+            return Linear(coarse, rest.constant // step), step, fine
+    return None
 
 
 def _divided(x: Expr, d: int) -> Expr:
@@ -198,95 +218,92 @@ def _divided(x: Expr, d: int) -> Expr:
     return binary("//", x, index_const(d))
 
 
-def _recombine(terms: dict[Expr, int]) -> None:
-    """c*d*(x//d) + c*(x%d) is c*x;  c*d*((x//d)%e) + c*(x%d) is c*(x%(d*e)). In place."""
+def _recombine(terms: dict[Expr, int]) -> int:
+    """c*d*(x//d) + c*(x%d) is c*x;  c*d*((x//d)%e) + c*(x%d) is c*(x%(d*e)). In place; returns what
+    to add to the constant."""
+    constant = 0
     changed = True
     while changed:
         changed = False
         for low in [a for a in terms if isinstance(a, Binary) and a.op == "%"]:
             c = terms.get(low, 0)
-            if c and _join(terms, low, c):
+            joined = _join(terms, low, c) if c else None
+            if joined is not None:
+                constant += joined
                 changed = True
                 break
+    return constant
 
 
-def _join(terms: dict[Expr, int], low: Expr, c: int) -> bool:
+def _join(terms: dict[Expr, int], low: Expr, c: int) -> int | None:
     if not (isinstance(low, Binary) and isinstance(low.b, Const)):
-        return False  # a modulus known only at run time
+        return None  # a modulus known only at run time
     x, d = low.a, int(low.b.value)
     above = _divided(x, d)
     if terms.get(above, 0) == c * d:
         del terms[above], terms[low]
-        _add(terms, x, c)
-        return True
+        return _add(terms, x, c)
     for high in [a for a in terms if isinstance(a, Binary) and a.op == "%" and a.a == above]:
         if terms[high] == c * d and isinstance(high, Binary) and isinstance(high.b, Const):
             del terms[high], terms[low]
-            _add(terms, binary("%", x, index_const(d * int(high.b.value))), c)
-            return True
-    return False
+            return _add(terms, binary("%", x, index_const(d * int(high.b.value))), c)
+    return None
 
 
-def _add(terms: dict[Expr, int], x: Expr, c: int) -> None:
-    """Add c*x, where x is a linear expression without a constant part."""
-    if isinstance(x, Binary) and x.op in ("+", "-") and not isinstance(x.b, Const):
-        _add(terms, x.a, c)
-        _add(terms, x.b, c if x.op == "+" else -c)
-    elif isinstance(x, Binary) and x.op == "*" and isinstance(x.b, Const):
+def _add(terms: dict[Expr, int], x: Expr, c: int) -> int:
+    """Add c*x for a linear expression x; returns the constant part."""
+    if isinstance(x, Const):
+        return c * int(x.value)
+    if isinstance(x, Binary) and x.op in ("+", "-"):
+        return _add(terms, x.a, c) + _add(terms, x.b, c if x.op == "+" else -c)
+    if isinstance(x, Binary) and x.op == "*" and isinstance(x.b, Const):
         terms[x.a] = terms.get(x.a, 0) + c * int(x.b.value)
     else:
         terms[x] = terms.get(x, 0) + c
+    return 0
 
 
 def _simplify_vector(e: Expr, ranges: Ranges) -> Expr:
-    """A vector index that is affine in one Ramp becomes one Ramp; others stay as they are."""
-    form = _as_ramp(e, ranges)
+    """A vector index that is affine in its lane becomes a Ramp; others stay as they are."""
+    form = _by_lane(e, ranges)
     if form is None:
         return e
     base, stride = form
     if stride == 0:
-        return Broadcast(INDEX, e.lanes, simplify_index(base, ranges))
+        return broadcast(simplify_index(base, ranges), e.lanes)
     return Ramp(INDEX, e.lanes, simplify_index(base, ranges), stride)
 
 
-def _as_ramp(e: Expr, ranges: Ranges) -> tuple[Expr, int] | None:
+_LANE = "lane'"  # no name of a kernel's own
+
+
+def _by_lane(e: Expr, ranges: Ranges) -> tuple[Expr, int] | None:
+    """A vector as a scalar expression of its lane: (r // 8) * 8 + r % 8 of a ramp r is r."""
+    scalar = _lane_of(e)
+    if scalar is None:
+        return None
+    form = linear(scalar, {**ranges, _LANE: e.lanes})
+    stride = form.coefficient(_LANE)
+    rest = Linear(tuple((a, c) for a, c in form.terms if a != Var(INDEX, 1, _LANE)), form.constant)
+    return None if any(_mentions_lane(a) for a, _ in rest.terms) else (rest.expr(), stride)
+
+
+def _lane_of(e: Expr) -> Expr | None:
+    """One lane of a vector; None when it depends on memory."""
     if isinstance(e, Ramp):
-        return e.base, e.stride
+        lane = binary("*", Var(INDEX, 1, _LANE), index_const(e.stride))
+        return binary("+", e.base, lane)
     if isinstance(e, Broadcast):
-        return e.a, 0
+        return e.a
     if isinstance(e, Const):
-        return index_const(int(e.value)), 0
-    if not isinstance(e, Binary):
+        return index_const(int(e.value))
+    if not isinstance(e, Binary) or e.dtype is not INDEX:
         return None
-    a, b = _as_ramp(e.a, ranges), _as_ramp(e.b, ranges)
-    if a is None or b is None:
-        return None
-    if e.op in ("+", "-"):
-        return binary(e.op, a[0], b[0]), (a[1] + b[1] if e.op == "+" else a[1] - b[1])
-    if e.op == "*":
-        for x, y in ((a, b), (b, a)):
-            if y[1] == 0 and isinstance(y[0], Const):
-                return binary("*", x[0], y[0]), x[1] * int(y[0].value)
-    if e.op in ("//", "%") and b[1] == 0 and isinstance(b[0], Const):
-        return _divide_ramp(e.op, a, int(b[0].value), e.lanes, ranges)
-    return None
+    a, b = _lane_of(e.a), _lane_of(e.b)
+    return None if a is None or b is None else binary(e.op, a, b)
 
 
-def _divide_ramp(
-    op: str, ramp: tuple[Expr, int], d: int, lanes: int, ranges: Ranges
-) -> tuple[Expr, int] | None:
-    """Lanes that never cross a multiple of d divide and wrap together; a stride that is a multiple
-    of d passes through //."""
-    base, stride = ramp
-    if stride % d == 0:
-        divided = binary(op, base, index_const(d))
-        return (divided, stride // d) if op == "//" else (divided, 0)
-    if stride < 0:
-        return None
-    form, reach = linear(base, ranges), stride * (lanes - 1)
-    step = gcd(d, *(c for _, c in form.terms))
-    rest = _bounds_of(linear(binary("%", base, index_const(d)), ranges), ranges)
-    if form.constant % step + reach < step or (rest is not None and rest[1] + reach < d):
-        divided = binary(op, base, index_const(d))
-        return (divided, 0) if op == "//" else (divided, stride)
-    return None
+def _mentions_lane(e: Expr) -> bool:
+    if isinstance(e, Binary):
+        return _mentions_lane(e.a) or _mentions_lane(e.b)
+    return isinstance(e, Var) and e.name == _LANE

@@ -56,17 +56,23 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(x < 0, e, 1) / (1 + e), x.dtype)
 
 
+def _normal_cdf(x: np.ndarray) -> np.ndarray:
+    """The normal distribution function: gelu(x) is x * normal_cdf(x)."""
+    return np.asarray(0.5 * _ERFC(x * -math.sqrt(0.5)), x.dtype)
+
+
 def _libm(function: Callable[[float], float]) -> Meaning:
     """A function of C's library that numpy lacks."""
     vectorized = np.vectorize(function, otypes=[np.float64])
     return lambda x: np.asarray(vectorized(x), x.dtype)
 
 
+_ERFC = _libm(math.erfc)
 _ELEMENTARY: dict[str, Meaning] = {
     "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1, "log": np.log, "log1p": np.log1p,
     "log2": np.log2, "sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x), "sigmoid": _sigmoid,
     "tanh": np.tanh, "erf": erf, "normal_cdf": lambda x: 0.5 + 0.5 * erf(x * math.sqrt(0.5)),
-     "erfc": _libm(math.erfc), "sin": np.sin, "cos": np.cos,
+     "erfc": _ERFC, "normal_cdf": _normal_cdf, "sin": np.sin, "cos": np.cos,
     "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh,
     "cosh": np.cosh, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
     "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "round": np.rint,

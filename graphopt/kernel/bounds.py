@@ -1,0 +1,151 @@
+"""Which values an index takes, and whether an access stays inside its buffer."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from graphopt.kernel.affine import linear, simplify_index
+from graphopt.kernel.ir import (
+    INDEX,
+    Binary,
+    Broadcast,
+    Cast,
+    Const,
+    Expr,
+    Load,
+    Ramp,
+    Select,
+    Var,
+)
+from graphopt.kernel.scope import Access
+
+Interval = tuple[float, float]
+"""Smallest and largest value; infinite where unknown."""
+
+ANYTHING: Interval = (-math.inf, math.inf)
+
+
+class Fit(enum.Enum):
+    """`OUTSIDE`: some iteration certainly leaves the buffer. `UNKNOWN`: no proof either way."""
+
+    INSIDE = "inside"
+    OUTSIDE = "outside"
+    UNKNOWN = "unknown"
+
+
+def fit(access: Access, axis: int) -> tuple[Fit, Interval]:
+    """How an access's index lies in its buffer's bounds on one axis, and the values it takes."""
+    e = simplify_index(access.scope.resolve(access.part.index[axis]), access.scope.ranges)
+    low, high = access.buffer.bounds(axis)
+    values = interval(e, access.scope.ranges)
+    if values[0] >= low and values[1] < high:
+        return Fit.INSIDE, values
+    reaches = _attained(e, access.scope.ranges)
+    misses = values[1] < low or values[0] >= high
+    if (reaches or misses) and not access.guarded:
+        return Fit.OUTSIDE, values
+    return Fit.UNKNOWN, values
+
+
+def interval(e: Expr, ranges: Mapping[str, int]) -> Interval:
+    """Bounds of an integer expression over all iterations of the loops around it."""
+    match e:
+        case Const():
+            return float(e.value), float(e.value)
+        case Var():
+            return (0, ranges[e.name] - 1) if e.name in ranges else ANYTHING
+        case Broadcast():
+            return interval(e.a, ranges)
+        case Ramp():
+            low, high = interval(e.base, ranges)
+            reach = e.stride * (e.lanes - 1)
+            return low + min(0, reach), high + max(0, reach)
+        case Binary() if e.op in ("+", "-", "*") and e.lanes == 1 and e.dtype is INDEX:
+            return _affine(e, ranges)
+        case Binary():
+            return _binary(e.op, interval(e.a, ranges), interval(e.b, ranges))
+        case Select():
+            a, b = interval(e.then, ranges), interval(e.otherwise, ranges)
+            return min(a[0], b[0]), max(a[1], b[1])
+        case Cast() if e.a.dtype.is_integer and not isinstance(e.a, Load):
+            return interval(e.a, ranges)
+        case Cast() | Load():
+            return _of_dtype(e.a if isinstance(e, Cast) else e)
+        case _:
+            return ANYTHING
+
+
+def _of_dtype(e: Expr) -> Interval:
+    if not e.dtype.is_integer:
+        return ANYTHING
+    info = np.iinfo(e.dtype.numpy)
+    return float(info.min), float(info.max)
+
+
+def _affine(e: Expr, ranges: Mapping[str, int]) -> Interval:
+    """Like terms joined first: i*8 + j - i*8 is j."""
+    form = linear(e, ranges)
+    low = high = float(form.constant)
+    for atom, c in form.terms:
+        span = (
+            _binary("*", interval(atom.a, ranges), interval(atom.b, ranges))
+            if isinstance(atom, Binary) and atom.op == "*"
+            else interval(atom, ranges)
+        )
+        ends = _times(c, span[0]), _times(c, span[1])
+        low, high = low + min(ends), high + max(ends)
+    return low, high
+
+
+def _times(a: float, b: float) -> float:
+    return 0.0 if a == 0 or b == 0 else a * b
+
+
+def _binary(op: str, a: Interval, b: Interval) -> Interval:
+    match op:
+        case "+":
+            return a[0] + b[0], a[1] + b[1]
+        case "-":
+            return a[0] - b[1], a[1] - b[0]
+        case "*":
+            corners = [_times(x, y) for x in a for y in b]
+            return min(corners), max(corners)
+        case "min" | "max":
+            pick = min if op == "min" else max
+            return pick(a[0], b[0]), pick(a[1], b[1])
+        case "//" if b[0] == b[1] > 0:
+            return _floor(a[0], b[0]), _floor(a[1], b[0])
+        case "%" if b[0] == b[1] > 0:
+            inside = math.isfinite(a[0] + a[1]) and a[0] // b[0] == a[1] // b[0]
+            return (a[0] % b[0], a[1] % b[0]) if inside else (0, b[0] - 1)
+        case "and" if min(a[0], b[0]) >= 0:
+            return 0, min(a[1], b[1])
+        case _:
+            return ANYTHING
+
+
+def _floor(x: float, d: float) -> float:
+    return x // d if math.isfinite(x) else x
+
+
+def _attained(e: Expr, ranges: Mapping[str, int]) -> bool:
+    """Whether an index takes the ends of its interval: it is a sum over different loop variables,
+    each alone or divided by a constant."""
+    if isinstance(e, Ramp):
+        e = e.base
+    elif isinstance(e, Broadcast):
+        e = e.a
+    if e.lanes > 1 and not isinstance(e, Const):
+        return False
+    names: list[str] = []
+    for atom, _ in linear(e, ranges).terms:
+        if isinstance(atom, Binary) and atom.op in ("//", "%") and isinstance(atom.b, Const):
+            atom = atom.a
+        if not isinstance(atom, Var) or atom.name not in ranges:
+            return False
+        names.append(atom.name)
+    return len(set(names)) == len(names)
