@@ -7,10 +7,12 @@ from importlib import resources
 
 from graphopt.artifact.layout import HEADER_BYTES, WeightLayout
 from graphopt.kernel.ir import Buffer, Kernel
-from graphopt.program import Arg, KernelCall, Port, Program, Space
+from graphopt.program import Arg, KernelCall, Program, Space
 from graphopt.target import Target
 from graphopt_backends.cpu.emit import templates
+from graphopt_backends.cpu.emit.cpu_check import cpu_check
 from graphopt_backends.cpu.emit.ctypes import C_TYPE
+from graphopt_backends.cpu.emit.header import c_string, header, tensor_tables
 from graphopt_backends.cpu.emit.kernel import (
     emit_kernel,
     parallel_extent,
@@ -31,7 +33,7 @@ def emit(program: Program, target: Target, prefix: str = PREFIX) -> Mapping[str,
     """
     aliased = {k.name: aliased_parameters(k, program) for k in program.kernels}
     files = {
-        "model.h": _header(program, target, prefix),
+        "model.h": _renamed(header(program, target), prefix),
         "model.c": _source(program, target, prefix, aliased),
         **runtime_sources(),
     }
@@ -97,30 +99,6 @@ def _span_bytes(buffer: Buffer) -> int:
 # Text ------------------------------------------------------------------------------------------
 
 
-def _header(program: Program, target: Target, prefix: str) -> str:
-    ports = [
-        *_port_lines("inputs", program.inputs),
-        *_port_lines("outputs", program.outputs),
-        *(f"   outputs[{o}] may be NULL or inputs[{i}]: state that is updated in place."
-          for i, o in program.states),
-    ]  # fmt: skip
-    return _fill(
-        templates.HEADER,
-        prefix,
-        TARGET=f"{target.name} ({target.isa})",
-        PORTS="\n".join(ports),
-        INPUTS=str(len(program.inputs)),
-        OUTPUTS=str(len(program.outputs)),
-        CALLS=str(len(program.calls)),
-    )
-
-
-def _port_lines(name: str, ports: tuple[Port, ...]) -> Iterator[str]:
-    for i, port in enumerate(ports):
-        text = f"{name}[{i}] {port.name}: {port.type.logical}, {port.type.size_bytes} bytes"
-        yield "   " + text.replace("*/", "* /")
-
-
 def _source(
     program: Program, target: Target, prefix: str, aliased: Mapping[str, frozenset[str]]
 ) -> str:
@@ -135,6 +113,8 @@ def _source(
         WEIGHT_HEADER=str(HEADER_BYTES),
         ARENA_BYTES=str(program.arena_bytes),
         SCRATCH_BYTES=str(scratch_per_thread(program)),
+        TENSORS=tensor_tables(program),
+        CPU_CHECK=cpu_check(target),
         DIGEST=_wrapped(digest, "    "),
         BODIES="\n\n".join(
             _body(n, c, kernels[c.kernel], layout) for n, c in enumerate(program.calls)
@@ -148,7 +128,11 @@ def _source(
 def _fill(template: str, prefix: str, **parts: str) -> str:
     for name, text in parts.items():
         template = template.replace(f"@{name}@", text)
-    return template.replace("go_model", prefix).replace("GO_MODEL", prefix.upper())
+    return _renamed(template, prefix)
+
+
+def _renamed(text: str, prefix: str) -> str:
+    return text.replace("go_model", prefix).replace("GO_MODEL", prefix.upper())
 
 
 def _body(n: int, call: KernelCall, kernel: Kernel, layout: WeightLayout) -> str:
@@ -180,8 +164,8 @@ def _row(n: int, call: KernelCall, kernel: Kernel, target: Target) -> str:
         call.flops / (_FLOPS_PER_NS_AND_LANE * target.lanes_f32), call.bytes_moved / _BYTES_PER_NS
     )
     label = ", ".join(dict.fromkeys(loc.module or loc.source for loc in call.locs))
-    label = (label or call.kernel).replace("\\", "/").replace('"', "'")
-    return f'    {{call_{n}, {parallel_extent(kernel)}, {int(cost)}, "{label}", "{call.kernel}"}},'
+    label = c_string(label or call.kernel)
+    return f'    {{call_{n}, {parallel_extent(kernel)}, {int(cost)}, {label}, "{call.kernel}"}},'
 
 
 def _state(program: Program, i: int, o: int) -> str:

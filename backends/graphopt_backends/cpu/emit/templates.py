@@ -4,8 +4,13 @@ HEADER = """/* A model compiled by graphopt for @TARGET@.
 
 @PORTS@
 
-   Tensors are dense and row-major. An open model belongs to one thread at a time; any number may be
-   open at once, and they share the pages of one weights file. Nothing is allocated by run. */
+   Tensors are dense and row-major, aligned as their elements are: f32 is float, f64 double, i64
+   int64_t and so on, bool a byte that is 0 or 1; f16 and bf16 are their bits in a uint16_t. Outputs
+   overlap neither inputs nor each other.
+
+   An open model belongs to one thread at a time. Any number may be open at once; those opened from
+   one file share its pages. Memory is allocated when a model is opened; its threads start with the
+   first run. Running allocates nothing and makes no system call but to wake and await threads. */
 #ifndef GO_MODEL_H
 #define GO_MODEL_H
 
@@ -25,28 +30,66 @@ extern "C" {
 enum {
     GO_MODEL_INPUTS = @INPUTS@,
     GO_MODEL_OUTPUTS = @OUTPUTS@,
-    GO_MODEL_CALLS = @CALLS@
+    GO_MODEL_CALLS = @CALLS@ /* kernel calls of one run */
 };
 
+/* Sizes of the tensors above, for buffers of fixed size. */
+@SIZES@
+
+/* What functions return; GO_MODEL_OK is 0. */
 enum {
     GO_MODEL_OK = 0,
-    GO_MODEL_BAD_ARGUMENT = 1,
+    GO_MODEL_BAD_ARGUMENT = 1,  /* a pointer is NULL or misaligned, or threads is below 1 */
     GO_MODEL_NO_MEMORY = 2,
-    GO_MODEL_NO_FILE = 3,
-    GO_MODEL_WRONG_WEIGHTS = 4,
-    GO_MODEL_WRONG_CPU = 5
+    GO_MODEL_NO_FILE = 3,       /* the weights cannot be opened or mapped */
+    GO_MODEL_WRONG_WEIGHTS = 4, /* another model's, or cut short */
+    GO_MODEL_WRONG_CPU = 5      /* x86 only: elsewhere a missing instruction is a signal */
 };
+
+/* In words; never NULL. */
+GO_MODEL_API const char *go_model_error(int code);
 
 typedef struct go_model go_model;
 
-/* Open with the weights in a file, which is mapped, or in memory, which must stay, aligned to 64
-   bytes. `threads` counts the caller. Returns GO_MODEL_OK or an error, and then *model is NULL. */
+/* Open with the weights in a file, which is mapped, or in memory, which is aligned to 64 bytes and
+   must stay until the model is closed. `threads` counts the caller: with 1 no other is started,
+   and more than 256 are not. On an error *model is NULL. */
 GO_MODEL_API int go_model_open(const char *weights_path, int threads, go_model **model);
 GO_MODEL_API int go_model_open_memory(const void *weights, size_t bytes, int threads,
                                       go_model **model);
+
+/* Give everything back. NULL is allowed. */
 GO_MODEL_API void go_model_close(go_model *model);
 
+/* inputs: GO_MODEL_INPUTS pointers to read from; outputs: GO_MODEL_OUTPUTS to write to. Fails with
+   GO_MODEL_BAD_ARGUMENT alone, before anything is written. */
 GO_MODEL_API int go_model_run(go_model *model, const void *const *inputs, void *const *outputs);
+
+/* What a tensor is: "f32", "i64", ...; `shape` has `rank` extents and is NULL for a scalar. */
+typedef struct {
+    const char *name, *dtype;
+    int rank;
+    const int64_t *shape;
+    size_t bytes;
+} go_model_tensor;
+
+/* Input or output i; NULL past the end. */
+GO_MODEL_API const go_model_tensor *go_model_input(int i);
+GO_MODEL_API const go_model_tensor *go_model_output(int i);
+
+/* Memory in bytes: of one open model, for each of its threads on top, and of the weights. */
+GO_MODEL_API size_t go_model_arena_bytes(void);
+GO_MODEL_API size_t go_model_scratch_bytes(void);
+GO_MODEL_API size_t go_model_weights_bytes(void);
+
+/* For hosts with threads of their own: `run` calls task(state, i) once for every i below `tasks`,
+   on any thread, and returns when all have returned. Set it before the first run; NULL goes back
+   to the model's own threads. */
+typedef void (*go_model_parallel_for)(void *host, int64_t tasks,
+                                      void (*task)(void *state, int64_t i), void *state);
+GO_MODEL_API void go_model_set_parallel_for(go_model *model, go_model_parallel_for run, void *host);
+
+/* For measuring -------------------------------------------------------------------------------- */
 
 /* As run; nanoseconds[i] is what call i took. GO_MODEL_CALLS elements. */
 GO_MODEL_API int go_model_profile(go_model *model, const void *const *inputs, void *const *outputs,
@@ -58,20 +101,9 @@ typedef void (*go_model_observer)(void *state, int i, const void *arena);
 GO_MODEL_API int go_model_observe(go_model *model, const void *const *inputs, void *const *outputs,
                                   go_model_observer seen, void *state);
 
-/* Share kernels by the host's own threads: `run` calls task(state, i) for every i below `tasks`
-   and returns when all have returned. NULL goes back to the model's own. */
-typedef void (*go_model_parallel_for)(void *host, int64_t tasks,
-                                      void (*task)(void *state, int64_t i), void *state);
-GO_MODEL_API void go_model_set_parallel_for(go_model *model, go_model_parallel_for run, void *host);
-
 /* What call i computes (the model's modules) and its kernel; NULL past the end. */
 GO_MODEL_API const char *go_model_call_name(int i);
 GO_MODEL_API const char *go_model_call_kernel(int i);
-
-GO_MODEL_API size_t go_model_arena_bytes(void);
-GO_MODEL_API size_t go_model_scratch_bytes(void); /* for each thread */
-GO_MODEL_API size_t go_model_weights_bytes(void);
-GO_MODEL_API const char *go_model_error(int code);
 
 #ifdef __cplusplus
 }
@@ -97,6 +129,10 @@ static const size_t arena_bytes = @ARENA_BYTES@, scratch_bytes = @SCRATCH_BYTES@
 /* Of the names and sizes of the weights: a file of another model is refused. */
 static const unsigned char weight_digest[32] = {
 @DIGEST@};
+
+@TENSORS@
+
+@CPU_CHECK@
 
 typedef struct {
     const char *weights;
@@ -205,6 +241,7 @@ static int is_ours(const unsigned char *weights, size_t bytes) {
 
 static int open_mapped(const void *weights, size_t bytes, size_t mapped, int threads,
                        go_model **model) {
+    if (!runs_here()) return GO_MODEL_WRONG_CPU;
     if (!is_ours(weights, bytes)) return GO_MODEL_WRONG_WEIGHTS;
     go_model *const m = go_allocate(sizeof *m);
     if (m == NULL) return GO_MODEL_NO_MEMORY;
@@ -253,6 +290,14 @@ void go_model_close(go_model *m) {
 void go_model_set_parallel_for(go_model *m, go_model_parallel_for run, void *host) {
     m->host = run;
     m->host_state = host;
+}
+
+const go_model_tensor *go_model_input(int i) {
+    return i >= 0 && i < GO_MODEL_INPUTS ? &input_tensors[i] : NULL;
+}
+
+const go_model_tensor *go_model_output(int i) {
+    return i >= 0 && i < GO_MODEL_OUTPUTS ? &output_tensors[i] : NULL;
 }
 
 const char *go_model_call_name(int i) {

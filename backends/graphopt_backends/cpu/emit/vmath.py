@@ -141,10 +141,11 @@ INLINE $F $tanh($F x) {
 }"""
 
 _SIGMOID = """
-/* sigmoid, from e^-|x| so that nothing overflows; 2.6 ulp */
+/* sigmoid; 2.6 ulp. Results that would be subnormal (x < -87.3) are 0: e^-x then needs one scale */
 INLINE $F $sigmoid($F x) {
-    const $F e = $exp(-$abs(x)), s = 1.0f / (1.0f + e);
-    return $sel(x < 0.0f, e * s, s);
+    const $F c = $at_most($at_least(x, $splat(-87.33654f)), $splat(87.33654f));
+    const $F s = 1.0f / (1.0f + $exp_small(-c));
+    return $sel(x < -87.33654f, $splat(0.0f), s);
 }"""
 
 _ERF = """
