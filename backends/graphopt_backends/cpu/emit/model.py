@@ -120,6 +120,7 @@ def _source(
             _body(n, c, kernels[c.kernel], layout) for n, c in enumerate(program.calls)
         ),
         TABLE="\n".join(_row(n, c, kernels[c.kernel], target) for n, c in enumerate(program.calls)),
+        KEEP_STATE=templates.KEEP_STATE if program.states else "",
         STATES="\n".join(_state(program, i, o) for i, o in program.states),
         TARGET=f"{target.name} ({target.isa})",
     )

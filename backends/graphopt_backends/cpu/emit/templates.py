@@ -179,12 +179,7 @@ static void run_call(const go_model *m, const call *c) {
     c->body(&m->memory, m->scratch, 0, c->extent);
 }
 
-/* State is updated in place: where the caller has it elsewhere afterwards, it is moved first. */
-static inline void keep_state(memory *m, int input, int output, size_t bytes) {
-    if (m->out[output] == NULL) m->out[output] = (void *)(uintptr_t)m->in[input];
-    if (m->out[output] != m->in[input]) memcpy(m->out[output], m->in[input], bytes);
-    m->in[input] = m->out[output];
-}
+@KEEP_STATE@
 
 static int prepare(go_model *m, const void *const *inputs, void *const *outputs) {
     if (m == NULL || (inputs == NULL && GO_MODEL_INPUTS) || (outputs == NULL && GO_MODEL_OUTPUTS))
@@ -324,3 +319,10 @@ const char *go_model_error(int code) {
     }
 }
 """
+
+KEEP_STATE = """/* State is updated in place: where the caller has it elsewhere afterwards, it is moved first. */
+static void keep_state(memory *m, int input, int output, size_t bytes) {
+    if (m->out[output] == NULL) m->out[output] = (void *)(uintptr_t)m->in[input];
+    if (m->out[output] != m->in[input]) memcpy(m->out[output], m->in[input], bytes);
+    m->in[input] = m->out[output];
+}"""
