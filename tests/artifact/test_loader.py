@@ -60,6 +60,15 @@ def test_any_memory_order(model: Model, x: np.ndarray) -> None:
     np.testing.assert_array_equal(model(misaligned), x + BIAS)
 
 
+def test_an_artifact_replaced_while_loaded(artifact: Path, x: np.ndarray, tmp_path: Path) -> None:
+    """The dynamic linker must not take the new library for the old one at the same path."""
+    old = load(artifact)
+    write_program(add_bias(padding=64), artifact)
+    with load(artifact) as new:
+        np.testing.assert_array_equal(new(x), x + BIAS)
+    np.testing.assert_array_equal(old(x), x + BIAS)
+
+
 def test_each_result_is_its_own(model: Model, x: np.ndarray) -> None:
     first = model(x)
     kept = first.copy()
