@@ -46,6 +46,15 @@ class Target:
         return 4 * self.lanes_f32
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What one thread of a machine can do at most, in f32: GFLOP/s, a multiply-add counted as two,
+    and GB/s read from memory."""
+
+    gflops: float
+    gbytes_per_s: float
+
+
 class Backend(abc.ABC):
     """Lower, emit, build: separate steps; only the last needs a tool."""
 
@@ -82,6 +91,10 @@ class Backend(abc.ABC):
 
         Raises: BuildError.
         """
+
+    def limits(self) -> Limits | None:
+        """Those of the machine it runs on, measured; None where the backend cannot tell."""
+        return None
 
 
 def all_targets() -> tuple[list[tuple[Entry, str, Target]], list[str]]:

@@ -14,6 +14,7 @@ from graphopt.units import format_seconds
 
 if TYPE_CHECKING:
     from graphopt.artifact.format import Manifest
+    from graphopt.target import Limits
 
 _PROFILES = 20
 
@@ -44,7 +45,7 @@ def command(folder: Path, runs: int | None, threads: int, per_kernel: bool, as_j
         "median_us": statistics.median(times) / 1e3,
         "min_us": min(times) / 1e3,
         "max_us": max(times) / 1e3,
-        **({"calls": _calls(manifest, calls)} if per_kernel else {}),
+        **(_per_kernel(manifest, calls) if per_kernel else {}),
     }
     if as_json:
         show_json(report)
@@ -52,8 +53,26 @@ def command(folder: Path, runs: int | None, threads: int, per_kernel: bool, as_j
         _show(report)
 
 
-def _calls(manifest: Manifest, nanoseconds: list[int]) -> list[dict[str, Any]]:
-    """Per kernel call. flops per ns are GFLOP/s, bytes per ns GB/s."""
+def _per_kernel(manifest: Manifest, nanoseconds: list[int]) -> dict[str, Any]:
+    """Every call beside the limits of one thread of this machine, where they can be measured."""
+    from graphopt.target import resolve
+
+    limits = resolve(manifest.target.backend)[0].limits()
+    calls = _calls(manifest, nanoseconds, limits)
+    if limits is None:
+        return {"calls": calls}
+    return {
+        "limits": {"gflops": limits.gflops, "gbytes_per_s": limits.gbytes_per_s},
+        "floor_us": sum(c["floor_us"] for c in calls),
+        "calls": calls,
+    }
+
+
+def _calls(
+    manifest: Manifest, nanoseconds: list[int], limits: Limits | None
+) -> list[dict[str, Any]]:
+    """Per kernel call. flops per ns are GFLOP/s, bytes per ns GB/s; the floor is the time that the
+    operations take at the peak."""
     total = max(sum(nanoseconds), 1)
     return [
         {
@@ -62,6 +81,7 @@ def _calls(manifest: Manifest, nanoseconds: list[int]) -> list[dict[str, Any]]:
             "share": ns / total,
             "gflops": call.flops / max(ns, 1),
             "gbytes_per_s": call.bytes_moved / max(ns, 1),
+            **({} if limits is None else {"floor_us": call.flops / limits.gflops / 1e3}),
             "kernel": call.kernel,
             "computes": [{"module": m, "source": s} for m, s in call.computes],
         }
@@ -80,17 +100,33 @@ def _show(report: dict[str, Any]) -> None:
     heading("Kernel calls, the longest first")
     calls = sorted(report["calls"], key=lambda c: -c["time_us"])
     show_table(
-        ("call", "time", "share", "GFLOP/s", "GB/s", "computes", "kernel"),
+        ("call", "time", "floor", "share", "GFLOP/s", "GB/s", "computes", "kernel"),
         (
             (
-                c["call"], format_seconds(c["time_us"] / 1e6), f"{c['share']:.1%}",
+                c["call"], format_seconds(c["time_us"] / 1e6), _floor(c), f"{c['share']:.1%}",
                 f"{c['gflops']:.1f}", f"{c['gbytes_per_s']:.1f}", _names(c["computes"]),
                 c["kernel"],
             )
             for c in calls
         ),
-        numbers=("call", "time", "share", "GFLOP/s", "GB/s"),
+        numbers=("call", "time", "floor", "share", "GFLOP/s", "GB/s"),
     )  # fmt: skip
+    if "limits" in report:
+        _show_limits(report)
+
+
+def _show_limits(report: dict[str, Any]) -> None:
+    limits, total = report["limits"], sum(c["time_us"] for c in report["calls"])
+    click.echo(
+        f"one thread of this machine: {limits['gflops']:.0f} GFLOP/s, "
+        f"{limits['gbytes_per_s']:.1f} GB/s from memory\n"
+        f"floor: {format_seconds(report['floor_us'] / 1e6)} of operations at that rate, "
+        f"{report['floor_us'] / max(total, 1e-3):.0%} of the time taken"
+    )
+
+
+def _floor(call: dict[str, Any]) -> str:
+    return format_seconds(call["floor_us"] / 1e6) if "floor_us" in call else ""
 
 
 def _names(computes: list[dict[str, str]]) -> str:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from graphopt.ir.graph import Graph, Node
 from graphopt.kernel.ir import Kernel
 from graphopt.program import Program
-from graphopt.target import Backend, Step, Target
+from graphopt.target import Backend, Limits, Step, Target
 
 
 class CpuBackend(Backend):
@@ -51,3 +51,9 @@ class CpuBackend(Backend):
         from graphopt_backends.cpu.build import build
 
         return build(sources, target, out, cc=cc, progress=progress)
+
+    def limits(self) -> Limits | None:
+        from graphopt_backends.cpu.limits import measure
+        from graphopt_backends.cpu.targets import host
+
+        return measure(host())
