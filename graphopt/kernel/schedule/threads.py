@@ -5,15 +5,28 @@ from __future__ import annotations
 import dataclasses
 
 from graphopt.errors import IRError
-from graphopt.kernel.ir import Alloc, Block, For, Kernel, LoopKind, Stmt, Store, block
-from graphopt.kernel.visit import uses_var, walk
+from graphopt.kernel.ir import (
+    Alloc,
+    Block,
+    For,
+    Kernel,
+    LoopKind,
+    Stmt,
+    Store,
+    binary,
+    block,
+    index_const,
+    index_var,
+)
+from graphopt.kernel.visit import substitute, uses_var, walk
 
 
-def parallelize(k: Kernel) -> Kernel:
+def parallelize(k: Kernel, at_least: int = 1) -> Kernel:
     """Let threads share the outermost loop of every top-level nest with more than one iteration.
 
-    for i { S(i) }   →   parallel i { S(i) }
+      for i { S(i) }   →   parallel i { S(i) }
 
+    A loop of fewer than `at_least` iterations is first fused with the one directly inside it.
     Raises: IRError when iterations write the same element.
     """
 
@@ -21,12 +34,30 @@ def parallelize(k: Kernel) -> Kernel:
         if not isinstance(s, For) or s.extent == 1:
             return s
         _check_disjoint(s)
-        return dataclasses.replace(s, kind=LoopKind.PARALLEL)
+        return dataclasses.replace(_fused(s, at_least), kind=LoopKind.PARALLEL)
 
     parts = k.body.body if isinstance(k.body, Block) else (k.body,)
     if any(isinstance(p, Alloc) for p in parts):
         return k  # a kernel of one tile: its top-level loops are steps of one computation
     return dataclasses.replace(k, body=block(*map(top, parts)))
+
+
+def _fused(loop: For, at_least: int) -> For:
+    """The loop made longer by those directly inside it, where they write disjoint elements."""
+    inner = loop.body
+    if loop.extent >= at_least or not isinstance(inner, For) or inner.kind is not LoopKind.SERIAL:
+        return loop
+    try:
+        _check_disjoint(inner)
+    except IRError:
+        return loop
+    name = f"{loop.var}_{inner.var}"
+    f, n = index_var(name), index_const(inner.extent)
+    values = {loop.var: binary("//", f, n), inner.var: binary("%", f, n)}
+    if inner.extent == 1:
+        values = {loop.var: f, inner.var: index_const(0)}
+    fused = For(name, loop.extent * inner.extent, substitute(inner.body, values))
+    return _fused(fused, at_least)
 
 
 def _check_disjoint(loop: For) -> None:
