@@ -60,7 +60,6 @@ class KernelPipeline:
         kernel: Kernel,
         ctx: KernelContext | None = None,
         *,
-        verify_each: bool = False,
         gate: KernelGate | None = None,
         print_after: Callable[[KernelPass, Kernel], None] | None = None,
         timings: list[KernelTiming] | None = None,
@@ -68,15 +67,13 @@ class KernelPipeline:
     ) -> Kernel:
         """Run every pass in order over one kernel.
 
-        `verify_each` verifies after every pass that changed it; a changed result is verified in any
-        case. `gate` then compares before and after. `timings` gets or adds to one entry per pass. A
-        pass that needs longer than `pass_timeout_s` is stopped.
+        What a pass changed is verified; `gate` then compares before and after. `timings` gets or
+        adds to one entry per pass. A pass that needs longer than `pass_timeout_s` is stopped.
 
         Raises: PluginError naming the pass and its distribution when it raises, never ends, changes
         the kernel's name or parameters or returns broken IR; GateError.
         """
         ctx = ctx if ctx is not None else KernelContext()
-        first = kernel
         for i, stage in enumerate(self.stages):
             start, rewrites, before = time.perf_counter(), ctx.rewrites, kernel
             kernel = _run_stage(stage, before, ctx, pass_timeout_s)
@@ -88,12 +85,9 @@ class KernelPipeline:
                 print_after(stage.pass_, kernel)
             if kernel is before:
                 continue
-            if verify_each:
-                check_stage(stage, partial(verify_kernel, kernel))
+            check_stage(stage, partial(verify_kernel, kernel))
             if gate is not None:
                 gate_stage(stage, partial(gate, stage.pass_, before, kernel))
-        if kernel is not first and not verify_each:
-            verify_kernel(kernel)
         return kernel
 
 
