@@ -68,7 +68,8 @@ def difference(name: str, got: np.ndarray, expected: np.ndarray) -> Difference:
                   np.isfinite(a[finite]).all())  # fmt: skip
     if not finite.any():
         return Difference(name, 0.0, 0.0, agrees)
-    error, size = np.abs(a - b)[finite], np.abs(b[finite])
+    a, b = a[finite], b[finite]
+    error, size = np.abs(a - b), np.abs(b)
     scale = float(size[size < _MASKED].max(initial=0.0))
     relative = error / np.maximum(size, scale) if scale else error
     return Difference(name, float(error.max()), float(relative.max()), agrees)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from graphopt.cli import progress
 from graphopt.cli.group import cli
 
 HERE = Path(__file__).parent
@@ -19,6 +20,12 @@ Run = Callable[..., Result]
 
 def invoke(*arguments: object, input: str | None = None) -> Result:
     return CliRunner().invoke(cli, [str(a) for a in arguments], prog_name="graphopt", input=input)
+
+
+@pytest.fixture(autouse=True)
+def never_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No stage is slow enough for a line of progress: what is on stderr is meant."""
+    monkeypatch.setattr(progress, "SLOW_S", float("inf"))
 
 
 @pytest.fixture(scope="session")
@@ -34,13 +41,26 @@ def source() -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory, source: Callable[[str], str]) -> Path:
-    """The artifact of `net`, compiled once. Not to be written to."""
+def compiled(
+    tmp_path_factory: pytest.TempPathFactory, source: Callable[[str], str]
+) -> Callable[[str], Path]:
+    """The artifact of a source, compiled once. Not to be written to."""
     pytest.importorskip("torch")
-    folder = tmp_path_factory.mktemp("built") / "net"
-    done = invoke("compile", source("net"), "-o", folder, "-q")
-    assert (done.exit_code, done.output) == (0, "")
-    return folder
+    made: dict[str, Path] = {}
+
+    def compile_once(name: str) -> Path:
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("built") / name
+            done = invoke("compile", source(name), "-o", made[name], "-q")
+            assert (done.exit_code, done.output) == (0, "")
+        return made[name]
+
+    return compile_once
+
+
+@pytest.fixture(scope="session")
+def built(compiled: Callable[[str], Path]) -> Path:
+    return compiled("net")
 
 
 @pytest.fixture
