@@ -15,11 +15,12 @@ from typing import ClassVar
 import numpy as np
 
 from graphopt.ir.graph import Node, Value
-from graphopt.ir.types import TensorType
 from graphopt.ops import AttentionAttrs
 from graphopt.passbase import EXACT, Numerics
 from graphopt.rewrite import Reject, Rewriter
 from graphopt_passes.recipes import Recipe, Rule, RulePass, known, make, producer
+
+Dims = tuple[int, ...]
 
 
 def _mask(node: Node, rw: Rewriter) -> Recipe | Reject | None:
@@ -67,15 +68,17 @@ def _unrepeated(x: Value) -> Value | None:
     if split is None or expand is None:
         return None
     (y,) = split.operands
-    return y if _repeats(y.type, expand.result.type, x.type) else None
+    steps = tuple(v.type for v in (y, split.result, expand.result, x))
+    return y if all(t.is_static for t in steps) and _repeats(*(t.dims for t in steps)) else None
 
 
-def _repeats(y: TensorType, wide: TensorType, x: TensorType) -> bool:
-    if not (y.rank == x.rank == 4 and wide.rank == 5 and y.is_static and x.is_static):
+def _repeats(y: Dims, split: Dims, wide: Dims, x: Dims) -> bool:
+    """Whether these shapes repeat each head of `y` in place, and nothing else."""
+    if len(y) != 4 or len(wide) != 5:
         return False
-    b, h, s, d = y.dims
-    times = wide.dims[2]
-    return wide.dims == (b, h, times, s, d) and x.dims == (b, h * times, s, d)
+    b, h, s, d = y
+    times = wide[2]
+    return split == (b, h, 1, s, d) and wide == (b, h, times, s, d) and x == (b, h * times, s, d)
 
 
 RULES: Mapping[str, tuple[Rule, ...]] = {"attention": (_mask, _heads)}

@@ -1,0 +1,115 @@
+"""simplify-attention: masks that are known, heads that are repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from real_graphs import attribute, count, fires, prepared
+
+from graphopt.check import execute, seeded_inputs
+from graphopt.ir.text import parse
+from graphopt.pipeline import Pipeline
+
+Check = Callable[..., object]
+QKV = "%q = input : f32[1,2,3,4]\n%k = input : f32[1,2,3,4]\n%v = input : f32[1,2,3,4]\n"
+TRIANGLE = "[[1,0,0],[1,1,0],[1,1,1]]"
+
+
+def _masked(value: str, type_: str, scores: str = "scale=0.5, causal=false") -> str:
+    mask = f'%m = constant {{key="m", value={value}}} : {type_}\n'
+    return QKV + mask + f"%y = attention %q, %k, %v, %m {{{scores}}}\nreturn %y"
+
+
+def _bare(causal: str) -> str:
+    return QKV + f"%y = attention %q, %k, %v {{scale=0.5, causal={causal}}}\nreturn %y"
+
+
+MASKS = {
+    "all": ("[true, true, true]", "bool[3]", "false"),
+    "triangle": ("[true,false,false,true,true,false,true,true,true]", "bool[1,1,3,3]", "true"),
+    "zeros": ("[0.0, 0.0, 0.0]", "f32[3]", "false"),
+    "infinities": ("[0.0,-inf,-inf,0.0,0.0,-inf,0.0,0.0,0.0]", "f32[3,3]", "true"),
+}
+
+
+@pytest.mark.parametrize("case", MASKS)
+def test_masks(case: str, check_pass: Check) -> None:
+    value, type_, causal = MASKS[case]
+    check_pass("simplify-attention", _masked(value, type_), _bare(causal))
+
+
+def test_full_splats(check_pass: Check) -> None:
+    mask = "%m = full {value=1, shape=[1,1,3,3], dtype=bool}\n"
+    before = QKV + mask + "%y = attention %q, %k, %v, %m {scale=0.5, causal=true}\nreturn %y"
+    check_pass("simplify-attention", before, _bare("true"))
+
+
+REPEAT = """
+%q = input : f32[1,4,3,8]
+%k = input : f32[1,2,5,8]
+%a = reshape %k {shape=[1,2,1,5,8]}
+%b = expand %a {shape=[1,2,2,5,8]}
+%c = reshape %b {shape=[1,4,5,8]}
+%y = attention %q, %c, %c {scale=0.5, causal=false}
+return %y
+"""
+
+
+def test_repeated_heads(check_pass: Check) -> None:
+    after = "%q = input : f32[1,4,3,8]\n%k = input : f32[1,2,5,8]\n"
+    after += "%y = attention %q, %k, %k {scale=0.5, causal=false}\nreturn %y"
+    check_pass("simplify-attention", REPEAT, after)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (_masked("[true, false, true]", "bool[3]"), "neither full nor causal"),
+        (_masked("[true,true,true,false,true,true,false,false,true]", "bool[3,3]"),
+         "neither full nor causal"),
+        (_masked("[0.0, -1.5, 0.0]", "f32[3]"), "adds numbers to the scores"),
+        (QKV + "%m = input : bool[3]\n%y = attention %q, %k, %v, %m {scale=0.5, causal=false}\n"
+         "return %y", "computed at run time"),
+        # The heads are interleaved, not repeated one by one.
+        (REPEAT.replace("[1,2,1,5,8]", "[1,1,2,5,8]"), "no rule applies"),
+    ],
+)  # fmt: skip
+def test_refuses(text: str, reason: str, check_refuses: Check) -> None:
+    check_refuses("simplify-attention", text, reason=reason)
+
+
+def test_a_masked_row_is_not_full() -> None:
+    """A causal mask over more keys than queries is the top-left triangle."""
+    text = "%q = input : f32[1,1,2,4]\n%k = input : f32[1,1,3,4]\n"
+    text += '%m = constant {key="m", value=[true,false,false,true,true,false]} : bool[2,3]\n'
+    graph = parse(text + "%y = attention %q, %k, %k, %m {scale=1.0, causal=false}\nreturn %y")
+    result = Pipeline.parse("simplify-attention").run(graph)
+    assert attribute(result, "attention", "causal") == [True]
+    inputs = seeded_inputs(graph)
+    np.testing.assert_array_equal(execute(graph, inputs)[0], execute(result, inputs)[0])
+
+
+@pytest.mark.transformers
+@pytest.mark.parametrize(
+    ("name", "causal"),
+    [("tiny_gpt2", True), ("tiny_llama", True), ("tiny_clip_text", True), ("tiny_vit", False)],
+)
+def test_fires_on_real_models(name: str, causal: bool) -> None:
+    graph = prepared(name, "fold-constants,compose-views")
+    result, rewrites = fires("simplify-attention", graph)
+    assert rewrites >= 2
+    assert attribute(result, "attention", "causal") == [causal, causal]
+    operands = [len(n.operands) for n in result.nodes if n.op.name == "attention"]
+    assert operands == [3, 3]
+    assert count(result)["expand"] <= count(graph)["expand"]
+
+
+@pytest.mark.transformers
+def test_grouped_queries_read_each_head_once() -> None:
+    graph = prepared("tiny_llama", "fold-constants")
+    result, _ = fires("simplify-attention", graph)
+    keys = [n.operands[1].type.dims[1] for n in result.nodes if n.op.name == "attention"]
+    assert keys == [2, 2]
+    assert count(graph)["expand"] > count(result)["expand"]
