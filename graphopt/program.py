@@ -45,7 +45,7 @@ class KernelCall:
     """Run `kernel` on `args` (one per parameter). `locs` are the model's nodes it computes.
 
     `results` are the values that the last `args` hold afterwards; `reads` names the inputs and
-    earlier results that it reads.
+    earlier results that it reads; `region` is the digest of what it computes.
     """
 
     kernel: str
@@ -55,6 +55,7 @@ class KernelCall:
     bytes_moved: int = 0
     results: tuple[CallResult, ...] = ()
     reads: tuple[str, ...] = ()
+    region: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from graphopt.kernel.ir import Kernel
     from graphopt.plugins import Entry
     from graphopt.program import Program
+    from graphopt.tune.candidate import Candidate
+    from graphopt.tune.space import Point, Schedules, Space
 
+    KernelPasses = Callable[[Kernel], Kernel]
 
 Step = Callable[[int, int], None]
 """Told how far a long step is: (done, of how many)."""
@@ -65,8 +68,9 @@ class Backend(abc.ABC):
         """Target rows by name; `"host"` resolves to the machine it runs on."""
 
     @abc.abstractmethod
-    def lower(self, graph: Graph, target: Target) -> Program:
-        """A planned graph of regions to kernels, call order, packed weights and memory offsets."""
+    def lower(self, graph: Graph, target: Target, schedules: Schedules | None = None) -> Program:
+        """A planned graph of regions to kernels, call order, packed weights and memory offsets.
+        Regions in `schedules` are lowered by the point that stands there."""
 
     @abc.abstractmethod
     def lower_node(self, node: Node, graph: Graph, target: Target) -> list[tuple[str, Kernel]]:
@@ -95,6 +99,25 @@ class Backend(abc.ABC):
     def limits(self) -> Limits | None:
         """Those of the machine it runs on, measured; None where the backend cannot tell."""
         return None
+
+    # Tuning: a backend that leaves nothing open needs none of these.
+
+    def space(self, node: Node, target: Target) -> Space:
+        """The schedules that one region can be lowered with."""
+        from graphopt.tune.space import NOTHING
+
+        return NOTHING
+
+    def candidate(
+        self, node: Node, graph: Graph, target: Target, point: Point, passes: KernelPasses
+    ) -> Candidate:
+        """One region of a planned graph, lowered by a point of its space, run through kernel passes
+        and emitted."""
+        raise NotImplementedError(f"{self.name} kernels are not built one by one")
+
+    def toolchain(self, target: Target, cc: str | None = None) -> str:
+        """What `build` compiles with, versions and options included."""
+        return self.name
 
 
 def all_targets() -> tuple[list[tuple[Entry, str, Target]], list[str]]:

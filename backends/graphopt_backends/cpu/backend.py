@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from graphopt.ir.graph import Graph, Node
 from graphopt.kernel.ir import Kernel
 from graphopt.program import Program
 from graphopt.target import Backend, Limits, Step, Target
+
+if TYPE_CHECKING:
+    from graphopt.target import KernelPasses
+    from graphopt.tune.candidate import Candidate
+    from graphopt.tune.space import Point, Schedules, Space
 
 
 class CpuBackend(Backend):
@@ -22,10 +27,10 @@ class CpuBackend(Backend):
 
         return {**TARGETS, "host": host()}
 
-    def lower(self, graph: Graph, target: Target) -> Program:
+    def lower(self, graph: Graph, target: Target, schedules: Schedules | None = None) -> Program:
         from graphopt_backends.cpu.link import Linker
 
-        return Linker(graph, target).program()
+        return Linker(graph, target, schedules or {}).program()
 
     def lower_node(self, node: Node, graph: Graph, target: Target) -> list[tuple[str, Kernel]]:
         from graphopt_backends.cpu.lower import lower_region
@@ -57,3 +62,20 @@ class CpuBackend(Backend):
         from graphopt_backends.cpu.targets import host
 
         return measure(host())
+
+    def space(self, node: Node, target: Target) -> Space:
+        from graphopt_backends.cpu.lower import region_space
+
+        return region_space(node, target)
+
+    def candidate(
+        self, node: Node, graph: Graph, target: Target, point: Point, passes: KernelPasses
+    ) -> Candidate:
+        from graphopt_backends.cpu.candidate import candidate
+
+        return candidate(node, graph, target, point, passes)
+
+    def toolchain(self, target: Target, cc: str | None = None) -> str:
+        from graphopt_backends.cpu.build import toolchain
+
+        return toolchain(target, cc)

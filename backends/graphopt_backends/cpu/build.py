@@ -118,6 +118,13 @@ def flags_for(target: Target, compiler: Compiler) -> list[str]:
     return flags
 
 
+def toolchain(target: Target, cc: str | None = None, config: Config | None = None) -> str:
+    """What `build` would compile with: the compiler's version and its options."""
+    config = config or Config.from_environment()
+    compiler = find_compiler(cc or config.cc)
+    return " ".join([compiler.identity, *flags_for(target, compiler)])
+
+
 # Steps -----------------------------------------------------------------------------------------
 
 

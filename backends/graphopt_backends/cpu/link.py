@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 
 from graphopt.errors import InternalError
+from graphopt.ir.digest import SOURCES, region_digest
 from graphopt.ir.graph import Graph, Loc, Node, Value
 from graphopt.ir.types import TensorType
 from graphopt.ir.views import is_view, storage_of
@@ -20,21 +21,21 @@ from graphopt.ops.base import NoAttrs
 from graphopt.program import Arg, CallResult, KernelCall, Port, Program, Space, Weight
 from graphopt.rewrite import Rewriter
 from graphopt.target import Target
+from graphopt.tune.space import Schedules
 from graphopt_backends.cpu.lower import lower_region
 from graphopt_backends.cpu.lower.region import Lowered, Packing
 
 _ALIGN = 64
-_SOURCES = frozenset({"constant", "full", "iota"})
 
 
 class Linker:
     """Walks the graph once; every value gets an address, every region a call."""
 
-    def __init__(self, graph: Graph, target: Target) -> None:
-        self.graph, self.target = graph, target
+    def __init__(self, graph: Graph, target: Target, schedules: Schedules) -> None:
+        self.graph, self.target, self.schedules = graph, target, schedules
         self.where: dict[Value, Arg] = {}
         self.kernels: dict[str, Kernel] = {}
-        self.regions: dict[Hashable, tuple[str, Lowered]] = {}
+        self.regions: dict[str, tuple[str, Lowered]] = {}
         self.calls: list[KernelCall] = []
         self.weights: dict[str, Weight] = {}
         self.arena_bytes = 0
@@ -73,7 +74,7 @@ class Linker:
                 self.where[storage] = Arg(Space.OUTPUT, i)
 
     def _visit(self, node: Node) -> None:
-        if node.op.name in _SOURCES:
+        if node.op.name in SOURCES:
             return
         if is_view(node):
             self.where[node.result] = self._address(node.operands[0])
@@ -84,7 +85,7 @@ class Linker:
 
     def _address(self, value: Value, packing: Packing | None = None) -> Arg:
         node = value.producer
-        if node is not None and node.op.name in _SOURCES:
+        if node is not None and node.op.name in SOURCES:
             return self._weight(value, packing)
         if value not in self.where:
             self.where[value] = Arg(Space.ARENA, offset=self._arena(value))
@@ -117,7 +118,8 @@ class Linker:
     # Calls -------------------------------------------------------------------------------------
 
     def _call(self, node: Node) -> None:
-        name, lowered = self._lowered(node)
+        region = region_digest(node)
+        name, lowered = self._lowered(node, region)
         args = [self._address(v, lowered.packings.get(i)) for i, v in enumerate(node.operands)]
         args += [self._address(v) for v in node.results]
         assert node.body is not None
@@ -125,7 +127,9 @@ class Linker:
         moved = sum(v.type.size_bytes for v in (*node.operands, *node.results))
         results = tuple(CallResult(v.name, v.type) for v in node.results)
         self.calls.append(
-            KernelCall(name, tuple(args), locs, flops(node), moved, results, self._reads(node))
+            KernelCall(
+                name, tuple(args), locs, flops(node), moved, results, self._reads(node), region
+            )
         )
 
     def _reads(self, node: Node) -> tuple[str, ...]:
@@ -134,22 +138,16 @@ class Linker:
         computed = (v for v in storages if v.producer is None or v.producer.op.name == "fused")
         return tuple(dict.fromkeys(v.name for v in computed))
 
-    def _lowered(self, node: Node) -> tuple[str, Lowered]:
+    def _lowered(self, node: Node, region: str) -> tuple[str, Lowered]:
         """The region's kernel by name: regions that compute alike are lowered once."""
-        key = region_key(node)
-        if key not in self.regions:
-            lowered = lower_region(node, self.target)
-            self.regions[key] = self._kernel(node, lowered), lowered
-        return self.regions[key]
+        if region not in self.regions:
+            lowered = lower_region(node, self.target, self.schedules.get(region))
+            self.regions[region] = self._kernel(node, lowered), lowered
+        return self.regions[region]
 
     def _kernel(self, node: Node, lowered: Lowered) -> str:
         """Kernels of equal text are one function, whatever weights they run on."""
-        kind: str = node.attrs.kind  # type: ignore[attr-defined]
-        dtype = node.results[0].type.dtype
-        text = print_kernel(dataclasses.replace(lowered.kernel, name="kernel"))
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        tile = f"_{lowered.label}" if lowered.label else ""
-        name = f"go_{kind}_{dtype}{tile}_{digest}__{self.target.isa}"
+        name = kernel_name(node, lowered, self.target)
         if name not in self.kernels:
             self.kernels[name] = dataclasses.replace(lowered.kernel, name=name)
             self.scratch_bytes = max(self.scratch_bytes, scratch_bytes(lowered.kernel))
@@ -160,32 +158,23 @@ class Linker:
         for i, v in enumerate(self.graph.outputs):
             if self._address(storage_of(v)) != Arg(Space.OUTPUT, i):
                 node = _copy_region(v)
-                name, _ = self._lowered(node)
+                region = region_digest(node)
+                name, _ = self._lowered(node, region)
                 source = self._address(storage_of(v))
                 args = (source, Arg(Space.OUTPUT, i))
                 results, reads = (CallResult(v.name, v.type),), self._reads(node)
                 moved = 2 * v.type.size_bytes
-                self.calls.append(KernelCall(name, args, (), 0, moved, results, reads))
+                self.calls.append(KernelCall(name, args, (), 0, moved, results, reads, region))
 
 
-def region_key(node: Node) -> Hashable:
-    """Equal for regions of the same computation on the same types and layouts: all that lowering
-    looks at. Which operands are constants counts, since those are packed."""
-    assert node.body is not None
-    number = {v: i for i, v in enumerate(node.body.inputs)}
-    steps = []
-    for n in node.body.nodes:
-        operands = tuple(number[o] for o in n.operands)
-        for r in n.results:
-            number[r] = len(number)
-        attrs = ("constant", n.result) if n.op.name == "constant" else n.attrs
-        steps.append((n.op.name, attrs, operands, tuple(r.type for r in n.results)))
-    sources = tuple(
-        (v.type, v.producer.op.name if v.producer and v.producer.op.name in _SOURCES else "")
-        for v in node.operands
-    )
-    outputs = tuple(number[v] for v in node.body.outputs)
-    return node.attrs, sources, tuple(steps), outputs
+def kernel_name(node: Node, lowered: Lowered, target: Target) -> str:
+    """`go_<kind>_<dtype>_<tile>_<digest of its text>__<isa>`: equal for equal code."""
+    kind: str = node.attrs.kind  # type: ignore[attr-defined]
+    dtype = node.results[0].type.dtype
+    text = print_kernel(dataclasses.replace(lowered.kernel, name="kernel"))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    tile = f"_{lowered.label}" if lowered.label else ""
+    return f"go_{kind}_{dtype}{tile}_{digest}__{target.isa}"
 
 
 def _copy_region(value: Value) -> Node:

@@ -7,11 +7,15 @@ from graphopt.kernel.ir import For, Kernel
 from graphopt.kernel.visit import walk
 from graphopt_backends.cpu.lower.tiles import Tile
 
+_SHARES = 24
+"""Iterations for threads to share: enough that a last one alone costs a few percent."""
+
 Steps = list[tuple[str, Kernel]]
 
 
-def contraction_steps(naive: Kernel, tile: Tile) -> Steps:
-    """From one multiply-add per iteration to a register tile of vectors."""
+def contraction_steps(naive: Kernel, tile: Tile, weights: str | None = None) -> Steps:
+    """From one multiply-add per iteration to a register tile of vectors. `weights` is the buffer
+    of the packed ones, if there are any."""
     steps: Steps = [("naive", naive)]
 
     def step(name: str, kernel: Kernel) -> None:
@@ -38,7 +42,7 @@ def contraction_steps(naive: Kernel, tile: Tile) -> Steps:
     for var in unrolled:
         k = s.unroll(k, var)
     step("unroll", k)
-    k = s.simplify(s.parallelize(k))
+    k = s.simplify(s.parallelize(k, at_least=_SHARES))
     step("parallelize", k)
     return steps
 

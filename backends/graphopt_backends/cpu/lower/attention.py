@@ -41,17 +41,31 @@ from graphopt.kernel.ir import (
 )
 from graphopt.lower.access import Source
 from graphopt.target import Target
+from graphopt.tune.space import Point, Space
 from graphopt_backends.cpu.lower.loops import chunks
 from graphopt_backends.cpu.lower.region import Lowered, Region
-from graphopt_backends.cpu.lower.tiles import Panel, choose_tile, even_split, panels_of
+from graphopt_backends.cpu.lower.spaces import register_space
+from graphopt_backends.cpu.lower.tiles import Panel, Shape, choose_tile, even_split, panels_of
 
 _MASKED = -math.inf
 
 
-def lower(node: Node, target: Target) -> Lowered:
+def lower(node: Node, target: Target, point: Point | None = None) -> Lowered:
+    attention = _attention(node, target)
+    if point is not None:
+        attention.tile = attention.tile.at(point)
+    return attention.lowered()
+
+
+def space(node: Node, target: Target) -> Space:
+    attention = _attention(node, target)
+    return register_space(attention.shape, target, attention.tile)
+
+
+def _attention(node: Node, target: Target) -> _Attention:
     region = Region(node, target)
     root = next(n for n in region.body.nodes if n.op.name == "attention")
-    return _Attention(region, root).lowered()
+    return _Attention(region, root)
 
 
 @dataclass(frozen=True)
@@ -75,7 +89,8 @@ class _Attention:
         self.size = _Sizes(b, h, hk, m, t, d, e)
         self.dtype = q.type.dtype
         self.lanes = region.target.lanes_f32
-        self.tile = choose_tile(((m,), min(t, e), d), region.target)
+        self.shape: Shape = ((m,), min(t, e), d)
+        self.tile = choose_tile(self.shape, region.target)
         self.packed = Buffer.dense("keys", self.dtype, (t * d,), Scope.SCRATCH)
         for out in region.body.outputs:
             if out.type.dims != root.result.type.dims:

@@ -33,10 +33,12 @@ from graphopt.kernel.ir import (
 )
 from graphopt.lower.access import Index, delinearized, linear_index
 from graphopt.target import Target
+from graphopt.tune.space import Point, Space
 from graphopt_backends.cpu.lower.elementwise import fill_borders
 from graphopt_backends.cpu.lower.loops import fuse_axes
 from graphopt_backends.cpu.lower.pieces import border, interior
 from graphopt_backends.cpu.lower.region import Lowered, Packing, Region
+from graphopt_backends.cpu.lower.spaces import contraction_space, window_space
 from graphopt_backends.cpu.lower.tiles import (
     Panel,
     Tile,
@@ -88,17 +90,31 @@ class Product:
     per_channel: bool = False
 
 
-def lower_products(region: Region, root: Node, products: Sequence[Product]) -> Lowered:
+def lower_products(
+    region: Region, root: Node, products: Sequence[Product], point: Point | None = None
+) -> Lowered:
     """Naive nests per product and panel group, then the schedule."""
     builders = [_Builder(region, root, p) for p in products]
-    tile = _tile(builders[0], region.target)
+    tile = _default(builders[0], region.target)
+    tile = tile if point is None else tile.at(point)
     nests = [nest for b in builders for nest in b.nests(tile)]
     naive = region.kernel("contraction", block(*borders(region), *nests))
-    steps = contraction_steps(naive, tile)
+    weight = builders[0].product.weight
+    steps = contraction_steps(naive, tile, region.inputs[weight.operand].name if weight else None)
     return Lowered(steps[-1][1], _packings(builders, tile), tuple(steps))
 
 
-def _tile(builder: _Builder, target: Target) -> Tile:
+def products_space(region: Region, root: Node, products: Sequence[Product]) -> Space:
+    """The tiles that `lower_products` may be told to use."""
+    builder = _Builder(region, root, products[0])
+    default, shape = _default(builder, region.target), builder.shape()
+    if builder.product.per_channel:
+        return window_space(shape, region.target, default)
+    packed = builder.product.weight is not None
+    return contraction_space(shape, region.target, default, packed=packed)
+
+
+def _default(builder: _Builder, target: Target) -> Tile:
     choose = choose_window_tile if builder.product.per_channel else choose_tile
     return choose(builder.shape(), target)
 

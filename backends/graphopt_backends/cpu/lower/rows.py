@@ -7,6 +7,7 @@ that stays in L1.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from graphopt.errors import UnsupportedError
@@ -35,6 +36,7 @@ from graphopt.kernel.ir import (
 from graphopt.lower.access import Index, Source, axis_groups, delinearized, linear_index
 from graphopt.lower.decompose import decomposed
 from graphopt.target import Target
+from graphopt.tune.space import NOTHING, Parameter, Point, Space
 from graphopt_backends.cpu.lower.loops import chunks, in_parallel
 from graphopt_backends.cpu.lower.region import Lowered, Region, reads
 
@@ -43,10 +45,25 @@ _DEAR = frozenset({"exp", "erf", "tanh", "log", "gelu", "sigmoid", "silu", "pow"
 _ACCUMULATORS = 4  # enough independent chains to hide the latency of an add
 
 
-def lower(node: Node, target: Target) -> Lowered:
+def lower(node: Node, target: Target, point: Point | None = None) -> Lowered:
+    rows = _rows(node, target)
+    if point is not None and "accumulators" in point:
+        rows.accumulators = point.number("accumulators")
+    return Lowered(rows.region.kernel("rows", rows.build()))
+
+
+def space(node: Node, target: Target) -> Space:
+    """How many accumulators a row's vectors are added to in turn."""
+    domain = _rows(node, target).domain
+    vectors = domain.dims[domain.vector] // target.lanes_f32
+    if domain.across or vectors < 2:
+        return NOTHING
+    return Space((Parameter("accumulators", (1, 2, 4, 8), _ACCUMULATORS),))
+
+
+def _rows(node: Node, target: Target) -> _Rows:
     assert node.body is not None
-    region = Region(node, target, decomposed(node.body))
-    return Lowered(region.kernel("rows", _Rows(region).build()))
+    return _Rows(Region(node, target, decomposed(node.body)))
 
 
 @dataclass(frozen=True)
@@ -116,7 +133,7 @@ class _Rows:
         self.domain = _domain(body, self.reductions)
         self.lanes = region.target.lanes_f32
         self.kept_index: dict[int, Expr] = {}
-        self.row_buffers = 0
+        self.row_buffers, self.accumulators = 0, _ACCUMULATORS
         self.kept: list[Value] = []
 
     def build(self) -> Stmt:
@@ -196,7 +213,7 @@ class _Rows:
         out: list[Stmt] = []
         total: Expr | None = None
         for start, width, count in chunks(self.domain.dims[self.domain.vector], self.lanes):
-            streams = next(u for u in (_ACCUMULATORS, 2, 1) if count % u == 0)
+            streams = math.gcd(count, self.accumulators)
             acc = Buffer.dense(f"acc{width}_{name}", dtype, (streams, width), Scope.REGISTER)
             initial = const(_identity(op, dtype), dtype, width)
             out.append(Alloc(acc))

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 from graphopt.target import Target
+from graphopt.tune.space import Point
+
+Shape = tuple[tuple[int, ...], int, int]
+"""Extents of the loops over output positions, outermost first; N; K."""
+
+_NUMBERS = ("rows", "vectors", "outer_rows", "k_step", "prefetch")
+_FLAGS = ("panel_outer", "unroll_k")
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,9 @@ class Tile:
 
     `panel_outer`: the loop over weight panels is outermost, so that a panel stays in cache while
     all positions pass; else positions are outermost and stay while all panels pass. `unroll_k`
-    unrolls the reduction, so that overlapping windows of a row share their loads.
+    unrolls the reduction, so that overlapping windows of a row share their loads; `k_step` steps of
+    its innermost loop are one iteration. `prefetch` is how many steps ahead of their use packed
+    weights are asked for, 0 for not at all.
     """
 
     rows: int
@@ -36,6 +46,14 @@ class Tile:
     outer_rows: int = 1
     panel_outer: bool = True
     unroll_k: bool = False
+    k_step: int = 1
+    prefetch: int = 0
+
+    def at(self, point: Point) -> Tile:
+        """The tile of a point of its space: what the point does not choose stays."""
+        changes: dict[str, Any] = {n: point.number(n) for n in _NUMBERS if n in point}
+        changes.update({n: bool(point.number(n)) for n in _FLAGS if n in point})
+        return replace(self, **changes)
 
 
 def panels_of(channels: int, tile: Tile, lanes: int) -> list[Panel]:
@@ -58,15 +76,20 @@ def panels_of(channels: int, tile: Tile, lanes: int) -> list[Panel]:
     return out
 
 
-def candidates(shape: tuple[tuple[int, ...], int, int], target: Target) -> Iterator[Tile]:
+def most_rows(vectors: int, target: Target) -> int:
+    """Rows of a tile that fit the vector registers beside the weights' and a broadcast."""
+    spare = 1 if target.vector_registers >= 32 else 2
+    return (target.vector_registers - spare - vectors) // vectors
+
+
+def candidates(shape: Shape, target: Target) -> Iterator[Tile]:
     """All register tiles that fit the target's vector registers."""
     m, n, _ = shape
     inner = m[-1] if m else 1
     outer = m[-2] if len(m) > 1 else 1
-    spare = 1 if target.vector_registers >= 32 else 2
     most_vectors = max(1, min(6, -(-n // target.lanes_f32)))
     for vectors in range(1, most_vectors + 1):
-        limit = (target.vector_registers - spare - vectors) // vectors
+        limit = most_rows(vectors, target)
         for rows in range(1, min(limit, inner) + 1):
             yield Tile(rows, vectors, target.lanes_f32)
             # Two rows of a short image share the weights' loads.
@@ -74,7 +97,7 @@ def candidates(shape: tuple[tuple[int, ...], int, int], target: Target) -> Itera
                 yield Tile(rows, vectors, target.lanes_f32, outer_rows=2)
 
 
-def choose_tile(shape: tuple[tuple[int, ...], int, int], target: Target) -> Tile:
+def choose_tile(shape: Shape, target: Target) -> Tile:
     """The tile of least estimated cycles; among near ties the widest panel of fewest rows."""
     best = min(candidates(shape, target), key=lambda t: round(cycles(shape, t, target), 2))
     floor = cycles(shape, best, target)
@@ -87,7 +110,7 @@ def choose_tile(shape: tuple[tuple[int, ...], int, int], target: Target) -> Tile
     return Tile(chosen.rows, chosen.vectors, chosen.lanes, chosen.outer_rows, panel_outer)
 
 
-def cycles(shape: tuple[tuple[int, ...], int, int], tile: Tile, target: Target) -> float:
+def cycles(shape: Shape, tile: Tile, target: Target) -> float:
     """Estimated cycles per step of k for the whole output: the larger of multiply-adds (two vector
     units), loads (two ports: weights, broadcasts) and the latency of one accumulator chain (4)."""
     m, n, _ = shape
@@ -123,7 +146,7 @@ def even_split(extent: int, rows: int) -> list[tuple[int, int]]:
     return [(r, c) for r, c in ((low + 1, more), (low, tiles - more)) if c]
 
 
-def choose_window_tile(shape: tuple[tuple[int, ...], int, int], target: Target) -> Tile:
+def choose_window_tile(shape: Shape, target: Target) -> Tile:
     """The tile of a window that slides over every channel by itself (depthwise, pooling): a few
     rows by a few columns of one vector of channels, so that neighbouring windows share loads."""
     m, _, taps = shape

@@ -8,7 +8,7 @@ again and store only what lies inside.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,11 +38,13 @@ from graphopt.kernel.ir import (
 )
 from graphopt.ops.winograd import TRANSFORMS, transformed_weights
 from graphopt.target import Target
+from graphopt.tune.space import Parameter, Point, Space, with_parameter
 from graphopt_backends.cpu.lower.combine import transformed
 from graphopt_backends.cpu.lower.contraction import borders, pack_panels, stored_value
 from graphopt_backends.cpu.lower.loops import chunks
 from graphopt_backends.cpu.lower.region import Lowered, Packing, Region
-from graphopt_backends.cpu.lower.tiles import Panel, choose_tile, even_split, panels_of
+from graphopt_backends.cpu.lower.spaces import register_space
+from graphopt_backends.cpu.lower.tiles import Panel, Shape, choose_tile, even_split, panels_of
 
 _ALONE = 2.1
 """How much worse a single block is: threads share blocks. Streaming the weights of 14x14 and 28x28
@@ -63,9 +65,15 @@ class Blocking:
         return self.rows * self.columns
 
 
-def lower(region: Region, root: Node, operand: int) -> Lowered:
-    """`operand` is the region's operand that holds the weights, a constant of the model."""
-    return _Winograd(region, root, operand).lowered()
+def lower(region: Region, root: Node, operand: int, m: int, point: Point | None = None) -> Lowered:
+    """F(m, 3). `operand` is the region's operand that holds the weights, a constant of the model;
+    `point` is one of the `space` for this m."""
+    return _Winograd(region, root, operand, m, point).lowered()
+
+
+def space(region: Region, root: Node, operand: int, m: int) -> Space:
+    """Register tile, prefetch distance, and the tile rows of a block."""
+    return _Winograd(region, root, operand, m).space()
 
 
 def choose_blocking(
@@ -84,14 +92,18 @@ def choose_blocking(
         alone = _ALONE if blocks == 1 else 1.0
         return alone * blocks * (4.0 * t * t * inputs * channels + spilled)
 
-    divisors = [r for r in range(1, tile_rows + 1) if tile_rows % r == 0]
-    return Blocking(min(divisors, key=lambda r: (bytes_moved(r), r)), columns, stride)
+    return Blocking(min(_divisors(tile_rows), key=lambda r: (bytes_moved(r), r)), columns, stride)
+
+
+def _divisors(number: int) -> list[int]:
+    return [d for d in range(1, number + 1) if number % d == 0]
 
 
 class _Winograd:
-    def __init__(self, region: Region, root: Node, operand: int) -> None:
+    def __init__(
+        self, region: Region, root: Node, operand: int, m: int, point: Point | None = None
+    ) -> None:
         self.region, self.root, self.operand, self.access = region, root, operand, region.access
-        m: int = root.attrs.winograd  # type: ignore[attr-defined]
         self.transform = TRANSFORMS[m]
         self.t = self.transform.t
         self.x = root.operands[0]
@@ -100,12 +112,15 @@ class _Winograd:
         self.dtype = root.result.type.dtype
         self.lanes = region.target.lanes_f32
         self.tile_rows, columns = -(-self.height // m), -(-self.width // m)
-        self.tile = choose_tile(((columns * self.tile_rows,), self.channels, self.inputs),
-                                region.target)  # fmt: skip
+        self.shape: Shape = ((columns * self.tile_rows,), self.channels, self.inputs)
+        self.tile = choose_tile(self.shape, region.target)
+        self.tile = self.tile if point is None else self.tile.at(point)
         self.panels = panels_of(self.channels, self.tile, self.lanes)
         widest = max(p.width for p in self.panels)
         self.blocking = choose_blocking(self.t, self.tile_rows, columns, self.inputs,
                                         self.channels, widest, region.target)  # fmt: skip
+        if point is not None and "tile_rows" in point:
+            self.blocking = replace(self.blocking, rows=point.number("tile_rows"))
         tiles = self.blocking.tiles
         self.v = self._scratch("v", self.t**2 * tiles * self.blocking.stride)
         self.m = self._scratch("m", self.t**2 * tiles * widest)
@@ -123,9 +138,17 @@ class _Winograd:
         steps.append(("vectorize", k))
         for var in ("jr", "mi"):
             k = s.unroll(k, var)
+        if self.tile.prefetch and self.inputs > 1:
+            weights = self.region.inputs[self.operand].name
+            k = s.prefetch(k, weights, "k", self.tile.prefetch)
         k = s.simplify(k)
         steps.append(("unroll", k))
         return Lowered(k, {self.operand: self._packing()}, tuple(steps))
+
+    def space(self) -> Space:
+        blocks = Parameter("tile_rows", tuple(_divisors(self.tile_rows)), self.blocking.rows)
+        tiles = register_space(self.shape, self.region.target, self.tile, packed=True)
+        return with_parameter(tiles, blocks)
 
     def _packing(self) -> Packing:
         m, panels = self.transform.m, self.panels

@@ -1,0 +1,26 @@
+"""A region's kernel with one schedule, ready to be built and called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+SYMBOL = "go_candidate"
+"""`int64_t go_candidate(void *const *pointers, char *scratch, int64_t begin, int64_t end)` runs
+the kernel's iterations [begin, end) and returns the nanoseconds they took. Pointers: the region's
+operands in order, then its results."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """`kernel` is its name, equal for equal code. `sources` make a library that exports SYMBOL.
+    `packed` are the operands that it wants rearranged, by position; `extent` is how many iterations
+    threads may share, `scratch_bytes` the workspace of each thread."""
+
+    kernel: str
+    sources: Mapping[str, str]
+    packed: Mapping[int, np.ndarray] = field(default_factory=dict)
+    extent: int = 1
+    scratch_bytes: int = 0
