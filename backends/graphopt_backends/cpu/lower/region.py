@@ -65,6 +65,13 @@ class Region:
         for value, buffer in zip(self.body.inputs, self.inputs, strict=True):
             self.access.keep(value, self.reader(buffer, value.type))
 
+    def resize(self, operand: int, size: int) -> None:
+        """An operand's buffer holds `size` elements: a packed weight need not be as large as the
+        model's."""
+        old = self.inputs[operand]
+        new = Buffer.dense(old.name, old.dtype, (size,))
+        self.inputs = (*self.inputs[:operand], new, *self.inputs[operand + 1 :])
+
     def reader(self, buffer: Buffer, type: TensorType) -> Callable[[Index], Expr]:
         """Reads a flat buffer of a tensor at logical indices."""
         return lambda index: load(buffer, self.access.simplify(position(index, type)))

@@ -109,6 +109,8 @@ class _Winograd:
         self.x = root.operands[0]
         self.n, self.channels, self.height, self.width = root.result.type.dims
         self.inputs = self.x.type.dims[1]
+        self.weight_size = self.t**2 * self.inputs * self.channels
+        region.resize(operand, self.weight_size)
         self.dtype = root.result.type.dtype
         self.lanes = region.target.lanes_f32
         self.tile_rows, columns = -(-self.height // m), -(-self.width // m)
@@ -159,8 +161,7 @@ class _Winograd:
             return pack_panels(u.reshape(1, -1, u.shape[-1]), panels)
 
         widths = "-".join(f"{p.width}x{p.count}" for p in panels)
-        size = self.t**2 * self.inputs * self.channels
-        return Packing(f"winograd{m}_{widths}", size, pack)
+        return Packing(f"winograd{m}_{widths}", self.weight_size, pack)
 
     # Structure -----------------------------------------------------------------------------------
 
