@@ -6,17 +6,22 @@ import dataclasses
 
 from graphopt.errors import IRError
 from graphopt.kernel.affine import Ranges, simplify_index
+from graphopt.kernel.dependence import conflicts
 from graphopt.kernel.ir import (
     IDENTITY,
     INDEX,
     Alloc,
+    Block,
     Buffer,
     Call,
     Const,
     Expr,
     For,
+    If,
     Kernel,
+    Let,
     Load,
+    Prefetch,
     Ramp,
     Scope,
     Stmt,
@@ -29,7 +34,8 @@ from graphopt.kernel.ir import (
     index_var,
 )
 from graphopt.kernel.schedule.common import on_loops, widest_ranges
-from graphopt.kernel.visit import ExprMap, map_exprs, map_stmts, substitute
+from graphopt.kernel.scope import IndexScope
+from graphopt.kernel.visit import ExprMap, map_exprs, substitute, uses_buffer, uses_var, walk
 
 
 def vectorize(k: Kernel, var: str) -> Kernel:
@@ -38,40 +44,99 @@ def vectorize(k: Kernel, var: str) -> Kernel:
       for l in 0..16 { y[i, l] = x[i, l] * a[i] }   →   y[i, ramp] = x[i, ramp] * splat(a[i])
 
     Accesses of stride 1 in `var` are contiguous, others gathers. Raises: IRError when the body
-    holds a loop, or accumulates into one element from all lanes (use `vector_reduce`).
+    holds a loop, when lanes may depend on each other, or when all of them accumulate into one
+    element (use `vector_reduce`).
     """
-    ranges = widest_ranges(k)
+    ranges, lets = widest_ranges(k), _lets(k.body)
 
     def visit(loop: For) -> Stmt:
         if loop.extent == 1:
             return substitute(loop.body, {var: index_const(0)})
-        return _vectorized(loop, ranges)
+        _check_lanes(loop, ranges, lets)
+        return vectorized(loop, ranges)
 
     return on_loops(k, var, visit)
 
 
-def _vectorized(loop: For, ranges: Ranges) -> Stmt:
-    lanes = loop.extent
-    ramp = Ramp(INDEX, lanes, index_const(0), 1)
+def _lets(s: Stmt) -> set[str]:
+    return {p.var for p in walk(s) if isinstance(p, Let)}
 
-    def expr(e: Expr) -> Expr:
-        if isinstance(e, Var) and e.name == loop.var:
-            return ramp
+
+def _check_lanes(loop: For, ranges: Ranges, lets: set[str]) -> None:
+    """Lanes must be apart, except in a buffer that one store alone touches: its lanes are written
+    in order."""
+    fixed = {n: Var(INDEX, 1, n) for n in lets - _lets(loop.body)}
+    around = IndexScope({n: e for n, e in ranges.items() if n != loop.var}, fixed)
+    found = conflicts(loop, around)
+    for conflict in found:
+        name = conflict.buffer.name
+        touching = [p for p in walk(loop.body) if isinstance(p, (Load, Store))]
+        if sum(p.buffer == conflict.buffer for p in touching) > 1:
+            raise IRError(
+                f"vectorize: lanes of {loop.var!r} may depend on each other through {name!r}",
+                hint="vectorize a loop whose iterations are independent",
+            )
+
+
+def vectorized(loop: For, ranges: Ranges) -> Stmt:
+    """The body of a loop on vectors of its extent; no check but of its form. `ranges` are those of
+    the loops around."""
+    return _Vectorizer(loop, ranges).stmt(loop.body)
+
+
+class _Vectorizer:
+    """Rewrites statements in order: a `let` of a vector makes its name one from there on."""
+
+    def __init__(self, loop: For, ranges: Ranges) -> None:
+        self.loop, self.lanes, self.ranges = loop, loop.extent, ranges
+        self.wide: dict[str, Expr] = {loop.var: Ramp(INDEX, self.lanes, index_const(0), 1)}
+        self.mapper = ExprMap(self._expr)
+
+    def _expr(self, e: Expr) -> Expr:
+        if isinstance(e, Var):
+            return self.wide.get(e.name, e)
         if isinstance(e, Load) and e.lanes > 1:
-            index = tuple(simplify_index(i, ranges) for i in e.index)
+            index = tuple(simplify_index(i, self.ranges) for i in e.index)
             return Load(e.dtype, max(i.lanes for i in index), e.buffer, index)
         return e
 
-    mapper = ExprMap(expr)
+    def stmt(self, s: Stmt) -> Stmt:
+        match s:
+            case Block():
+                return block(*[self.stmt(c) for c in s.body])
+            case Let():
+                return self._let(s)
+            case If():
+                return self._if(s)
+            case Store():
+                mapped = map_exprs(s, self.mapper)
+                assert isinstance(mapped, Store)
+                return _vector_store(mapped, self.loop.var, self.lanes, self.ranges)
+            case Prefetch():
+                return map_exprs(s, self.mapper)
+            case For():
+                what = f"loop {s.var!r} is inside {self.loop.var!r}"
+                raise IRError(f"vectorize: {what}", hint="reorder first")
+            case _:
+                what = f"a buffer is allocated inside {self.loop.var!r}"
+                raise IRError(f"vectorize: {what}", hint="expand_accumulator first")
 
-    def stmt(s: Stmt) -> Stmt:
-        if isinstance(s, For):
-            raise IRError(f"vectorize: loop {s.var!r} is inside {loop.var!r}", hint="reorder first")
-        if isinstance(s, Store):
-            return _vector_store(s, loop.var, lanes, ranges)
-        return s
+    def _let(self, s: Let) -> Stmt:
+        value = self.mapper(s.value)
+        if value.lanes > 1:
+            self.wide[s.var] = Var(value.dtype, value.lanes, s.var)
+        else:
+            self.wide.pop(s.var, None)
+        self.mapper = ExprMap(self._expr)  # the name means something else from here on
+        return Let(s.var, value)
 
-    return map_stmts(map_exprs(loop.body, mapper), stmt)
+    def _if(self, s: If) -> Stmt:
+        condition = self.mapper(s.condition)
+        if condition.lanes > 1:
+            what = f"the condition of an if differs between lanes of {self.loop.var!r}"
+            raise IRError(f"vectorize: {what}", hint="use select")
+        other = None if s.otherwise is None else self.stmt(s.otherwise)
+        return If(condition, self.stmt(s.then), other)
 
 
 def _vector_store(s: Store, var: str, lanes: int, ranges: Ranges) -> Stmt:
@@ -109,8 +174,13 @@ def _lanewise(loop: For, lanes: int, ranges: Ranges) -> Stmt:
         not isinstance(s, Store)
         or s.reduce not in _HORIZONTAL
         or s.buffer.scope is not Scope.REGISTER
+        or any(uses_var(i, loop.var) for i in s.index)
+        or uses_buffer(s.value, s.buffer)
     ):
-        raise IRError(f"vector_reduce: loop {loop.var!r} is not one accumulation into a register")
+        raise IRError(
+            f"vector_reduce: loop {loop.var!r} is not one accumulation into a register",
+            hint="its body must be `acc[..] += value`, the value not reading acc",
+        )
     full, left = divmod(loop.extent, lanes)
     if not full or lanes == 1:
         return loop
@@ -118,7 +188,7 @@ def _lanewise(loop: For, lanes: int, ranges: Ranges) -> Stmt:
     ramp = Ramp(INDEX, lanes, index_const(0), 1)
     at = binary("+", binary("*", index_var(loop.var), index_const(lanes)), index_var("lane"))
     element = Store(wide, (index_var("lane"),), s.value, s.reduce)
-    inner = _vectorized(For("lane", lanes, substitute(element, {loop.var: at})), ranges)
+    inner = vectorized(For("lane", lanes, substitute(element, {loop.var: at})), ranges)
     first = Store(wide, (ramp,), Const(wide.dtype, lanes, IDENTITY[s.reduce]))
     total = Call(wide.dtype, 1, _HORIZONTAL[s.reduce], (Load(wide.dtype, lanes, wide, (ramp,)),))
     out: list[Stmt] = [Alloc(wide), first]

@@ -170,7 +170,7 @@ INLINE $F ${name}($F a, $F b) {{
 #if defined(__clang__) && defined(__aarch64__)
     return {builtin}(a, b); /* one instruction there, several on x86 */
 #else
-    return $sel((a {op} b) | (a != a), a, b);
+    return $sel(b != b, b, $sel(b {op} a, b, a)); /* the inner one is an instruction on x86 */
 #endif
 }}"""
 

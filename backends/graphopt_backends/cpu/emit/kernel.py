@@ -66,8 +66,7 @@ def emit_kernel(
 
 def parallel_extent(kernel: Kernel) -> int:
     """How many iterations threads may share: the range of the kernel's begin and end."""
-    loop = _parallel_loop(kernel.body)
-    return loop.extent if loop else 1
+    return max((loop.extent for loop in _parallel_loops(kernel.body)), default=1)
 
 
 def scratch_bytes(kernel: Kernel) -> int:
@@ -99,14 +98,19 @@ def _prototype(kernel: Kernel, names: list[str], aliased: frozenset[str]) -> str
     return "\n".join([*lines, line.rstrip()])
 
 
-def _parallel_loop(body: Stmt) -> For | None:
-    """The one PARALLEL loop that is all of a kernel, declarations apart."""
-    if isinstance(body, For):
-        return body if body.kind is LoopKind.PARALLEL and body.extent > 1 else None
-    if isinstance(body, Block):
-        work = [s for s in body.body if not isinstance(s, (Alloc, Let))]
-        return _parallel_loop(work[0]) if len(work) == 1 else None
-    return None
+def _parallel_loops(body: Stmt) -> tuple[For, ...]:
+    """The PARALLEL loops that threads share: all there is to a kernel, but for declarations before
+    a single one, or serial loops beside them.
+
+    Nests side by side are independent of each other: where one is parallel, so are all.
+    """
+    parts = body.body if isinstance(body, Block) else (body,)
+    loops = tuple(
+        s for s in parts if isinstance(s, For) and s.kind is LoopKind.PARALLEL and s.extent > 1
+    )
+    declared = any(isinstance(s, (Alloc, Let)) for s in parts)
+    work = [s for s in parts if not isinstance(s, (Alloc, Let))]
+    return () if declared and len(work) > 1 else loops
 
 
 def _aligned(size: int) -> int:
@@ -153,13 +157,14 @@ class _Writer:
         self.print = ExpressionPrinter(self.prelude, self.names)
         self.lines: list[str] = []
         self.depth, self.scratch, self.streams, self.temporaries = 1, 0, False, 0
-        self.parallel = _parallel_loop(kernel.body)
+        self.parallel = _parallel_loops(kernel.body)
+        self.shared = parallel_extent(kernel)
 
     def unit(self, locs: tuple[Loc, ...]) -> str:
         names = [self.names.declare(b.name) for b in self.kernel.params]
         body = unroll_registers(self.kernel.body)
         self._silence_unused(body)
-        self._statements(body.body if isinstance(body, Block) else (body,))
+        self._top(body.body if isinstance(body, Block) else (body,))
         if self.streams:
             self.lines += ["#if defined(__x86_64__)", "    __builtin_ia32_sfence();", "#endif"]
         head = _prototype(self.kernel, names, self.aliased)
@@ -191,6 +196,29 @@ class _Writer:
         self.depth -= 1
 
     # Statements --------------------------------------------------------------------------------
+
+    def _top(self, body: tuple[Stmt, ...]) -> None:
+        """Nests that no thread shares belong to whoever has the first iteration of the others."""
+        if len(self.parallel) == 0 or len(body) == 1 or any(isinstance(s, Alloc) for s in body):
+            self._statements(body)
+            return
+        for s in body:
+            if isinstance(s, For) and s.kind is LoopKind.PARALLEL and s.extent > 1:
+                self._for(s)
+            else:
+                with self._braces("if (begin == 0) {"):
+                    self._body(s)
+                self._line("}")
+
+    def _range(self, s: For) -> tuple[str, str]:
+        """A loop's bounds. Several nests split begin..end in proportion to their extents."""
+        shared = self.depth == 1 and s.kind is LoopKind.PARALLEL and bool(self.parallel)
+        if not shared:
+            return "0", str(s.extent)
+        if s.extent == self.shared:
+            return "begin", "end"
+        part = f" * {s.extent} / {self.shared}"
+        return f"begin{part}", f"end{part}"
 
     def _statements(self, body: tuple[Stmt, ...]) -> None:
         for i, s in enumerate(body):
@@ -241,10 +269,7 @@ class _Writer:
         with self.names.inner():
             var = self.names.declare(s.var)
             self.names.ranges[s.var] = s.extent
-            shared = s is self.parallel or (
-                self.parallel is not None and s.kind is LoopKind.PARALLEL and self.depth == 1
-            )
-            low, high = ("begin", "end") if shared else ("0", str(s.extent))
+            low, high = self._range(s)
             if s.kind is LoopKind.UNROLL and s.extent <= _UNROLL_LIMIT and self._vectors:
                 self._line(f"#pragma GCC unroll {s.extent}")
             with self._braces(f"for (int64_t {var} = {low}; {var} < {high}; {var}++) {{"):
