@@ -17,6 +17,7 @@ from graphopt.tensorfile import read_safetensors, write_safetensors
 
 SUFFIX = ".go.txt"
 
+
 def save(graph: Graph, path: Path) -> None:
     """Write `path` (ending in .go.txt) and, when there are large constants, the file beside it.
 
@@ -39,13 +40,15 @@ def load(path: Path) -> Graph:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise IRError(f"cannot read {path}: {error}", hint="check the path") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise IRError(f"cannot read {path}: {reason}", hint="check the path") from error
     beside = weights_path(path)
     constants = read_safetensors(beside) if beside.exists() else {}
     try:
         return parse(text, constants)
     except ParseError as error:
-        missing = "" if beside.exists() else f"; {beside.name} is not beside it"
+        lacking = "has no data" in error.message and not beside.exists()
+        missing = f"; {beside.name} is not beside it" if lacking else ""
         raise ParseError(
             f"{error.message.partition(': ')[2]} in {path}{missing}",
             line=error.line, column=error.column, hint=error.hint,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -90,8 +91,11 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     """Installs a distribution: its name, its module's code, and its manifest as code."""
     from graphopt.plugins import registry
 
+    modules = []
+
     def install(name: str, code: str, manifest: str) -> None:
         module = name.replace("-", "_")
+        modules.append(module)
         folder = tmp_path / "site"
         info = folder / f"{module}-2.5.dist-info"
         info.mkdir(parents=True)
@@ -104,4 +108,6 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
 
     yield install
     monkeypatch.undo()
+    for module in modules:
+        sys.modules.pop(module, None)
     registry.cache_clear()
