@@ -78,6 +78,7 @@ class _Stages:
         seconds = time.monotonic() - self.start
         if self.bar is not None and self.name:
             self.bar.remove_task(self.bar.task_ids[-1])
+            self.bar.refresh()
         if self.name and seconds >= SLOW_S:
             line = f"{self.name}: {format_seconds(seconds)}"
             if self.bar is None:

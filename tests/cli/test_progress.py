@@ -19,8 +19,8 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """In place of stderr; no fixture, since capturing begins anew after those."""
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
@@ -28,16 +28,17 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     return screen
 
 
-def test_a_terminal_shows_the_stage_and_how_far_it_is(terminal: Terminal) -> None:
+def test_a_terminal_shows_the_stage_and_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch)
     with stages() as announce:
         announce("trace")
         announce("build")
         announce("build 3/7")
         time.sleep(0.4)
         announce("link")
-    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
     assert re.search(r"build 0:00:00 3/7", shown)
-    assert len(re.findall(r"^build: \d+ ms$", shown.replace("\r", ""), re.MULTILINE)) == 1
+    assert len(re.findall(r"^build: \d+ ms$", shown.replace("\r", "\n"), re.MULTILINE)) == 1
     assert "trace" not in shown
     assert "link" not in shown
 
@@ -55,18 +56,25 @@ def test_a_file_gets_one_line_a_stage(
     assert re.fullmatch(r"build: \d+ ms\n", capsys.readouterr().err)
 
 
-def test_quiet(terminal: Terminal) -> None:
+def test_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch)
     with stages(quiet=True) as announce:
         announce("build")
         time.sleep(0.15)
-    assert terminal.getvalue() == ""
+    assert screen.getvalue() == ""
 
 
-def test_an_error_ends_the_display(terminal: Terminal) -> None:
-    with pytest.raises(ZeroDivisionError), stages() as announce:
-        announce("build")
-        raise ZeroDivisionError
-    assert terminal.getvalue().count("\x1b[?25l") == terminal.getvalue().count("\x1b[?25h")
+def test_an_error_ends_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch)
+
+    def fail() -> None:
+        with stages() as announce:
+            announce("build")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert screen.getvalue().count("\x1b[?25l") == 1 == screen.getvalue().count("\x1b[?25h")
 
 
 def test_a_terminal_wraps_a_table_and_a_pipe_does_not(
