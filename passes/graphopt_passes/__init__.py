@@ -1,4 +1,4 @@
-"""The built-in graph passes. This manifest names them; nothing is imported until one is used."""
+"""The built-in passes. This manifest names them; nothing is imported until one is used."""
 
 from graphopt.plugins import Plugin
 
@@ -48,5 +48,14 @@ PLUGIN = Plugin(
         "sink-slices": "graphopt_passes.move.sink_slices:SinkSlices",
         "sink-views": "graphopt_passes.move.sink_views:SinkViews",
     },
-    pipelines={"default": "graphopt_passes.pipelines:LEVELS"},
+    kernel_passes={
+        "prefetch-streams": "graphopt_passes.vectorize.prefetch_streams:PrefetchStreams",
+        "simplify-indices": "graphopt_passes.vectorize.simplify_indices:SimplifyIndices",
+        "unroll-short-loops": "graphopt_passes.vectorize.unroll_short_loops:UnrollShortLoops",
+        "vectorize-innermost": "graphopt_passes.vectorize.vectorize_innermost:VectorizeInnermost",
+    },
+    pipelines={
+        "default": "graphopt_passes.pipelines:LEVELS",
+        "kernels": "graphopt_passes.pipelines:KERNEL_LEVELS",
+    },
 )

@@ -84,6 +84,16 @@ LEVELS: Mapping[str, tuple[Entry, ...]] = {
 """O0: what lowering needs, nothing else. O1: and what simplifies. O2: and what fuses best."""
 
 
+_KERNELS: tuple[Entry, ...] = (
+    ("vectorize-innermost", "what the lowerings left scalar: the packing of keys, third parties'"),
+)
+
+KERNEL_LEVELS: Mapping[str, tuple[Entry, ...]] = {"O0": (), "O1": _KERNELS, "O2": _KERNELS}
+"""Kernel passes, after lowering. The schedules of the lowerings leave little to do, so what costs
+time or is a gamble stays out: simplify-indices finds nothing in the model zoo and takes 0.1 s,
+prefetch-streams gains nothing where a schedule prefetches, unroll-short-loops enlarges code."""
+
+
 def text(level: str) -> str:
     """The pipeline of a level as `graphopt opt -p` takes it."""
     return ",".join(name for name, _ in LEVELS[level])

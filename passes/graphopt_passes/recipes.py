@@ -121,15 +121,22 @@ def splat(rw: Rewriter, value: Value) -> float | None:
     if node is not None and isinstance(node.attrs, FullAttrs):
         return node.attrs.value
     array = rw.array(value)
-    if array is None or not array.size:
+    return None if array is None else uniform(array)
+
+
+def uniform(array: np.ndarray) -> float | None:
+    """The number that every element is, -0 told from 0; None when there is none, or when it is an
+    integer too large for a float."""
+    if not array.size:
         return None
-    first = array.flat[0]
+    flat = np.ascontiguousarray(array).reshape(-1)
+    bits = flat.view(f"u{flat.itemsize}")
     # The first and the last differ in all but a few arrays: the scan of a large one is rare.
-    if first != array.flat[-1] or not (array == first).all():
+    if bits[0] != bits[-1] or not (bits == bits[0]).all():
         return None
-    if first == 0 and len(set(np.signbit(array.astype(np.float64)).flat)) > 1:
-        return None  # zeros of both signs
-    return float(first) if array.dtype.kind == "f" or int(float(first)) == first else None
+    number = float(flat[0])
+    exact = DType.of(flat.dtype).is_float or int(number) == int(flat[0])
+    return number if exact else None
 
 
 def known(rw: Rewriter, value: Value) -> np.ndarray | None:

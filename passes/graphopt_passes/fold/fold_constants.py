@@ -16,6 +16,7 @@ from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ops import FullAttrs
 from graphopt.passbase import EXACT, Numerics, Pass, PassContext
 from graphopt.rewrite import Rewriter
+from graphopt_passes.recipes import uniform
 
 _KEEP = frozenset({"constant", "full", "fused"})
 
@@ -85,7 +86,8 @@ def _constant(rw: Rewriter, old: Value, array: np.ndarray) -> Value:
     """A splat stays a `full`, which costs no memory; anything else becomes a constant."""
     assert old.producer is not None
     loc = old.producer.loc
-    if array.size and array.dtype.kind in "fiub" and (array == array.flat[0]).all():
-        attrs = FullAttrs(float(array.flat[0]), array.shape, old.type.dtype)
+    number = uniform(array)
+    if number is not None:
+        attrs = FullAttrs(number, array.shape, old.type.dtype)
         return rw.emit("full", attrs=attrs, loc=loc)
     return rw.constant(array, name=old.name or "folded", loc=loc)

@@ -1,0 +1,1 @@
+"""Kernel passes: vectors, unrolling, index arithmetic, prefetching."""
