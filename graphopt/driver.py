@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphopt.errors import FrontendError, PluginError
+from graphopt.errors import FrontendError, IRError, PluginError
 
 if TYPE_CHECKING:
     from graphopt.artifact.loader import Model
     from graphopt.budget import Budget
     from graphopt.frontend.traced import Traced
     from graphopt.ir.graph import Graph
+    from graphopt.kernel.pipeline import KernelPipeline, KernelTiming
     from graphopt.pipeline import Gate, Pipeline, Timing
     from graphopt.program import Program
     from graphopt.target import Backend, Target
@@ -34,12 +35,14 @@ class StageTime:
 
 @dataclass
 class Report:
-    """What a compile did. Sizes in bytes; `passes` has one entry per graph pass; `nodes` are the
-    traced graph's, `regions` the fused nodes that became `calls` of `kernels`."""
+    """What a compile did. Sizes in bytes; `passes` and `kernel_passes` have one entry per pass;
+    `nodes` are the traced graph's, `regions` the fused nodes that became `calls` of `kernels`.
+    `notes` say what `verify_each` could not check."""
 
     target: str = ""
     stages: list[StageTime] = field(default_factory=list)
     passes: list[Timing] = field(default_factory=list)
+    kernel_passes: list[KernelTiming] = field(default_factory=list)
     nodes: int = 0
     regions: int = 0
     kernels: int = 0
@@ -50,6 +53,7 @@ class Report:
     weight_bytes: int = 0
     code_bytes: int = 0
     artifact_bytes: int = 0
+    notes: list[str] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -64,9 +68,9 @@ class Report:
 
 @dataclass(frozen=True)
 class Options:
-    """`passes` is pipeline text that replaces the level's; `verify_each` runs the gate after every
-    pass; `cc` is another C compiler; `emit_source` keeps the C beside the library; `budget` is what
-    the artifact may cost."""
+    """`passes` and `kernel_passes` are pipeline text that replaces the level's; `verify_each` runs
+    the gate after every pass; `cc` is another C compiler; `emit_source` keeps the C beside the
+    library; `budget` is what the artifact may cost."""
 
     level: str = DEFAULT_LEVEL
     passes: str | None = None
@@ -74,12 +78,13 @@ class Options:
     cc: str | None = None
     emit_source: bool = False
     budget: Budget | None = None
+    kernel_passes: str | None = None
 
 
 @dataclass
 class Compilation:
-    """The products of each stage, for tools that look inside. `pipeline` is the text of the graph
-    passes that were run."""
+    """The products of each stage, for tools that look inside. `pipeline` and `kernel_pipeline` are
+    the text of the passes that were run."""
 
     source: Graph
     planned: Graph
@@ -87,6 +92,7 @@ class Compilation:
     sources: Mapping[str, str]
     report: Report
     pipeline: str = ""
+    kernel_pipeline: str = ""
     artifact: Path | None = None
 
 
@@ -98,6 +104,7 @@ def compile(
     out: str | Path | None = None,
     level: str = DEFAULT_LEVEL,
     passes: str | None = None,
+    kernel_passes: str | None = None,
     verify_each: bool = False,
     cc: str | None = None,
     emit_source: bool = False,
@@ -116,7 +123,7 @@ def compile(
     from graphopt.budget import Budget
 
     limits = None if budget is None else Budget.parse(budget)
-    options = Options(level, passes, verify_each, cc, emit_source, limits)
+    options = Options(level, passes, verify_each, cc, emit_source, limits, kernel_passes)
     compilation = build(source, example_inputs, target=target, out=out, options=options,
                         progress=progress)  # fmt: skip
     from graphopt.artifact.loader import load
@@ -177,19 +184,27 @@ def lower(
             timings=timings,
             announce=lambda name: clock.progress(f"passes {name}"),
         )
-    compilation = generate(graph, planned, backend, target, clock)
+    compilation = generate(graph, planned, backend, target, clock, options)
     compilation.pipeline, compilation.report.passes = str(pipeline), timings
     return compilation
 
 
 def generate(
-    source: Graph, planned: Graph, backend: Backend, target: Target, clock: _Clock | None = None
+    source: Graph,
+    planned: Graph,
+    backend: Backend,
+    target: Target,
+    clock: _Clock | None = None,
+    options: Options | None = None,
 ) -> Compilation:
     """What `lower` does after the graph passes, which made `planned` of `source`."""
-    clock = clock or _Clock(lambda name: None)
+    clock, options = clock or _Clock(lambda name: None), options or Options()
     report = Report(target=f"{target.backend}:{target.name}", stages=clock.stages)
+    pipeline = default_kernel_pipeline(options)
     with clock.stage("lower"):
         program = backend.lower(planned, target)
+    with clock.stage("kernels"):
+        program = _run_kernel_passes(pipeline, program, backend, target, options, report)
     with clock.stage("emit"):
         sources = backend.emit(program, target)
     report.nodes = len(source.nodes)
@@ -199,7 +214,7 @@ def generate(
     report.arena_lower_bound = program.arena_lower_bound
     report.scratch_bytes = program.scratch_bytes
     report.weight_bytes = sum(w.size_bytes for w in program.weights)
-    return Compilation(source, planned, program, sources, report)
+    return Compilation(source, planned, program, sources, report, kernel_pipeline=str(pipeline))
 
 
 def read_model(source: Any, example_inputs: Any = None) -> tuple[Graph, Traced | None]:
@@ -231,17 +246,29 @@ def read_model(source: Any, example_inputs: Any = None) -> tuple[Graph, Traced |
 def default_pipeline(options: Options) -> Pipeline:
     """The pipeline of a level, or the text that replaces it. Raises: PluginError."""
     from graphopt.pipeline import Pipeline
+
+    chosen = options.passes
+    return Pipeline.parse(_level("default", options.level) if chosen is None else chosen)
+
+
+def default_kernel_pipeline(options: Options) -> KernelPipeline:
+    """The kernel pipeline of a level, or the text that replaces it. Raises: PluginError."""
+    from graphopt.kernel.pipeline import KernelPipeline
+
+    chosen = options.kernel_passes
+    return KernelPipeline.parse(_level("kernels", options.level) if chosen is None else chosen)
+
+
+def _level(table: str, level: str) -> str:
     from graphopt.plugins import registry
 
-    if options.passes is not None:
-        return Pipeline.parse(options.passes)
-    levels = registry().find("pipelines", "default").load()
-    if options.level not in levels:
+    levels = registry().find("pipelines", table).load()
+    if level not in levels:
         raise PluginError(
-            f"there is no optimization level {options.level!r}",
+            f"there is no optimization level {level!r}",
             hint=f"choose one of {', '.join(levels)}",
         )
-    return Pipeline.parse(",".join(text for text, _ in levels[options.level]))
+    return ",".join(text for text, _ in levels[level])
 
 
 # Stages ------------------------------------------------------------------------------------------
@@ -310,6 +337,40 @@ def _gate(options: Options) -> Gate | None:
     from graphopt.check.gate import NumericsGate
 
     return NumericsGate()
+
+
+def _run_kernel_passes(
+    pipeline: KernelPipeline,
+    program: Program,
+    backend: Backend,
+    target: Target,
+    options: Options,
+    report: Report,
+) -> Program:
+    from graphopt.kernel.passbase import KernelContext
+
+    ctx = KernelContext(target=target)
+    if not options.verify_each:
+        return pipeline.run_program(program, ctx, timings=report.kernel_passes)
+    from graphopt.check.kernel_gate import KernelNumericsGate
+
+    report.notes += _unproven(program, backend)
+    gate = KernelNumericsGate()
+    program = pipeline.run_program(program, ctx, gate=gate, timings=report.kernel_passes)
+    report.notes += gate.notes
+    return program
+
+
+def _unproven(program: Program, backend: Backend) -> list[str]:
+    """Verify the kernels of a backend; what the verifier has no proof of."""
+    from graphopt.kernel.verify import verify_kernel
+
+    try:
+        return [str(u) for k in program.kernels for u in verify_kernel(k)]
+    except IRError as error:
+        raise PluginError(
+            f"backend {backend.name} made a broken kernel: {error.message}", hint=error.hint
+        ) from error
 
 
 def _cached_folder(compilation: Compilation, target: Target, options: Options) -> Path:

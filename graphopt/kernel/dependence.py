@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphopt.kernel.bounds import interval
-from graphopt.kernel.ir import INDEX, Alloc, Binary, Buffer, Const, Expr, For, Prefetch, Var
+from graphopt.kernel.ir import INDEX, Alloc, Binary, Buffer, Const, Expr, For, Load, Prefetch, Var
 from graphopt.kernel.scope import Access, IndexScope, accesses, span
 from graphopt.kernel.visit import uses_var, walk
 
@@ -37,17 +37,19 @@ def conflicts(loop: For, scope: IndexScope) -> list[Conflict]:
         if access.buffer not in local and not isinstance(access.part, Prefetch):
             by_buffer.setdefault(access.buffer, []).append(access)
     var = Var(INDEX, 1, inside.unique(loop.var))
+    fixed = {*scope.ranges, *(e.name for e in scope.meaning.values() if isinstance(e, Var))}
     out = []
     for buffer, found in by_buffer.items():
         if any(a.is_store for a in found):
-            problem = _conflict(found, var, loop.extent)
+            problem = _conflict(found, var, fixed)
             if problem is not None:
                 out.append(Conflict(buffer, problem))
     return out
 
 
-def _conflict(found: Sequence[Access], var: Var, extent: int) -> bool | None:
-    """None when iterations are apart; else whether they certainly meet."""
+def _conflict(found: Sequence[Access], var: Var, fixed: set[str]) -> bool | None:
+    """None when iterations are apart; else whether they certainly meet. `fixed` names do not change
+    while the loop runs."""
     touches = []
     for access in found:
         touch = _touch(access)
@@ -56,6 +58,7 @@ def _conflict(found: Sequence[Access], var: Var, extent: int) -> bool | None:
         if access.is_store and not any(uses_var(atom, var.name) for atom in touch.terms):
             return not access.guarded
         touches.append(touch)
+    _cancel(touches, fixed)
     digits = {a for t in touches for a in t.terms if uses_var(a, var.name)}
     known = {a for a in digits if _determined(a, touches)}
     return None if _recovered(known, var) else False
@@ -79,6 +82,21 @@ def _touch(access: Access) -> _Touch | None:
         terms[Var(INDEX, 1, _LANE)] = at.step
         ranges[_LANE] = at.lanes
     return _Touch(terms, at.form.constant, ranges)
+
+
+def _cancel(touches: Sequence[_Touch], fixed: set[str]) -> None:
+    """Drop terms that are the same number in every access of every iteration."""
+    first = touches[0].terms
+    for atom in [a for a in first if _is_fixed(a, fixed)]:
+        if all(t.terms.get(atom) == first[atom] for t in touches):
+            for t in reversed(touches):
+                del t.terms[atom]
+
+
+def _is_fixed(atom: Expr, names: set[str]) -> bool:
+    return not any(
+        isinstance(e, Load) or (isinstance(e, Var) and e.name not in names) for e in walk(atom)
+    )
 
 
 def _determined(digit: Expr, touches: Sequence[_Touch]) -> bool:

@@ -3,6 +3,7 @@ and running them over one kernel or a program."""
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from graphopt import stages
 from graphopt.kernel.ir import Buffer, Kernel
 from graphopt.kernel.passbase import KernelContext, KernelPass
 from graphopt.kernel.verify import verify_kernel
+from graphopt.program import Program
 from graphopt.stages import broken, check_stage, gate_stage, run_stage
 
 PASS_TIMEOUT_S = 60.0
@@ -89,6 +91,19 @@ class KernelPipeline:
             if gate is not None:
                 gate_stage(stage, partial(gate, stage.pass_, before, kernel))
         return kernel
+
+    def run_program(
+        self,
+        program: Program,
+        ctx: KernelContext | None = None,
+        *,
+        gate: KernelGate | None = None,
+        timings: list[KernelTiming] | None = None,
+    ) -> Program:
+        """As `run`, over every kernel of a program."""
+        ctx = ctx if ctx is not None else KernelContext()
+        kernels = tuple(self.run(k, ctx, gate=gate, timings=timings) for k in program.kernels)
+        return dataclasses.replace(program, kernels=kernels)
 
 
 def _run_stage(stage: KernelStage, kernel: Kernel, ctx: KernelContext, timeout_s: float) -> Kernel:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from graphopt.kernel.ir import (
     INDEX,
@@ -78,7 +79,7 @@ def rebuild(e: Expr, f: Callable[[Expr], Expr]) -> Expr:
             return e if a is e.a and b is e.b else binary(e.op, a, b)
         case Load():
             index = tuple(map(f, e.index))
-            if all(x is y for x, y in zip(index, e.index, strict=True)):
+            if _same(index, e.index):
                 return e
             lanes = max((i.lanes for i in index), default=1)
             return Load(e.dtype, lanes, e.buffer, index)
@@ -86,6 +87,8 @@ def rebuild(e: Expr, f: Callable[[Expr], Expr]) -> Expr:
             return _rebuild_call(e, tuple(map(f, e.args)))
         case Select():
             parts = f(e.condition), f(e.then), f(e.otherwise)
+            if _same(parts, (e.condition, e.then, e.otherwise)):
+                return e
             lanes = max(p.lanes for p in parts)
             c, t, o = (broadcast(p, lanes) for p in parts)
             return Select(t.dtype, lanes, c, t, o)
@@ -104,8 +107,12 @@ def rebuild(e: Expr, f: Callable[[Expr], Expr]) -> Expr:
             return e
 
 
+def _same(new: Sequence[object], old: Sequence[object]) -> bool:
+    return all(map(operator.is_, new, old))
+
+
 def _rebuild_call(e: Call, args: tuple[Expr, ...]) -> Expr:
-    if all(x is y for x, y in zip(args, e.args, strict=True)):
+    if _same(args, e.args):
         return e
     if e.lanes == 1 and any(a.lanes > 1 for a in e.args):  # a horizontal reduction
         return Call(e.dtype, 1, e.name, args)
@@ -133,20 +140,26 @@ def map_exprs(stmt: Stmt, f: Callable[[Expr], Expr]) -> Stmt:
     """A statement with `f` applied to each whole expression in it."""
     match stmt:
         case Block():
-            return block(*(map_exprs(s, f) for s in stmt.body))
+            parts = [map_exprs(s, f) for s in stmt.body]
+            return stmt if _same(parts, stmt.body) else block(*parts)
         case For():
             body = map_exprs(stmt.body, f)
             return stmt if body is stmt.body else dataclasses.replace(stmt, body=body)
         case Store():
             index, value = tuple(map(f, stmt.index)), f(stmt.value)
-            return dataclasses.replace(stmt, index=index, value=value)
+            same = value is stmt.value and _same(index, stmt.index)
+            return stmt if same else dataclasses.replace(stmt, index=index, value=value)
         case Let():
-            return Let(stmt.var, f(stmt.value))
+            value = f(stmt.value)
+            return stmt if value is stmt.value else Let(stmt.var, value)
         case If():
+            condition, then = f(stmt.condition), map_exprs(stmt.then, f)
             other = None if stmt.otherwise is None else map_exprs(stmt.otherwise, f)
-            return If(f(stmt.condition), map_exprs(stmt.then, f), other)
+            same = _same((condition, then, other), (stmt.condition, stmt.then, stmt.otherwise))
+            return stmt if same else If(condition, then, other)
         case Prefetch():
-            return Prefetch(stmt.buffer, tuple(map(f, stmt.index)))
+            index = tuple(map(f, stmt.index))
+            return stmt if _same(index, stmt.index) else Prefetch(stmt.buffer, index)
         case _:
             return stmt
 
@@ -155,12 +168,16 @@ def map_stmts(stmt: Stmt, f: Callable[[Stmt], Stmt]) -> Stmt:
     """Bottom-up: `f` applied to every statement whose parts are done already."""
     match stmt:
         case Block():
-            return f(block(*(map_stmts(s, f) for s in stmt.body)))
+            parts = [map_stmts(s, f) for s in stmt.body]
+            return f(stmt if _same(parts, stmt.body) else block(*parts))
         case For():
-            return f(dataclasses.replace(stmt, body=map_stmts(stmt.body, f)))
+            body = map_stmts(stmt.body, f)
+            return f(stmt if body is stmt.body else dataclasses.replace(stmt, body=body))
         case If():
+            then = map_stmts(stmt.then, f)
             other = None if stmt.otherwise is None else map_stmts(stmt.otherwise, f)
-            return f(If(stmt.condition, map_stmts(stmt.then, f), other))
+            same = then is stmt.then and other is stmt.otherwise
+            return f(stmt if same else If(stmt.condition, then, other))
         case _:
             return f(stmt)
 
