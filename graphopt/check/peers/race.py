@@ -82,12 +82,15 @@ def race(
         laps = [_prepared(e, source, Path(folder), progress, e == engines[0]) for e in engines]
         contenders: list[Contender] = []
         outputs: dict[str, tuple[np.ndarray, ...]] = {}
-        for lap in laps:
-            if not lap.failure:
-                progress(f"{lap.engine}: opening")
-                _opened(lap, source, Path(folder), cores, contenders, outputs)
-        _compare(laps, outputs)
-        _turns(contenders, rounds, seconds, progress)
+        try:
+            for lap in laps:
+                if not lap.failure:
+                    progress(f"{lap.engine}: opening")
+                    _opened(lap, source, Path(folder), cores, contenders, outputs)
+            _compare(laps, outputs)
+            _turns(contenders, rounds, seconds, progress)
+        finally:
+            _end(contenders)
     return laps
 
 
@@ -129,16 +132,25 @@ def _opened(
 def _turns(
     contenders: Sequence[Contender], rounds: int, seconds: float, progress: Progress
 ) -> None:
+    """Engines in turn, another one first each round. One that fails leaves the race."""
+    running = list(contenders)
     for r in range(rounds):
         progress(f"round {r + 1} of {rounds}")
-        turn = r % max(1, len(contenders))
-        for c in (*contenders[turn:], *contenders[:turn]):
+        turn = r % max(1, len(running))
+        for c in (*running[turn:], *running[:turn]):
             c.pipe.send(seconds)
-            c.lap.rounds.append(_receive(c.pipe, _LAP_S))
+            answer = _receive(c.pipe, _LAP_S)
+            if isinstance(answer, worker.Failed):
+                c.lap.failure, c.lap.rounds = answer.reason, []
+                running.remove(c)
+            else:
+                c.lap.rounds.append(answer)
+
+
+def _end(contenders: Sequence[Contender]) -> None:
     for c in contenders:
-        c.pipe.send(None)
-        c.process.join(10)
         c.process.kill()
+        c.process.join(10)
 
 
 def _compare(laps: Sequence[Lap], outputs: dict[str, tuple[np.ndarray, ...]]) -> None:

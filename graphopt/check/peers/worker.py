@@ -49,7 +49,7 @@ def prepare(pipe: Connection, name: str, source: str, folder: Path, first: bool)
 
 def serve(pipe: Connection, name: str, source: str, folder: Path, cores: Sequence[int]) -> None:
     """Process: open the model on these cores; then, for every number received, that many seconds
-    of runs, answered by their times; None ends it."""
+    of runs, answered by their times, until it is killed."""
     warnings.simplefilter("ignore")
     os.sched_setaffinity(0, cores)
     try:
@@ -58,9 +58,8 @@ def serve(pipe: Connection, name: str, source: str, folder: Path, cores: Sequenc
         pipe.send(Failed(f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"))
         return
     pipe.send(opened)
-    while (seconds := pipe.recv()) is not None:
-        pipe.send(_laps(run, seconds))
-    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    while True:
+        pipe.send(_laps(run, pipe.recv()))
 
 
 def _open(name: str, source: str, folder: Path, threads: int) -> tuple[Any, Opened]:
