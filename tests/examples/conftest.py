@@ -1,22 +1,20 @@
-"""Where the examples are, and how their programs are run: as a user runs them."""
+"""Where the examples are, and how their programs are run."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+from environments import ROOT, Environment, create_environment, succeed
 
 Run = Callable[..., str]
 
 
 @pytest.fixture(scope="session")
 def examples() -> Path:
-    return EXAMPLES
+    return ROOT / "examples"
 
 
 @pytest.fixture(scope="session")
@@ -24,15 +22,11 @@ def run() -> Run:
     """Run a command that must succeed; returns what it printed."""
 
     def run(command: Sequence[str | Path], **settings: str) -> str:
-        done = subprocess.run(
-            list(map(str, command)),
-            cwd=EXAMPLES.parent,
-            env={**os.environ, "COLUMNS": "100", **settings},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return succeed(command, ROOT, {**os.environ, "COLUMNS": "100", **settings})
 
     return run
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Environment:
+    return create_environment(tmp_path / "venv")

@@ -1,0 +1,73 @@
+"""examples/plugin: installed as a distribution of its own, listed, tested and run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from environments import Environment
+
+pytest.importorskip("hatchling")
+
+pytestmark = [pytest.mark.torch, pytest.mark.compiler]
+
+MODEL = """
+import torch
+from torch import nn
+
+class Attention(nn.Module):
+    def forward(self, q, k, v):
+        return torch.softmax(q @ k.transpose(-2, -1) / 4, dim=-1) @ v
+
+def attention():
+    torch.manual_seed(0)
+    return Attention(), tuple(torch.randn(1, 2, 32, 16) for _ in range(3))
+"""
+
+FINISH = "cancel-transposes,assign-layouts,fuse,plan-memory"
+
+
+@pytest.fixture
+def installed(environment: Environment, examples: Path, tmp_path: Path) -> Environment:
+    environment.shell(f"pip install {examples / 'plugin'}")
+    (tmp_path / "model.py").write_text(MODEL)
+    return environment
+
+
+def test_the_plugins_own_tests_pass(installed: Environment, examples: Path) -> None:
+    told = installed.shell(
+        f"pytest -p no:cacheprovider -c /dev/null --rootdir {examples / 'plugin'} "
+        f"{examples / 'plugin' / 'tests'}"
+    )
+    assert re.search(r"\b1\d passed", told)
+    assert "failed" not in told
+
+
+def test_it_is_listed(installed: Environment) -> None:
+    assert re.search(
+        r"recognize-attention +reassociates +graphopt-example 0\.1\.0",
+        installed.shell("graphopt passes"),
+    )
+    assert re.search(
+        r"stream-large-outputs +exact +min-bytes=67108864 +graphopt-example 0\.1\.0",
+        installed.shell("graphopt kernel-passes"),
+    )
+    assert "graphopt-example 0.1.0" in installed.shell("graphopt plugins")
+
+
+def test_a_model_is_compiled_with_the_graph_pass(installed: Environment, tmp_path: Path) -> None:
+    source = f"{tmp_path}/model.py:attention"
+    shown = installed.shell(f"graphopt opt {source} -p recognize-attention --verify-each")
+    assert "= attention %" in shown
+    assert "softmax" not in shown
+
+    installed.shell(
+        f"graphopt compile {source} -p recognize-attention,{FINISH} --verify-each "
+        f"-o {tmp_path}/out --quiet"
+    )
+    installed.shell(f"graphopt verify {tmp_path}/out {source}")
+
+
+def test_without_it_the_compiler_is_as_before(environment: Environment) -> None:
+    assert "graphopt-example" not in environment.shell("graphopt passes")
