@@ -46,9 +46,12 @@ from graphopt_backends.cpu.lower.region import Lowered, Packing, Region
 from graphopt_backends.cpu.lower.spaces import register_space
 from graphopt_backends.cpu.lower.tiles import Panel, Shape, choose_tile, even_split, panels_of
 
-_ALONE = 2.1
-"""How much worse a single block is: threads share blocks. Streaming the weights of 14x14 and 28x28
-stages twice or seven times took as long as once, measured on a core with 16 MB of L3."""
+_BYTES_PER_NS = 30.0
+_FLOPS_PER_NS_AND_LANE = 12.0
+"""What one core reads beyond its level 2 cache, and computes, when both go well."""
+
+_ALONE = 2.0
+"""How much worse a single block is: threads share blocks."""
 
 
 @dataclass(frozen=True)
@@ -79,20 +82,25 @@ def space(region: Region, root: Node, operand: int, m: int) -> Space:
 def choose_blocking(
     t: int, tile_rows: int, columns: int, inputs: int, channels: int, width: int, target: Target
 ) -> Blocking:
-    """The number of tile rows that moves the fewest bytes beyond the level 2 cache: weights once
-    per block, and the transformed tiles where they do not fit."""
+    """The number of tile rows that takes the least time: the products', or that of moving bytes
+    beyond the level 2 cache: weights once per block, and transformed tiles where they spill."""
     # A power of two between rows would put all rows of a register tile into one cache set.
     stride = inputs + 16
     panels = -(-channels // width)
+    weights = t * t * inputs * channels
+    flops = 2.0 * weights * tile_rows * columns
 
     def bytes_moved(rows: int) -> float:
         v, m = (4.0 * t * t * rows * columns * size for size in (stride, width))
         spilled = 0.0 if v + m <= 0.9 * target.l2_bytes else (1 + panels) * v + 2 * panels * m
-        blocks = tile_rows // rows
-        alone = _ALONE if blocks == 1 else 1.0
-        return alone * blocks * (4.0 * t * t * inputs * channels + spilled)
+        return (tile_rows // rows) * (4.0 * weights + spilled)
 
-    return Blocking(min(_divisors(tile_rows), key=lambda r: (bytes_moved(r), r)), columns, stride)
+    def cost(rows: int) -> tuple[float, float]:
+        computing = flops / (_FLOPS_PER_NS_AND_LANE * target.lanes_f32)
+        time = max(computing, bytes_moved(rows) / _BYTES_PER_NS)
+        return time * (_ALONE if rows == tile_rows else 1.0), bytes_moved(rows)
+
+    return Blocking(min(_divisors(tile_rows), key=cost), columns, stride)
 
 
 def _divisors(number: int) -> list[int]:
