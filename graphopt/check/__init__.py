@@ -3,7 +3,8 @@
 check_pass, check_refuses     tests of a pass, in IR text
 random_graph, graphs          random typed graphs: from a seed, as a hypothesis strategy
 NumericsGate, seeded_inputs   hold a pass to its declared numerics
-check_kernel_pass, check_kernel_refuses, KernelNumericsGate, seeded_arrays: for kernel passes
+check_kernel_pass, check_kernel_refuses, random_kernel, kernels, KernelNumericsGate, seeded_arrays:
+                              the same for kernel passes
 bisect, differs_from          the guilty rewrite
 execute                       the reference interpreter
 """
@@ -13,6 +14,7 @@ from graphopt.check.gate import Allowance, NumericsGate, first_drift
 from graphopt.check.generate import graphs, random_graph
 from graphopt.check.inputs import seeded_inputs
 from graphopt.check.kernel_gate import KernelNumericsGate, seeded_arrays
+from graphopt.check.kernel_generate import kernels, random_kernel
 from graphopt.check.kernelkit import check_kernel_pass, check_kernel_refuses
 from graphopt.check.passkit import check_pass, check_refuses, random_constant
 from graphopt.check.reference import execute
@@ -33,8 +35,10 @@ __all__ = [
     "first_difference",
     "first_drift",
     "graphs",
+    "kernels",
     "random_constant",
     "random_graph",
+    "random_kernel",
     "seeded_arrays",
     "seeded_inputs",
 ]

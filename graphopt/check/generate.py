@@ -42,7 +42,9 @@ class Chooser(Protocol):
         """Both ends included."""
 
 
-class _Seeded:
+class Seeded:
+    """From a seed."""
+
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
 
@@ -50,7 +52,9 @@ class _Seeded:
         return self._random.randint(low, high)
 
 
-class _Drawn:
+class Drawn:
+    """From hypothesis, which shrinks."""
+
     def __init__(self, draw: DrawFn) -> None:
         self._draw = draw
 
@@ -70,7 +74,7 @@ def random_graph(
     regions, as the last passes of a pipeline leave them; `ops` restricts the choice (constants
     that they need are added).
     """
-    return _generate(_Seeded(seed), size, tame, planned, ops)
+    return _generate(Seeded(seed), size, tame, planned, ops)
 
 
 def graphs(
@@ -81,7 +85,7 @@ def graphs(
 
     @st.composite
     def build(draw: DrawFn) -> Graph:
-        chooser = _Drawn(draw)
+        chooser = Drawn(draw)
         return _generate(chooser, chooser.integer(1, max_size), tame, planned, ops)
 
     return build()
