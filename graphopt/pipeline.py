@@ -18,7 +18,7 @@ from graphopt.stages import broken, check_stage, format_pass, gate_stage, run_st
 __all__ = ["PASS_TIMEOUT_S", "Gate", "Pipeline", "Stage", "Timing", "format_pass"]
 
 PASS_TIMEOUT_S = 300.0
-_KIND: stages.Kind[Pass] = stages.Kind("passes", "pass", Pass)
+_KIND: stages.Kind[Pass] = stages.Kind("passes", "pass", Pass, "default")
 
 Stage = stages.Stage[Pass]
 Gate = Callable[[Pass, Graph, Graph], None]

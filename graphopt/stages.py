@@ -52,11 +52,13 @@ P = TypeVar("P", bound=AnyPass)
 
 @dataclass(frozen=True)
 class Kind(Generic[P]):
-    """A kind of pass: the manifest's table that lists it, what to call it, its base class."""
+    """A kind of pass: the manifest's table that lists it, what to call it, its base class, and the
+    table of its pipelines by level."""
 
     table: str
     noun: str
     base: type
+    levels: str
 
 
 @dataclass(frozen=True)
@@ -140,14 +142,34 @@ def _summary(error: Exception) -> str:
 
 
 def parse_stages(text: str, kind: Kind[P]) -> tuple[Stage[P], ...]:
-    """Raises: ParseError for malformed text; PluginError for an unknown pass or option."""
+    """Passes separated by commas; `@O2` stands for those of that level.
+
+    Raises: ParseError for malformed text; PluginError for an unknown pass, option or level.
+    """
     tokens = Tokens(text)
     stages: list[Stage[P]] = []
+    first = True
     while tokens.peek.kind != "end":
-        if stages:
+        if not first:
             tokens.expect(",", hint="separate passes by commas")
-        stages.append(_parse_stage(tokens, kind))
+        first = False
+        if tokens.accept("@"):
+            level = tokens.expect_kind("word", "an optimization level").text
+            stages += parse_stages(level_text(kind.levels, level), kind)
+        else:
+            stages.append(_parse_stage(tokens, kind))
     return tuple(stages)
+
+
+def level_text(table: str, level: str) -> str:
+    """The pipeline of an optimization level. Raises: PluginError when there is no such level."""
+    levels = registry().find("pipelines", table).load()
+    if level not in levels:
+        raise PluginError(
+            f"there is no optimization level {level!r}",
+            hint=f"choose one of {', '.join(levels)}",
+        )
+    return ",".join(text for text, _ in levels[level])
 
 
 def format_pass(pass_: AnyPass) -> str:

@@ -17,7 +17,7 @@ from graphopt.program import Program
 from graphopt.stages import broken, check_stage, gate_stage, run_stage
 
 PASS_TIMEOUT_S = 60.0
-_KIND: stages.Kind[KernelPass] = stages.Kind("kernel_passes", "kernel pass", KernelPass)
+_KIND: stages.Kind[KernelPass] = stages.Kind("kernel_passes", "kernel pass", KernelPass, "kernels")
 
 KernelStage = stages.Stage[KernelPass]
 KernelGate = Callable[[KernelPass, Kernel, Kernel], None]
