@@ -79,6 +79,8 @@ class _Builder:
     lets: list[Var] = field(default_factory=list)
     names: int = 0
 
+    # Choosing ----------------------------------------------------------------------------------
+
     def choice(self, options: Sequence[T]) -> T:
         return options[self.chooser.integer(0, len(options) - 1)]
 
@@ -92,10 +94,8 @@ class _Builder:
         self.outputs = [self._buffer(f"out{i}") for i in range(self.chooser.integer(1, 2))]
         self.buffers = inputs
         first = [self._fill(b) for b in self.outputs]
-        nests = [
-            self._nest(self.chooser.integer(1, 3))
-            for _ in range(self.chooser.integer(1, self.size))
-        ]
+        count = self.chooser.integer(1, self.size)
+        nests = [self._nest(self.chooser.integer(1, 3)) for _ in range(count)]
         params = (*inputs, *self.outputs)
         return Kernel("random", params, tuple(b.name for b in self.outputs), block(*first, *nests))
 
@@ -143,13 +143,13 @@ class _Builder:
         return block(*parts)
 
     def _simple(self) -> Stmt:
-        draw = self.rng.random()
-        if draw < 0.15:
+        draw = self.chooser.integer(0, 99)
+        if draw >= 85:
             return self._let()
-        if draw < 0.25:
+        if draw >= 75:
             other = self._store() if self.chance(50) else None
             return If(self.expr(DType.BOOL, 1, 1), self._store(), other)
-        if draw < 0.3:
+        if draw >= 70:
             b = self.choice(self.buffers)
             return Prefetch(b, tuple(self.index(n, 1) for n in b.shape))
         return self._store()
