@@ -33,10 +33,16 @@ from graphopt.kernel.ir import (
 
 
 def walk(tree: Stmt | Expr) -> Iterator[Stmt | Expr]:
-    """Every statement and expression of a tree, parents first."""
+    """Every statement and expression of a tree, parents first; an expression that several places
+    share comes once."""
     stack: list[Stmt | Expr] = [tree]
+    seen: set[int] = set()
     while stack:
         at = stack.pop()
+        if isinstance(at, Expr):
+            if id(at) in seen:
+                continue
+            seen.add(id(at))
         yield at
         stack.extend(reversed(children(at)))
 

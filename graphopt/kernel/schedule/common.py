@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 from graphopt.errors import IRError
 from graphopt.kernel.affine import Ranges
-from graphopt.kernel.ir import Block, For, Kernel, Stmt, block
+from graphopt.kernel.dependence import conflicts
+from graphopt.kernel.ir import INDEX, Block, For, Kernel, Let, Stmt, Var, block
+from graphopt.kernel.scope import IndexScope
 from graphopt.kernel.visit import map_stmts, walk
 
 
@@ -58,3 +60,13 @@ def widest_ranges(k: Kernel) -> Ranges:
         if isinstance(s, For):
             out[s.var] = max(s.extent, out.get(s.var, 0))
     return out
+
+
+def carried(loop: For, ranges: Ranges) -> list[str]:
+    """Buffers through which iterations of a loop may depend on each other. `ranges` are those of
+    all loops of the kernel; the ones around, and lets around, stand still meanwhile."""
+    inside = {s.var for s in walk(loop.body) if isinstance(s, (For, Let))}
+    names = {s.name for s in walk(loop.body) if isinstance(s, Var)} - inside - {loop.var}
+    around = {n: ranges[n] for n in names if n in ranges}
+    lets = {n: Var(INDEX, 1, n) for n in names if n not in ranges}
+    return [c.buffer.name for c in conflicts(loop, IndexScope(around, lets))]

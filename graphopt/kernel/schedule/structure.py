@@ -6,11 +6,14 @@ import dataclasses
 from collections.abc import Sequence
 
 from graphopt.errors import IRError
+from graphopt.kernel.affine import Ranges
 from graphopt.kernel.ir import (
     Alloc,
     Block,
     For,
     Kernel,
+    Load,
+    LoopKind,
     Stmt,
     Store,
     binary,
@@ -18,7 +21,7 @@ from graphopt.kernel.ir import (
     index_const,
     index_var,
 )
-from graphopt.kernel.schedule.common import on_loops, top_down
+from graphopt.kernel.schedule.common import carried, on_loops, top_down, widest_ranges
 from graphopt.kernel.visit import substitute, uses_var, walk
 
 
@@ -48,7 +51,8 @@ def split(
         if full:
             at = binary("*", index_var(outer), index_const(factor)) if full > 1 else index_const(0)
             body = substitute(loop.body, {var: binary("+", at, index_var(inner))})
-            nest: Stmt = For(inner, factor, body, loop.kind)
+            within = LoopKind.SERIAL if loop.kind is LoopKind.PARALLEL else loop.kind
+            nest: Stmt = For(inner, factor, body, within if full > 1 else loop.kind)
             parts.append(For(outer, full, nest, loop.kind) if full > 1 else nest)
         if left:
             at = binary("+", index_var(inner), index_const(full * factor))
@@ -83,19 +87,20 @@ def reorder(k: Kernel, names: Sequence[str]) -> Kernel:
       for i { for j { S } }   →   for j { for i { S } }
 
     Legal for any nest whose iterations are independent or only accumulate: stores inside must not
-    overwrite each other along a moved loop. Raises: IRError for one that does.
+    overwrite each other along a moved loop, nor be read by another iteration. Raises: IRError for
+    one that does.
     """
-    rank = {n: r for r, n in enumerate(names)}
+    rank, ranges = {n: r for r, n in enumerate(names)}, widest_ranges(k)
 
     def visit(s: Stmt) -> Stmt:
         if not isinstance(s, For) or s.var not in rank:
             return s
-        return _reordered(s, rank)
+        return _reordered(s, rank, ranges)
 
     return dataclasses.replace(k, body=top_down(k.body, visit))
 
 
-def _reordered(loop: For, rank: dict[str, int]) -> Stmt:
+def _reordered(loop: For, rank: dict[str, int], ranges: Ranges) -> Stmt:
     """Move loops over each other and over the blocks of a peeled tail: a loop around a block of
     nests is distributed over them when the nests are independent."""
     loops: list[For] = []
@@ -110,15 +115,18 @@ def _reordered(loop: For, rank: dict[str, int]) -> Stmt:
             for outer in reversed(loops):
                 body = dataclasses.replace(outer, body=body)
             assert isinstance(body, For)
-            parts.append(_reordered(body, rank))
+            parts.append(_reordered(body, rank, ranges))
         return block(*parts)
-    _check_independent(at, [x.var for x in loops if x.extent > 1])
+    moved = [x for x in loops if x.extent > 1]
+    _check_overwrites(at, [x.var for x in moved])
+    if _reads_own_results(at):
+        _check_carried(at, moved, ranges)
     for x in sorted(loops, key=lambda x: -rank[x.var]):
         at = dataclasses.replace(x, body=at)
     return at
 
 
-def _check_independent(body: Stmt, names: Sequence[str]) -> None:
+def _check_overwrites(body: Stmt, names: Sequence[str]) -> None:
     local = {s.buffer for s in walk(body) if isinstance(s, Alloc)}
     for s in walk(body):
         if not isinstance(s, Store) or s.reduce or s.buffer in local:
@@ -128,4 +136,23 @@ def _check_independent(body: Stmt, names: Sequence[str]) -> None:
             raise IRError(
                 f"reorder: iterations of {missing[0]!r} overwrite {s.buffer.name}",
                 hint="make it a reduction, or leave this loop where it is",
+            )
+
+
+def _reads_own_results(body: Stmt) -> bool:
+    local = {s.buffer for s in walk(body) if isinstance(s, Alloc)}
+    stored = {s.buffer for s in walk(body) if isinstance(s, Store)} - local
+    return any(isinstance(e, Load) and e.buffer in stored for e in walk(body))
+
+
+def _check_carried(body: Stmt, loops: Sequence[For], ranges: Ranges) -> None:
+    for x in loops:
+        inside = body
+        for other in loops:
+            inside = inside if other is x else dataclasses.replace(other, body=inside)
+        found = carried(dataclasses.replace(x, body=inside), ranges)
+        if found:
+            raise IRError(
+                f"reorder: iterations of {x.var!r} depend on each other through {found[0]!r}",
+                hint="leave this loop where it is",
             )

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 
 from graphopt.errors import IRError
+from graphopt.kernel.affine import Ranges
 from graphopt.kernel.ir import (
     Alloc,
+    Binary,
     Block,
     For,
     Kernel,
+    Load,
     LoopKind,
     Stmt,
     Store,
@@ -18,6 +21,7 @@ from graphopt.kernel.ir import (
     index_const,
     index_var,
 )
+from graphopt.kernel.schedule.common import carried, widest_ranges
 from graphopt.kernel.visit import substitute, uses_var, walk
 
 
@@ -30,10 +34,13 @@ def parallelize(k: Kernel, at_least: int = 1) -> Kernel:
     Raises: IRError when iterations write the same element.
     """
 
+    ranges = widest_ranges(k)
+
     def top(s: Stmt) -> Stmt:
         if not isinstance(s, For) or s.extent == 1:
             return s
         _check_disjoint(s)
+        _check_carried(s, ranges)
         return dataclasses.replace(_fused(s, at_least), kind=LoopKind.PARALLEL)
 
     parts = k.body.body if isinstance(k.body, Block) else (k.body,)
@@ -69,3 +76,21 @@ def _check_disjoint(loop: For) -> None:
             and not any(uses_var(i, loop.var) for i in s.index)
         ):
             raise IRError(f"parallelize: iterations of {loop.var!r} write the same {s.buffer.name}")
+
+
+def _check_carried(loop: For, ranges: Ranges) -> None:
+    """The proof, which takes time, where an index is not plain or results are read again."""
+    local = {s.buffer for s in walk(loop.body) if isinstance(s, Alloc)}
+    stores = [s for s in walk(loop.body) if isinstance(s, Store) and s.buffer not in local]
+    stored = {s.buffer for s in stores}
+    plain = not any(
+        isinstance(e, Binary) and e.op not in ("+", "-", "*")
+        for s in stores for i in s.index for e in walk(i)
+    )  # fmt: skip
+    if plain and not any(isinstance(e, Load) and e.buffer in stored for e in walk(loop.body)):
+        return
+    found = carried(loop, ranges)
+    if found:
+        raise IRError(
+            f"parallelize: iterations of {loop.var!r} may depend on each other through {found[0]!r}"
+        )

@@ -6,7 +6,6 @@ import dataclasses
 
 from graphopt.errors import IRError
 from graphopt.kernel.affine import Ranges, simplify_index
-from graphopt.kernel.dependence import conflicts
 from graphopt.kernel.ir import (
     IDENTITY,
     INDEX,
@@ -33,8 +32,7 @@ from graphopt.kernel.ir import (
     index_const,
     index_var,
 )
-from graphopt.kernel.schedule.common import on_loops, widest_ranges
-from graphopt.kernel.scope import IndexScope
+from graphopt.kernel.schedule.common import carried, on_loops, widest_ranges
 from graphopt.kernel.visit import ExprMap, map_exprs, substitute, uses_buffer, uses_var, walk
 
 
@@ -47,31 +45,23 @@ def vectorize(k: Kernel, var: str) -> Kernel:
     holds a loop, when lanes may depend on each other, or when all of them accumulate into one
     element (use `vector_reduce`).
     """
-    ranges, lets = widest_ranges(k), _lets(k.body)
+    ranges = widest_ranges(k)
 
     def visit(loop: For) -> Stmt:
         if loop.extent == 1:
             return substitute(loop.body, {var: index_const(0)})
-        _check_lanes(loop, ranges, lets)
+        _check_lanes(loop, ranges)
         return vectorized(loop, ranges)
 
     return on_loops(k, var, visit)
 
 
-def _lets(s: Stmt) -> set[str]:
-    return {p.var for p in walk(s) if isinstance(p, Let)}
-
-
-def _check_lanes(loop: For, ranges: Ranges, lets: set[str]) -> None:
+def _check_lanes(loop: For, ranges: Ranges) -> None:
     """Lanes must be apart, except in a buffer that one store alone touches: its lanes are written
     in order."""
-    fixed = {n: Var(INDEX, 1, n) for n in lets - _lets(loop.body)}
-    around = IndexScope({n: e for n, e in ranges.items() if n != loop.var}, fixed)
-    found = conflicts(loop, around)
-    for conflict in found:
-        name = conflict.buffer.name
+    for name in carried(loop, ranges):
         touching = [p for p in walk(loop.body) if isinstance(p, (Load, Store))]
-        if sum(p.buffer == conflict.buffer for p in touching) > 1:
+        if sum(p.buffer.name == name for p in touching) > 1:
             raise IRError(
                 f"vectorize: lanes of {loop.var!r} may depend on each other through {name!r}",
                 hint="vectorize a loop whose iterations are independent",
