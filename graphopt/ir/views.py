@@ -56,8 +56,8 @@ def _merged(axes: list[tuple[int, int]]) -> list[tuple[int, int]]:
 def reshaped_layout(x: TensorType, dims: tuple[int, ...]) -> Layout | None:
     """The layout under which a reshape of `x` to `dims` is a view; None (row-major) when there is
     none, or when it is row-major."""
-    if _has_padding(x):
-        return None
+    if _has_padding(x) or not x.numel:
+        return None  # nothing lies anywhere: row-major will do
     strides = _reshaped_strides(x, dims)
     if strides is None:
         return None

@@ -89,8 +89,8 @@ class RulePass(RewritePass):
     """By op name; `root` names the same ops."""
 
     def plan_in(self, node: Node, rw: Rewriter) -> Plan | Reject:
-        if any(r.type.layout is not None for r in node.results):
-            return Reject("its layout is chosen already")
+        if laid_out(node):
+            return Reject(LAID_OUT)
         nearest = Reject("no rule applies")
         for rule in self.rules[node.op.name]:
             found = rule(node, rw)
@@ -104,6 +104,15 @@ class RulePass(RewritePass):
 
     def apply(self, plan: Plan, rw: Rewriter) -> None:
         rw.replace(plan.node.result, realize(plan.recipe, rw, plan.node.loc))
+
+
+LAID_OUT = "its layout is chosen already"
+
+
+def laid_out(node: Node) -> bool:
+    """Whether a node's layout is chosen: too late for passes that make new nodes, which would have
+    another one."""
+    return any(r.type.layout is not None for r in node.results)
 
 
 # Reading -----------------------------------------------------------------------------------------

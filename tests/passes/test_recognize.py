@@ -116,8 +116,8 @@ def test_rms_norm_refuses(text: str, reason: str, check_refuses: Check) -> None:
 
 
 def test_patterns() -> None:
-    graph = parse("%x = input : f32[4]\n%z = input : f32[4]\n%two = full {value=2, shape=[], dtype=f32}\n"
-                  "%a = mul %z, %two\n%b = sub %x, %a\n%y = add %b, %z\nreturn %y")  # fmt: skip
+    text = "%x = input : f32[4]\n%z = input : f32[4]\n%two = full {value=2, shape=[], dtype=f32}\n"
+    graph = parse(text + "%a = mul %z, %two\n%b = sub %x, %a\n%y = add %b, %z\nreturn %y")
     rw = Rewriter(graph)
     (y,) = rw.outputs
     named = op("add", Any("z"), op("sub", Any("x"), op("mul", Number(2.0), Any("z")), bind="d"))

@@ -17,6 +17,7 @@ from graphopt.passbase import REASSOCIATES, Numerics, RewritePass
 from graphopt.rewrite import Plan, Reject, Rewriter
 from graphopt_passes.fold.channels import scaled
 from graphopt_passes.legalize.decompose_batch_norm import scale_and_shift
+from graphopt_passes.recipes import LAID_OUT, laid_out
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class FoldBatchnorm(RewritePass):
         return Plan(node, conv=conv)
 
     def plan_in(self, node: Node, rw: Rewriter) -> Plan | Reject:
+        if laid_out(node):
+            return Reject(LAID_OUT)
         plan = self.plan(node)
         if isinstance(plan, Reject):
             return plan

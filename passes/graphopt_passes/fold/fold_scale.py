@@ -17,7 +17,7 @@ from graphopt.ir.graph import Node, Value
 from graphopt.passbase import REASSOCIATES, Numerics, RewritePass
 from graphopt.rewrite import Plan, Reject, Rewriter
 from graphopt_passes.fold.channels import PRODUCTS, per_channel, scaled
-from graphopt_passes.recipes import producer, with_known
+from graphopt_passes.recipes import LAID_OUT, laid_out, producer, with_known
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class FoldScale(RewritePass):
     root: ClassVar[tuple[str, ...]] = ("mul", "add")
 
     def plan_in(self, node: Node, rw: Rewriter) -> Plan | Reject:
+        if laid_out(node):
+            return Reject(LAID_OUT)
         pair = with_known(rw, node)
         product = producer(pair[0], *PRODUCTS) if pair is not None else None
         if pair is None or product is None:

@@ -196,12 +196,17 @@ class _Wrap:
             producer = stack.pop().producer
             if producer is None or producer in region.nodes or producer in extra:
                 continue
-            index_only = deep and producer.op.name in _INDEX_ONLY
-            if producer.op.name in FREE or index_only:
+            if producer.op.name in FREE or (deep and self._is_index_only(producer)):
                 extra[producer] = None
                 stack.extend(producer.operands)
         members = {**extra, **region.nodes}
         return [n for n in self.graph.nodes if n in members]
+
+    def _is_index_only(self, node: Node) -> bool:
+        """A view, or movement that is a region of its own: what it reads is there to be read. In a
+        region with others, what it reads may stay inside."""
+        region = self.p.of.get(node)
+        return node.op.name in _INDEX_ONLY and (region is None or len(region.nodes) == 1)
 
 
 def _body(inputs: list[Value], nodes: list[Node], results: list[Value]) -> Graph:

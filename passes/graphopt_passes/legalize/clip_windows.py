@@ -16,6 +16,7 @@ from graphopt.ir.graph import Node
 from graphopt.ops import AvgPoolAttrs, MaxPoolAttrs
 from graphopt.passbase import REASSOCIATES, Numerics, RewritePass
 from graphopt.rewrite import Plan, Reject, Rewriter
+from graphopt_passes.recipes import LAID_OUT, laid_out
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class ClipWindows(RewritePass):
     root: ClassVar = (AvgPoolAttrs, MaxPoolAttrs)
 
     def plan(self, node: Node) -> Plan | Reject:
+        if laid_out(node):
+            return Reject(LAID_OUT)
         attrs = node.attrs
         assert isinstance(attrs, AvgPoolAttrs | MaxPoolAttrs)
         if isinstance(attrs, MaxPoolAttrs) and any(d != 1 for d in attrs.dilation):

@@ -15,6 +15,7 @@ from graphopt.ir.graph import Node
 from graphopt.ops import BatchNormAttrs
 from graphopt.passbase import REASSOCIATES, Numerics, RewritePass
 from graphopt.rewrite import Plan, Reject, Rewriter
+from graphopt_passes.recipes import LAID_OUT, laid_out
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class DecomposeBatchNorm(RewritePass):
         return Plan(node)
 
     def plan_in(self, node: Node, rw: Rewriter) -> Plan | Reject:
+        if laid_out(node):
+            return Reject(LAID_OUT)
         arrays = [rw.array(p) for p in node.operands[1:]]
         if any(a is None for a in arrays):
             return Reject("its parameters are computed at run time")

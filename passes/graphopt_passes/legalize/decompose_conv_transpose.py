@@ -25,6 +25,7 @@ from graphopt.ops import (
 )
 from graphopt.passbase import REASSOCIATES, Numerics, RewritePass
 from graphopt.rewrite import Plan, Reject, Rewriter
+from graphopt_passes.recipes import LAID_OUT, laid_out
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class DecomposeConvTranspose(RewritePass):
         return Plan(node)
 
     def plan_in(self, node: Node, rw: Rewriter) -> Plan | Reject:
+        if laid_out(node):
+            return Reject(LAID_OUT)
         weight = rw.array(node.operands[1])
         if weight is None:
             return Reject("its weights are computed at run time")

@@ -19,6 +19,7 @@ from graphopt.ops import (
 from graphopt.ops.window import adaptive_matrix, pool_counts
 from graphopt.passbase import REASSOCIATES, Numerics, RewritePass
 from graphopt.rewrite import Plan, Reject, Rewriter
+from graphopt_passes.recipes import LAID_OUT, laid_out
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class DecomposePooling(RewritePass):
     root: ClassVar = (AdaptiveAvgPoolAttrs, AvgPoolAttrs)
 
     def plan(self, node: Node) -> Plan | Reject:
+        if laid_out(node):
+            return Reject(LAID_OUT)
         attrs = node.attrs
         if isinstance(attrs, AdaptiveAvgPoolAttrs):
             return Plan(node)

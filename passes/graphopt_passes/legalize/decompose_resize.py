@@ -16,6 +16,7 @@ from graphopt.ops import GatherAttrs, ResizeAttrs
 from graphopt.ops.window import resize_taps
 from graphopt.passbase import REASSOCIATES, Numerics, RewritePass
 from graphopt.rewrite import Plan, Reject, Rewriter
+from graphopt_passes.recipes import LAID_OUT, laid_out
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class DecomposeResize(RewritePass):
     root: ClassVar = ResizeAttrs
 
     def plan(self, node: Node) -> Plan | Reject:
-        return Plan(node)
+        return Reject(LAID_OUT) if laid_out(node) else Plan(node)
 
     def apply(self, plan: Plan, rw: Rewriter) -> None:
         node = plan.node

@@ -20,6 +20,7 @@ from graphopt.ir.graph import Node, Value
 from graphopt.ops import AvgPoolAttrs, ConvAttrs, MaxPoolAttrs, PadAttrs
 from graphopt.passbase import EXACT, Numerics, RewritePass
 from graphopt.rewrite import Plan, Reject, Rewriter
+from graphopt_passes.recipes import LAID_OUT, laid_out
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class ExplicitPadding(RewritePass):
     root: ClassVar = (ConvAttrs, MaxPoolAttrs, AvgPoolAttrs)
 
     def plan(self, node: Node) -> Plan | Reject:
+        if laid_out(node):
+            return Reject(LAID_OUT)
         attrs = node.attrs
         padding = attrs.padding  # type: ignore[attr-defined]
         if not any(map(any, padding)):

@@ -16,6 +16,7 @@ from graphopt.ir.graph import Node
 from graphopt.ops import TransposeAttrs
 from graphopt.passbase import EXACT, Numerics, RewritePass
 from graphopt.rewrite import Plan, Reject, Rewriter
+from graphopt_passes.recipes import LAID_OUT, laid_out
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class MatmulToLinear(RewritePass):
             return Reject("its right factor has batch axes")
         if rw.is_output(right) or not all(_multiplies_by(u, right, rw) for u in rw.users(right)):
             return Reject("its right factor is read by others than products")
-        if node.result.type.layout is not None:
-            return Reject("its layout is chosen already")
+        if laid_out(node):
+            return Reject(LAID_OUT)
         return Plan(node)
 
     def apply(self, plan: Plan, rw: Rewriter) -> None:

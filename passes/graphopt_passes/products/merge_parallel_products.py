@@ -16,6 +16,7 @@ from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ops import SliceAttrs
 from graphopt.passbase import REASSOCIATES, Numerics, Pass, PassContext
 from graphopt.rewrite import Rewriter
+from graphopt_passes.recipes import LAID_OUT, laid_out
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def _refusal(node: Node, rw: Rewriter) -> str:
         return "its weights are computed at run time"
     if not rw.has_one_use(node.operands[1]):
         return "its weights are shared"
-    return "its layout is chosen already" if node.result.type.layout is not None else ""
+    return LAID_OUT if laid_out(node) else ""
 
 
 def _width(node: Node) -> int:

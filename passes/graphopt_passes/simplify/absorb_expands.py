@@ -14,7 +14,7 @@ from graphopt.ir.graph import Node, Value
 from graphopt.ops import OPS
 from graphopt.passbase import EXACT, Numerics, RewritePass
 from graphopt.rewrite import Plan, Reject, Rewriter, infer_types
-from graphopt_passes.recipes import producer
+from graphopt_passes.recipes import LAID_OUT, laid_out, producer
 
 _BROADCASTING = tuple(name for name, op in OPS.items() if op.kind == "pointwise" and name != "cast")
 
@@ -31,8 +31,8 @@ class AbsorbExpands(RewritePass):
     root: ClassVar[tuple[str, ...]] = (*_BROADCASTING, "attention", "matmul")
 
     def plan(self, node: Node) -> Plan | Reject:
-        if node.result.type.layout is not None:
-            return Reject("its layout is chosen already")
+        if laid_out(node):
+            return Reject(LAID_OUT)
         nearest = Reject("no operand is an expand")
         for i, operand in enumerate(node.operands):
             expand = producer(operand, "expand")
