@@ -31,15 +31,24 @@ class Environment:
 
     def shell(self, command: str, folder: Path = ROOT) -> str:
         """Run a line of shell that must succeed; returns what it printed."""
+        done = self.popen(command, folder)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def popen(self, command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+        """Run a line of shell; standard error is part of its output."""
         settings = {
             **os.environ,
             "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
             "COLUMNS": "100",
             # Packages come from here alone: nothing is fetched, hatchling is installed already.
             "PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0",
-            "PIP_QUIET": "1",
+            "PIP_QUIET": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         }  # fmt: skip
-        return succeed(["bash", "-c", command], folder, settings)
+        return subprocess.run(
+            ["bash", "-c", command], cwd=folder, env=settings, text=True, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
 
 
 def create_environment(folder: Path) -> Environment:
