@@ -314,6 +314,7 @@ def _write(
             golden=golden,
             options=options,
             pipeline=compilation.pipeline,
+            kernel_pipeline=compilation.kernel_pipeline,
             budget=budget.limits() if budget else {},
             accept=budget.check if budget else None,
             progress=lambda done, total: clock.progress(f"build {done}/{total}"),

@@ -117,8 +117,8 @@ class WeightEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All of manifest.json. `pipeline` is the text of the graph passes that were run; `budget` what
-    the build was held to, in bytes and seconds."""
+    """All of manifest.json. `pipeline` and `kernel_pipeline` are the text of the passes that were
+    run; `budget` is what the build was held to, in bytes and seconds."""
 
     graphopt: str
     target: Machine
@@ -130,6 +130,7 @@ class Manifest:
     files: dict[str, File]
     states: tuple[tuple[int, int], ...] = ()
     pipeline: str = ""
+    kernel_pipeline: str = ""
     budget: dict[str, float] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     format: int = VERSION
@@ -192,6 +193,7 @@ def _manifest(data: dict[str, Any]) -> Manifest:
         files={_file_name(name): File(**f) for name, f in data["files"].items()},
         states=tuple((int(i), int(o)) for i, o in data["states"]),
         pipeline=str(data["pipeline"]),
+        kernel_pipeline=str(data["kernel_pipeline"]),
         budget={str(k): float(v) for k, v in data["budget"].items()},
         extra=dict(data["extra"]),
         format=data["format"],

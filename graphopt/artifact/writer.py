@@ -51,6 +51,7 @@ def write(
     golden: Golden | None = None,
     options: WriteOptions | None = None,
     pipeline: str = "",
+    kernel_pipeline: str = "",
     budget: Mapping[str, float] | None = None,
     accept: Accept | None = None,
     progress: Step | None = None,
@@ -58,7 +59,7 @@ def write(
 ) -> Path:
     """Build and write everything; `folder` is replaced in one step once all of it is on disk.
 
-    Weights are packed and written one at a time. `pipeline`, `budget` and `extra` are kept in the
+    Weights are packed and written one at a time. Pipelines, `budget` and `extra` are kept in the
     manifest as they are.
     Raises: BuildError; ArtifactError when the directory cannot be written.
     """
@@ -70,8 +71,11 @@ def write(
             files[path.relative_to(temporary).as_posix()] = _entry(path)
         manifest = dataclasses.replace(
             _manifest(program, target, files),
-            pipeline=pipeline, budget=dict(budget or {}), extra=dict(extra or {}),
-        )  # fmt: skip
+            pipeline=pipeline,
+            kernel_pipeline=kernel_pipeline,
+            budget=dict(budget or {}),
+            extra=dict(extra or {}),
+        )
         (temporary / f.MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         if accept is not None:
             accept(temporary, manifest)

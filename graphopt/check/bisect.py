@@ -10,8 +10,11 @@ from graphopt.check.inputs import seeded_inputs
 from graphopt.errors import GraphoptError
 from graphopt.ir.graph import Graph
 from graphopt.ir.verify import describe_node
+from graphopt.kernel.passbase import KernelContext, KernelEvent
+from graphopt.kernel.pipeline import KernelPipeline, KernelStage
 from graphopt.passbase import Event, PassContext
 from graphopt.pipeline import Pipeline, Stage
+from graphopt.program import Program
 from graphopt.target import Target
 
 Bad = Callable[[Graph], bool]
@@ -70,6 +73,54 @@ def differs_from(graph: Graph, *, tolerance: float, seed: int = 0) -> Bad:
         return any(allowance.excess(x, y) for x, y in zip(expected, outputs, strict=True))
 
     return bad
+
+
+@dataclass(frozen=True)
+class GuiltyKernelPass:
+    """The first rewrite of a kernel pass that turns a good compile bad. `event` is None when the
+    pass records nothing. Counted as in `Guilty`."""
+
+    stage: KernelStage
+    event: KernelEvent | None
+    rewrite: int
+    rewrites: int
+    trials: int
+
+    def __str__(self) -> str:
+        where = "" if self.event is None else f" at {self.event.where} in {self.event.kernel}"
+        return f"rewrite {self.rewrite} of {self.rewrites}: {self.stage.owner}{where}"
+
+
+def bisect_kernels(
+    pipeline: KernelPipeline,
+    program: Program,
+    bad: Callable[[Program], bool],
+    *,
+    target: Target | None = None,
+) -> GuiltyKernelPass | None:
+    """As `bisect`, over the rewrites of kernel passes; None when it is bad without any of them.
+
+    Raises: GraphoptError when the result is good.
+    """
+    trials = 0
+
+    def is_bad(fuel: int | None) -> bool:
+        nonlocal trials
+        trials += 1
+        return bad(pipeline.run_program(program, KernelContext(target, fuel)))
+
+    full = KernelContext(target)
+    pipeline.run_program(program, full)
+    if not is_bad(None):
+        raise GraphoptError("the result is good: there is nothing to bisect")
+    if not full.rewrites or is_bad(0):
+        return None
+    rewrite = _first_true(is_bad, 0, full.rewrites)
+    last = KernelContext(target, rewrite, record=True)
+    pipeline.run_program(program, last)
+    fired = [e for e in last.events if not e.reason]
+    stage = next(s for s in pipeline.stages if not fired or s.pass_.name == fired[-1].pass_name)
+    return GuiltyKernelPass(stage, fired[-1] if fired else None, rewrite, full.rewrites, trials)
 
 
 class _Search:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +13,19 @@ import numpy as np
 
 from graphopt.artifact.golden import Golden
 from graphopt.artifact.loader import load
+from graphopt.artifact.writer import write
 from graphopt.check.artifact import compare_outputs
-from graphopt.check.bisect import Bad, run_with
-from graphopt.driver import Options, default_pipeline, generate
+from graphopt.check.bisect import run_with
+from graphopt.driver import Options, default_pipeline
 from graphopt.errors import GraphoptError, InternalError
 from graphopt.ir.graph import Graph
 from graphopt.passbase import PassContext
 from graphopt.pipeline import Pipeline
+from graphopt.program import Program
 from graphopt.target import Backend, Target
+
+BadProgram = Callable[[Program], bool]
+"""Whether what was made of a program is wrong, or too slow."""
 
 NEEDED_LEVEL = "O0"
 """Has the passes without which some graphs cannot be lowered, and little else."""
@@ -35,6 +40,10 @@ class Builder:
     target: Target
     golden: Golden
 
+    def program(self, planned: Graph) -> Program:
+        """Lowered, with no kernel pass."""
+        return self.backend.lower(planned, self.target)
+
     def lowers(self, planned: Graph) -> bool:
         """Whether code can be generated."""
         try:
@@ -43,12 +52,16 @@ class Builder:
             return False
         return True
 
-    def build(self, planned: Graph, folder: Path) -> Path:
+    def build(self, program: Program, folder: Path) -> Path:
         """Raises: GraphoptError."""
-        from graphopt.artifact.writer import write
-
-        made = generate(self.source, planned, self.backend, self.target)
+        made = _Made(program, self.backend.emit(program, self.target))
         return write(folder, made, self.backend, self.target, golden=self.golden)
+
+
+@dataclass(frozen=True)
+class _Made:
+    program: Program
+    sources: Mapping[str, str]
 
 
 def required_passes(pipeline: Pipeline, builder: Builder) -> frozenset[str]:
@@ -71,14 +84,14 @@ def required_passes(pipeline: Pipeline, builder: Builder) -> frozenset[str]:
     return frozenset(needed)
 
 
-def command_fails(command: str, builder: Builder, folder: Path) -> Bad:
+def command_fails(command: str, builder: Builder, folder: Path) -> BadProgram:
     """A predicate: a shell command, given the artifact's directory, exits with another code than 0.
 
     The directory stands where the command has `{}`, else at its end.
     """
 
-    def bad(planned: Graph) -> bool:
-        path = shlex.quote(str(builder.build(planned, folder)))
+    def bad(program: Program) -> bool:
+        path = shlex.quote(str(builder.build(program, folder)))
         text = command.replace("{}", path) if "{}" in command else f"{command} {path}"
         return subprocess.run(text, shell=True, check=False).returncode != 0
 
@@ -91,11 +104,11 @@ def results_differ(
     inputs: Mapping[str, np.ndarray],
     expected: Mapping[str, np.ndarray],
     tolerance: float | None = None,
-) -> Bad:
+) -> BadProgram:
     """A predicate: the artifact's outputs are further from those expected than allowed."""
 
-    def bad(planned: Graph) -> bool:
-        with load(builder.build(planned, folder)) as model:
+    def bad(program: Program) -> bool:
+        with load(builder.build(program, folder)) as model:
             return not all(c.holds for c in compare_outputs(model, inputs, expected, tolerance))
 
     return bad

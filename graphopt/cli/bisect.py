@@ -11,6 +11,7 @@ import click
 from graphopt.cli.console import show_json
 from graphopt.cli.parameters import (
     json_option,
+    kernel_passes_option,
     level_option,
     passes_option,
     source_argument,
@@ -19,11 +20,17 @@ from graphopt.cli.parameters import (
 from graphopt.cli.progress import Announce, stages
 
 if TYPE_CHECKING:
-    from graphopt.check.bisect import Guilty
-    from graphopt.check.trial import Builder
+    from graphopt.check.bisect import Guilty, GuiltyKernelPass
+    from graphopt.check.trial import BadProgram, Builder
     from graphopt.frontend.traced import Traced
     from graphopt.ir.graph import Graph
+    from graphopt.kernel.passbase import KernelEvent
+    from graphopt.kernel.pipeline import KernelPipeline
+    from graphopt.passbase import Event
     from graphopt.pipeline import Pipeline
+    from graphopt.program import Program
+
+    Found = Guilty | GuiltyKernelPass
 
 
 @click.command()
@@ -40,6 +47,7 @@ if TYPE_CHECKING:
 @target_option
 @level_option
 @passes_option
+@kernel_passes_option
 @json_option
 def command(
     source: str,
@@ -48,23 +56,26 @@ def command(
     target: str,
     level: str,
     passes: str | None,
+    kernel_passes: str | None,
     as_json: bool,
 ) -> None:
     """Find the rewrite that makes the compile of SOURCE bad, in log2(rewrites) trials.
 
     With `--check numerics` the graph passes are tried in the reference interpreter first; when all
-    is well there, artifacts are built and compared with the model.
+    is well there, artifacts are built and compared with the model. Kernel passes are tried before
+    graph passes.
     """
     from graphopt.check.trial import Builder
-    from graphopt.driver import Options, default_pipeline, read_model
+    from graphopt.driver import Options, default_kernel_pipeline, default_pipeline, read_model
     from graphopt.target import resolve
 
-    pipeline = default_pipeline(Options(level=level, passes=passes))
+    options = Options(level=level, passes=passes, kernel_passes=kernel_passes)
+    pipelines = default_pipeline(options), default_kernel_pipeline(options)
     backend, row = resolve(target)
     with stages(quiet=as_json) as progress:
         progress("trace")
         graph, traced = read_model(source)
-        search = _Search(pipeline, Builder(graph, backend, row, _golden(traced)), progress)
+        search = _Search(*pipelines, Builder(graph, backend, row, _golden(traced)), progress)
         if check == "numerics":
             guilty = search.numerics(graph, traced, tolerance)
         else:
@@ -78,10 +89,18 @@ def command(
 class _Search:
     """The two kinds of search."""
 
-    def __init__(self, pipeline: Pipeline, builder: Builder, progress: Announce) -> None:
-        self.pipeline, self.builder, self.progress = pipeline, builder, progress
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        kernel_pipeline: KernelPipeline,
+        builder: Builder,
+        progress: Announce,
+    ) -> None:
+        self.pipeline, self.kernel_pipeline = pipeline, kernel_pipeline
+        self.builder, self.progress = builder, progress
+        self.trials = 0
 
-    def numerics(self, graph: Graph, traced: Traced | None, tolerance: float | None) -> Guilty:
+    def numerics(self, graph: Graph, traced: Traced | None, tolerance: float | None) -> Found:
         """In the interpreter when the passes are wrong, else in artifacts."""
         from graphopt.check.artifact import TOLERANCE, exact_outputs, source_inputs
         from graphopt.check.bisect import differs_from
@@ -101,30 +120,39 @@ class _Search:
             trial = Path(folder) / "trial"
             return self._built(results_differ(self.builder, trial, inputs, expected, tolerance))
 
-    def command(self, text: str) -> Guilty:
+    def command(self, text: str) -> Found:
         """By the exit code of a command."""
         from graphopt.check.trial import command_fails
 
         with tempfile.TemporaryDirectory(prefix="graphopt-") as folder:
             return self._built(command_fails(text, self.builder, Path(folder) / "trial"))
 
-    def _built(self, bad: Any) -> Guilty:
-        from graphopt.check.bisect import bisect
+    def _built(self, bad: BadProgram) -> Found:
+        """Kernel passes first: when it is bad without them, the graph passes, without them."""
+        from graphopt.check.bisect import bisect, bisect_kernels
         from graphopt.check.trial import required_passes
+        from graphopt.passbase import PassContext
 
-        self.progress("bisect what code generation can do without")
-        required = required_passes(self.pipeline, self.builder)
-        trials = 0
+        def counted(program: Program) -> bool:
+            self.trials += 1
+            self.progress(f"bisect trial {self.trials}")
+            return bad(program)
 
-        def counted(planned: Graph) -> bool:
-            nonlocal trials
-            trials += 1
-            self.progress(f"bisect trial {trials}")
-            found: bool = bad(planned)
+        builder, target = self.builder, self.builder.target
+        planned = self.pipeline.run(builder.source, PassContext(target=target))
+        found = bisect_kernels(
+            self.kernel_pipeline, builder.program(planned), counted, target=target
+        )
+        if found is not None:
             return found
-
-        target = self.builder.target
-        return bisect(self.pipeline, self.builder.source, counted, target=target, required=required)
+        self.progress("bisect what code generation can do without")
+        return bisect(
+            self.pipeline,
+            builder.source,
+            lambda planned: counted(builder.program(planned)),
+            target=target,
+            required=required_passes(self.pipeline, builder),
+        )
 
 
 def _golden(traced: Traced | None) -> Any:
@@ -133,22 +161,28 @@ def _golden(traced: Traced | None) -> Any:
     return Golden() if traced is None else Golden(*traced.golden())
 
 
-def _as_json(guilty: Guilty) -> dict[str, Any]:
-    event = guilty.event
-    node = None
-    if event is not None:
-        loc, results = event.node.loc, event.node.results
-        node = {
-            "op": event.node.op.name,
-            "values": [r.name for r in results],
-            "module": loc.module,
-            "source": loc.source,
-        }
+def _as_json(guilty: Found) -> dict[str, Any]:
     return {
         "pass": str(guilty.stage),
         "owner": guilty.stage.owner,
         "rewrite": guilty.rewrite,
         "rewrites": guilty.rewrites,
         "trials": guilty.trials,
-        "node": node,
+        "at": _place(guilty.event),
+    }
+
+
+def _place(event: Event | KernelEvent | None) -> dict[str, Any] | None:
+    """A node, or a loop of a kernel."""
+    from graphopt.passbase import Event
+
+    if event is None:
+        return None
+    if not isinstance(event, Event):
+        return {"kernel": event.kernel, "loop": event.where}
+    return {
+        "op": event.node.op.name,
+        "values": [r.name for r in event.node.results],
+        "module": event.node.loc.module,
+        "source": event.node.loc.source,
     }

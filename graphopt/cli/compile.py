@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from graphopt.cli.console import heading, show_facts, show_json, show_table
+from graphopt.cli.console import heading, show_facts, show_json, show_table, warn
 from graphopt.cli.parameters import (
     json_option,
+    kernel_passes_option,
     level_option,
     passes_option,
     quiet_option,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @level_option
 @passes_option
+@kernel_passes_option
 @click.option("--verify-each", is_flag=True, help="Hold every pass to its numerics. Slow.")
 @click.option("--cc", metavar="COMPILER", help="Another C compiler than the pinned one.")
 @click.option("--emit-source", is_flag=True, help="Keep the C beside the library, in DIR/src.")
@@ -47,6 +49,7 @@ def command(
     out: Path,
     level: str,
     passes: str | None,
+    kernel_passes: str | None,
     verify_each: bool,
     cc: str | None,
     emit_source: bool,
@@ -59,13 +62,15 @@ def command(
     from graphopt.driver import Options, build
 
     limits = None if budget is None else Budget.parse(budget)
-    options = Options(level, passes, verify_each, cc, emit_source, limits)
+    options = Options(level, passes, verify_each, cc, emit_source, limits, kernel_passes)
     with stages(quiet=quiet) as progress:
         made = build(source, target=target, out=out, options=options, progress=progress)
     if as_json:
         show_json(_as_json(made, limits))
     elif not quiet:
         _show(made.report, out, limits)
+        for note in made.report.notes:
+            warn(note)
 
 
 def _as_json(made: Compilation, budget: Any) -> dict[str, Any]:
@@ -73,6 +78,7 @@ def _as_json(made: Compilation, budget: Any) -> dict[str, Any]:
         **made.report.as_dict(),
         "artifact": str(made.artifact),
         "pipeline": made.pipeline,
+        "kernel_pipeline": made.kernel_pipeline,
         "budget": budget.limits() if budget else {},
     }
 

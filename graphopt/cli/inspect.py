@@ -46,6 +46,7 @@ def _show_facts(folder: Path, manifest: Manifest) -> None:
             ("artifact", f"{folder}, format {manifest.format}, by graphopt {manifest.graphopt}"),
             ("target", f"{target.backend}:{target.name} ({target.arch}, {target.isa})"),
             ("passes", manifest.pipeline),
+            ("kernel passes", manifest.kernel_pipeline or "none"),
             ("kernels", f"{len({c.kernel for c in manifest.calls})}, called {len(manifest.calls)} "
              f"times: {format_count(sum(c.flops for c in manifest.calls), 'FLOP')}"),
             ("weights", f"{format_bytes(memory.weights)} in {len(manifest.weights)} tensors"),

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from graphopt.cli.parameters import passes_option, target_option
+from graphopt.cli.parameters import kernel_passes_option, passes_option, target_option
 from graphopt.cli.progress import stages
 
 if TYPE_CHECKING:
     from graphopt.ir.graph import Graph
+    from graphopt.kernel.ir import Kernel
+    from graphopt.kernel.pipeline import KernelPipeline
     from graphopt.passbase import Pass
     from graphopt.target import Backend, Target
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("file", metavar="FILE")
 @passes_option
+@kernel_passes_option
 @target_option
 @click.option(
     "--print-after-all", is_flag=True, help="Print the graph after every pass, to stderr."
@@ -35,12 +38,13 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option(
     "--kernels", is_flag=True,
-    help="Print each region's kernel after every schedule step instead of the graph. "
+    help="Print each region's kernel after every schedule step and kernel pass, not the graph. "
     "--print-after-all prints them, too, when all that computes is in regions.",
 )  # fmt: skip
 def command(
     file: str,
     passes: str | None,
+    kernel_passes: str | None,
     target: str,
     print_after_all: bool,
     verify_each: bool,
@@ -54,11 +58,13 @@ def command(
     Without --passes it is printed as it is.
     """
     from graphopt.check.gate import NumericsGate
+    from graphopt.kernel.pipeline import KernelPipeline
     from graphopt.passbase import PassContext
     from graphopt.pipeline import Pipeline
     from graphopt.target import resolve
 
     pipeline = Pipeline.parse(passes or "")
+    then = KernelPipeline.parse(kernel_passes or "")
     backend, row = resolve(target)
     with stages() as progress:
         progress("read")
@@ -74,7 +80,7 @@ def command(
             pass_timeout_s=pass_timeout,
         )
     if kernels or (print_after_all and _is_fused(result)):
-        _print_kernels(result, backend, row, err=not kernels)
+        _print_kernels(result, backend, row, then, err=not kernels)
     if out is not None:
         _write(result, out)
     elif not kernels:
@@ -128,14 +134,23 @@ def _is_fused(graph: Graph) -> bool:
     return len(rest) < len(graph.nodes) and all(n.op.kind == "source" or is_view(n) for n in rest)
 
 
-def _print_kernels(graph: Graph, backend: Backend, target: Target, *, err: bool) -> None:
-    """Every region's kernel, as each schedule step leaves it."""
+def _print_kernels(
+    graph: Graph, backend: Backend, target: Target, passes: KernelPipeline, *, err: bool
+) -> None:
+    """Every region's kernel, as each schedule step and each kernel pass leaves it."""
     from graphopt.ir.verify import describe_node
+    from graphopt.kernel.passbase import KernelContext
     from graphopt.kernel.text import print_kernel
 
+    def show(step: str, kernel: Kernel) -> None:
+        click.echo(f"# {step}\n{print_kernel(kernel)}", err=err)
+
+    ctx = KernelContext(target=target)
     for node in graph.nodes:
         if node.body is None:
             continue
         click.echo(f"# {describe_node(node)}", err=err)
-        for step, kernel in backend.lower_node(node, graph, target):
-            click.echo(f"# {step}\n{print_kernel(kernel)}", err=err)
+        steps = backend.lower_node(node, graph, target)
+        for step, kernel in steps:
+            show(step, kernel)
+        passes.run(steps[-1][1], ctx, print_after=lambda p, k: show(f"after {p.name}", k))

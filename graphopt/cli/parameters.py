@@ -23,10 +23,26 @@ def _targets(ctx: click.Context, param: click.Parameter, given: str) -> list[Com
 
 def pass_names(ctx: click.Context, param: click.Parameter, given: str) -> list[CompletionItem]:
     """Completes the last pass of a pipeline."""
+    return _names("passes", given)
+
+
+def kernel_pass_names(
+    ctx: click.Context, param: click.Parameter, given: str
+) -> list[CompletionItem]:
+    """Completes the last kernel pass of a pipeline."""
+    return _names("kernel_passes", given)
+
+
+def any_pass_name(ctx: click.Context, param: click.Parameter, given: str) -> list[CompletionItem]:
+    """Completes the name of a graph or kernel pass."""
+    return [*_names("passes", given), *_names("kernel_passes", given)]
+
+
+def _names(kind: str, given: str) -> list[CompletionItem]:
     from graphopt.plugins import registry
 
     before, comma, last = given.rpartition(",")
-    names = (e.name for e in registry().of("passes"))
+    names = (e.name for e in registry().of(kind))
     return [CompletionItem(before + comma + n) for n in names if n.startswith(last)]
 
 
@@ -51,6 +67,10 @@ level_option = click.option(
 passes_option = click.option(
     "--passes", "-p", metavar="PIPELINE", shell_complete=pass_names,
     help="Graph passes that replace the level's, such as 'fold-batchnorm,fuse{max-inputs=8}'.",
+)  # fmt: skip
+kernel_passes_option = click.option(
+    "--kernel-passes", metavar="PIPELINE", shell_complete=kernel_pass_names,
+    help="Kernel passes that replace the level's, such as 'unroll-short-loops{limit=4}'.",
 )  # fmt: skip
 threads_option = click.option(
     "--threads", default=1, show_default=True, type=click.IntRange(min=1), metavar="N",

@@ -33,7 +33,7 @@ def test_the_summary(run: Run, source: Source, tmp_path: Path) -> None:
     done = run("compile", source("net"), "-o", tmp_path / "net", "--budget", "size=1MB")
     assert done.exit_code == 0
     shown = re.sub(r"[\d.]+ (ns|us|ms|s|B|kB|MB)\b|\b[1-9]\b", "N", done.stdout)
-    stages = ["trace", "passes", "lower", "emit", "golden", "build", "total"]
+    stages = ["trace", "passes", "lower", "kernels", "emit", "golden", "build", "total"]
     lines = [re.sub(" +", " ", line).strip() for line in shown.splitlines()]
     assert lines == [
         "stage time",
@@ -60,12 +60,13 @@ def test_json_and_quiet(run: Run, source: Source, tmp_path: Path) -> None:
     assert (report["target"], report["nodes"]) == ("cpu:host", 13)
     assert report["kernels"] <= report["regions"] <= report["calls"] < report["nodes"]
     assert [s["name"] for s in report["stages"]] == [
-        "trace", "passes", "lower", "emit", "golden", "build",
+        "trace", "passes", "lower", "kernels", "emit", "golden", "build",
     ]  # fmt: skip
     assert report["artifact_bytes"] == sum(map(len, contents(folder).values()))
     assert report["budget"] == {"memory": 1e6, "latency": 1.0}
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["pipeline"] == report["pipeline"]
+    assert manifest["kernel_pipeline"] == report["kernel_pipeline"]
     assert manifest["budget"] == report["budget"]
     assert (folder / "src" / "model.c").is_file()
     done = run("compile", source("net"), "-o", folder, "--quiet", "--verify-each")
@@ -76,9 +77,10 @@ def test_json_and_quiet(run: Run, source: Source, tmp_path: Path) -> None:
 def test_another_target_and_other_passes(run: Run, source: Source, tmp_path: Path) -> None:
     passes = "fold-batchnorm,decompose-pooling,explicit-padding,fuse,plan-memory"
     done = run("compile", source("net"), "-o", tmp_path / "net", "--target", "cpu:scalar",
-               "-p", passes, "--json")  # fmt: skip
+               "-p", passes, "--kernel-passes", "simplify-indices", "--json")  # fmt: skip
     report = json.loads(done.stdout)
     assert (report["target"], report["pipeline"]) == ("cpu:scalar", passes)
+    assert report["kernel_pipeline"] == "simplify-indices"
     with graphopt.load(tmp_path / "net") as model:
         assert compare_golden(model)[0].relative < 1e-5
 

@@ -61,6 +61,10 @@ def test_kernels_after_every_schedule_step(run: Run, tmp_path: Path) -> None:
     assert len(steps) > 3
     assert done.stdout.count("\nkernel ") == len(steps) - 1
 
+    done = run("opt", path, "-p", "assign-layouts,fuse", "--kernels", "--kernel-passes",
+               "simplify-indices")  # fmt: skip
+    assert "# after simplify-indices\nkernel " in done.stdout
+
 
 @pytest.mark.torch
 def test_a_model_and_its_weights(run: Run, tmp_path: Path) -> None:
