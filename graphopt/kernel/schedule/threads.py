@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from graphopt.errors import IRError
 from graphopt.kernel.affine import Ranges
@@ -24,6 +25,8 @@ from graphopt.kernel.ir import (
 from graphopt.kernel.schedule.common import carried, widest_ranges
 from graphopt.kernel.visit import substitute, uses_var, walk
 
+_TOUCHING = (Alloc, Load, Store)
+
 
 def parallelize(k: Kernel, at_least: int = 1) -> Kernel:
     """Let threads share the outermost loop of every top-level nest with more than one iteration.
@@ -43,10 +46,31 @@ def parallelize(k: Kernel, at_least: int = 1) -> Kernel:
         _check_carried(s, ranges)
         return dataclasses.replace(_fused(s, at_least), kind=LoopKind.PARALLEL)
 
-    parts = k.body.body if isinstance(k.body, Block) else (k.body,)
-    if any(isinstance(p, Alloc) for p in parts):
+    nests = _nests(k.body.body if isinstance(k.body, Block) else (k.body,))
+    if len(nests) == 1 and not isinstance(nests[0], For):
         return k  # a kernel of one tile: its top-level loops are steps of one computation
-    return dataclasses.replace(k, body=block(*map(top, parts)))
+    return dataclasses.replace(k, body=block(*map(top, nests)))
+
+
+def _nests(parts: Sequence[Stmt]) -> list[Stmt]:
+    """Top-level statements, those from a local buffer's declaration to its last use together (a
+    tile left over by `split`) as a loop of one iteration: a scope of its own beside the others."""
+    last = {e.buffer: i for i, s in enumerate(parts) for e in walk(s) if isinstance(e, _TOUCHING)}
+    out: list[Stmt] = []
+    run: list[Stmt] = []
+    end = -1
+    for i, s in enumerate(parts):
+        if isinstance(s, Alloc):
+            end = max(end, last[s.buffer])
+        if i <= end:
+            run.append(s)
+        else:
+            out.append(s)
+        if run and i == end:
+            out.append(For("tile", 1, block(*run)))
+            run = []
+    alone = len(out) == 1 and isinstance(out[0], For) and out[0].var == "tile"
+    return [block(*parts)] if alone else out
 
 
 def _fused(loop: For, at_least: int) -> For:
