@@ -102,6 +102,8 @@ def _host(
         buffer = of.get(storage_of(operand))
         if buffer is None or operand.type != result.type or storage_of(operand) is not operand:
             continue
+        if any(o is not operand and storage_of(o) is operand for o in node.operands):
+            continue  # a view of it, say its transpose, is read at other elements
         if last[operand] == t and buffer.end == t:
             return buffer
     return None
