@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,7 +26,8 @@ pytest.importorskip("hatchling")
 
 pytestmark = [pytest.mark.torch, pytest.mark.compiler]
 
-PAGES = ("README.md", *sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("docs/*.md")))
+PAGES = ("README.md", "docs/architecture.md", "docs/artifact.md", "docs/ir.md",
+         "docs/writing-a-pass.md")  # fmt: skip
 _FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PROGRESS = re.compile(r"^[\w -]+: [\d.]+ m?s$")
 _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
@@ -81,8 +83,10 @@ def _run(block: Block, page: str, folder: Path, environment: Environment) -> Non
         assert not wanted or _matches(done.stdout, wanted), where
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if (ROOT / p).is_file()])
+@pytest.mark.parametrize("page", PAGES)
 def test_what_a_page_shows_is_so(page: str, environment: Environment, tmp_path: Path) -> None:
+    if "$ cc " in (ROOT / page).read_text() and shutil.which("cc") is None:
+        pytest.skip("there is no cc")
     folder = tmp_path / "work"
     folder.mkdir()
     for block in _blocks(page):
