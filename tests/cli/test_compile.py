@@ -192,6 +192,17 @@ def test_no_compiler(run: Run, source: Source, artifact: Path) -> None:
     assert (done.exit_code, contents(artifact)) == (2, before)
 
 
+def test_a_setting_that_makes_no_sense(
+    run: Run, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAPHOPT_JOBS", "many")
+    done = run("compile", source("net"), "-o", tmp_path / "x", "-q")
+    assert done.stderr == (
+        "error: GRAPHOPT_JOBS is 'many'\nhint: set it to the number of compilers to run at once\n"
+    )
+    assert (done.exit_code, list(tmp_path.iterdir())) == (2, [])
+
+
 def test_a_compiler_that_fails(run: Run, source: Source, artifact: Path, tmp_path: Path) -> None:
     before = contents(artifact)
     compiler = tmp_path / "bad-cc"
