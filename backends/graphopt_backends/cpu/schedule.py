@@ -42,6 +42,12 @@ def contraction_steps(naive: Kernel, tile: Tile, weights: str | None = None) -> 
     for var in unrolled:
         k = s.unroll(k, var)
     step("unroll", k)
+    if weights and tile.prefetch and "k" in _loops(k):
+        k = s.prefetch(k, weights, "k", tile.prefetch)
+        step("prefetch", k)
+    if tile.k_step > 1 and "k" in _loops(k):
+        k = s.unroll(s.split(k, "k", tile.k_step, names=("k", "ks")), "ks")
+        step("unroll the reduction", k)
     k = s.simplify(s.parallelize(k, at_least=_SHARES))
     step("parallelize", k)
     return steps

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from pathlib import Path
 
-from graphopt.artifact.machine import architecture, cpu_flags
+from graphopt.artifact.machine import architecture, cache_bytes, cpu_flags
 from graphopt.target import Target
 
 _V3 = frozenset({"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "sse4_2", "popcnt"})
@@ -44,7 +43,7 @@ def host() -> Target:
     arch = architecture()
     flags = frozenset(f for f in cpu_flags() if _COMPILED_FOR.match(f))
     isa, lanes, registers = _widest(arch, flags)
-    l1, l2 = _cache_bytes(1, 32 * KIB), _cache_bytes(2, 512 * KIB)
+    l1, l2 = cache_bytes(1) or 32 * KIB, cache_bytes(2) or 512 * KIB
     return Target("host", "cpu", arch, isa, lanes, registers, l1, l2, flags, "", "native")
 
 
@@ -54,16 +53,3 @@ def _widest(arch: str, flags: frozenset[str]) -> tuple[str, int, int]:
             return "avx512", 16, 32
         return ("avx2", 8, 16) if flags >= _V3 - {"movbe", "abm"} else ("sse2", 4, 16)
     return ("neon", 4, 32) if arch == "aarch64" else ("c99", 1, 16)
-
-
-def _cache_bytes(level: int, otherwise: int) -> int:
-    """A data cache's size per core."""
-    for entry in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
-        try:
-            kind, own = (entry / "type").read_text().strip(), (entry / "level").read_text().strip()
-            size = (entry / "size").read_text().strip()
-        except OSError:
-            continue
-        if kind != "Instruction" and own == str(level) and size.endswith("K"):
-            return int(size[:-1]) * KIB
-    return otherwise

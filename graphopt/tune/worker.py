@@ -1,0 +1,191 @@
+"""The process that builds and runs candidates. It may crash or hang; `measure` kills it and starts
+another."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphopt.artifact.machine import cache_bytes
+from graphopt.errors import BuildError
+from graphopt.target import resolve
+from graphopt.tune.candidate import SYMBOL, Candidate
+from graphopt.tune.case import Case, Expected
+from graphopt.tune.database import Outcome
+from graphopt.tune.memory import Guarded, Surroundings
+from graphopt.tune.messages import Failed, Prebuild, Prepare, Ready, Start, Time
+
+_REALTIME_S = 30  # of the processor without a pause: only a kernel that hangs needs as much
+_WARM_UP = 2
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A kernel and the memory it works on."""
+
+    function: Any
+    pointers: Any
+    scratch: Guarded
+    extent: int
+    near: tuple[np.ndarray, ...]
+
+    def run(self, begin: int, end: int) -> int:
+        return int(self.function(self.pointers, self.scratch.address, begin, end))
+
+
+def main(fd: int) -> None:
+    """Answer messages until None comes."""
+    pipe = Connection(fd)
+    with tempfile.TemporaryDirectory(prefix="graphopt-tune-") as folder:
+        worker = _Worker(pipe.recv(), Path(folder))
+        while (message := pipe.recv()) is not None:
+            pipe.send(worker.answer(message))
+
+
+class _Worker:
+    def __init__(self, start: Start, folder: Path) -> None:
+        self.target, self.cc, self.core, self.folder = start.target, start.cc, start.core, folder
+        self.backend, _ = resolve(f"{start.target.backend}:{start.target.name}")
+        self.loaded: dict[str, _Loaded] = {}
+
+    def answer(self, message: object) -> Any:
+        if isinstance(message, Case):
+            return self._open(message)
+        if isinstance(message, Prebuild):
+            return self._prebuild(message)
+        if isinstance(message, Prepare):
+            return self._prepare(message.candidate)
+        assert isinstance(message, Time)
+        return self._time(message)
+
+    def _open(self, case: Case) -> None:
+        self.case = case
+        self.loaded.clear()
+        self.operands = [Guarded(a.nbytes, a) for a in case.operands]
+        self.results = [Guarded(r.size_bytes) for r in case.results]
+        self.surroundings = Surroundings(case.model_bytes, cache_bytes(3) or cache_bytes(2))
+
+    # Building ----------------------------------------------------------------------------------
+
+    def _prebuild(self, message: Prebuild) -> None:
+        sources = {name: text for c in message.candidates for name, text in c.sources.items()}
+        with contextlib.suppress(BuildError):  # whose fault it is shows when each is built alone
+            self.backend.build(sources, self.target, self.folder / "all.a", cc=self.cc)
+
+    def _prepare(self, candidate: Candidate) -> Ready | Failed:
+        if candidate.kernel not in self.loaded:
+            out = self.folder / f"{candidate.kernel}.so"
+            try:
+                self.backend.build(candidate.sources, self.target, out, cc=self.cc)
+            except BuildError as error:
+                return Failed(Outcome.BUILD_FAILED, error.message)
+            self.loaded[candidate.kernel] = self._load(candidate, out)
+        return self._check(candidate)
+
+    def _load(self, candidate: Candidate, library: Path) -> _Loaded:
+        function = getattr(ctypes.CDLL(str(library)), SYMBOL)
+        function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
+        function.restype = ctypes.c_int64
+        operands = list(self.operands)
+        for i, array in candidate.packed.items():
+            operands[i] = Guarded(array.nbytes, array)
+        buffers = [*operands, *self.results]
+        scratch = Guarded(candidate.scratch_bytes)
+        near = [scratch, *self.results]
+        near += [b for i, b in enumerate(operands) if i not in self.case.constants]
+        pointers = (ctypes.c_void_p * len(buffers))(*(b.address for b in buffers))
+        # the pointers do not keep what they point into; the function holds on to it
+        function.buffers = buffers
+        extent = max(1, candidate.extent)
+        return _Loaded(function, pointers, scratch, extent, tuple(b.bytes for b in near))
+
+    # Checking ----------------------------------------------------------------------------------
+
+    def _check(self, candidate: Candidate) -> Ready | Failed:
+        """Run the kernel whole, then in two parts, the later one first, as threads might."""
+        loaded = self.loaded[candidate.kernel]
+        middle = loaded.extent // 2
+        parts = [[(0, loaded.extent)], [(middle, loaded.extent), (0, middle)]]
+        start = time.perf_counter_ns()
+        for ranges in parts[: 2 if middle else 1]:
+            for buffer in (*self.results, loaded.scratch):
+                buffer.poison()
+            for begin, end in ranges:
+                loaded.run(begin, end)
+            problem = self._problem(loaded)
+            if problem:
+                return Failed(Outcome.WRONG, problem)
+        return Ready(time.perf_counter_ns() - start)
+
+    def _problem(self, loaded: _Loaded) -> str:
+        """What a run did that it should not have."""
+        if not all(b.guards_hold() for b in (*loaded.function.buffers, loaded.scratch)):
+            return "it writes outside its buffers"
+        for i, (buffer, array) in enumerate(zip(self.operands, self.case.operands, strict=True)):
+            if not np.array_equal(buffer.bytes, array.reshape(-1).view(np.uint8)):
+                return f"it writes into operand {i}"
+        for i, (buffer, expected) in enumerate(zip(self.results, self.case.results, strict=True)):
+            problem = _difference(buffer.bytes, expected)
+            if problem:
+                return f"result {i} {problem}"
+        return ""
+
+    # Timing ------------------------------------------------------------------------------------
+
+    def _time(self, message: Time) -> tuple[list[int], list[int]]:
+        pair = [self.loaded[k] for k in message.kernels]
+        times: tuple[list[int], list[int]] = ([], [])
+        with undisturbed(self.core):
+            for r in range(-_WARM_UP, message.rounds):
+                for i in (0, 1) if r % 2 else (1, 0):
+                    self.surroundings.pass_by(pair[i].near)
+                    taken = pair[i].run(0, pair[i].extent)
+                    if r >= 0:
+                        times[i].append(taken)
+        return times
+
+
+def _difference(memory: np.ndarray, expected: Expected) -> str:
+    from graphopt.artifact.verify import difference
+
+    found = difference("result", expected.read(memory), expected.values)
+    if not found.agrees:
+        return "is NaN or infinite where it should not be"
+    if found.relative > expected.tolerance:
+        return f"is off by {found.relative:.2g} of its largest magnitude"
+    return ""
+
+
+@contextlib.contextmanager
+def undisturbed(core: int) -> Iterator[None]:
+    """On one core alone and, where the system permits, ahead of every ordinary process there."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    realtime = _realtime()
+    try:
+        yield
+    finally:
+        if realtime:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        os.sched_setaffinity(0, before)
+
+
+def _realtime() -> bool:
+    import resource
+
+    try:  # the limit first: without it a kernel that hangs would hold the core for good
+        resource.setrlimit(resource.RLIMIT_RTTIME, (_REALTIME_S * 1_000_000,) * 2)
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except (OSError, ValueError, AttributeError):
+        return False
+    return True
