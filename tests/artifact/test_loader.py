@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import BIAS, add_bias, write_program
+from bias_program import BIAS, add_bias, write_program
 
 import graphopt
 from graphopt.artifact import hashing, machine

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import BIAS, Options, add_bias, write_program
+from bias_program import BIAS, Options, add_bias, write_program
 
 from graphopt.artifact import directory, writer
 from graphopt.artifact.directory import replacing
