@@ -8,7 +8,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphopt.kernel.bounds import interval
-from graphopt.kernel.ir import INDEX, Alloc, Binary, Buffer, Const, Expr, For, Load, Prefetch, Var
+from graphopt.kernel.ir import (
+    INDEX,
+    Alloc,
+    Binary,
+    Buffer,
+    Const,
+    Expr,
+    For,
+    Load,
+    Prefetch,
+    Stmt,
+    Store,
+    Var,
+)
 from graphopt.kernel.scope import Access, IndexScope, accesses, span
 from graphopt.kernel.visit import uses_var, walk
 
@@ -31,7 +44,7 @@ def conflicts(loop: For, scope: IndexScope) -> list[Conflict]:
     if loop.extent <= 1:
         return []
     inside = scope.with_loop(loop.var, loop.extent)
-    local = {s.buffer for s in walk(loop.body) if isinstance(s, Alloc)}
+    local = _local_buffers(loop.body)
     by_buffer: dict[Buffer, list[Access]] = {}
     for access in accesses(loop.body, inside):
         if access.buffer not in local and not isinstance(access.part, Prefetch):
@@ -45,6 +58,18 @@ def conflicts(loop: For, scope: IndexScope) -> list[Conflict]:
             if problem is not None:
                 out.append(Conflict(buffer, problem))
     return out
+
+
+def _local_buffers(body: Stmt) -> set[Buffer]:
+    """Buffers that every iteration allocates before it touches them."""
+    local: set[Buffer] = set()
+    outer: set[Buffer] = set()
+    for s in walk(body):
+        if isinstance(s, Alloc):
+            local.add(s.buffer)
+        elif isinstance(s, (Load, Store, Prefetch)) and s.buffer not in local:
+            outer.add(s.buffer)
+    return local - outer
 
 
 def _conflict(found: Sequence[Access], var: Var, fixed: set[str]) -> bool | None:

@@ -117,8 +117,8 @@ class _Printer:
             case Prefetch():
                 self._share(s.index, depth)
                 self._line(depth, f"prefetch {self._access(s.buffer, s.index)}")
-            case _:
-                raise TypeError(type(s))
+            case _:  # broken, but errors must be able to show it
+                self._line(depth, f"?{type(s).__name__}")
 
     def _line(self, depth: int, text: str) -> None:
         self.lines.append("  " * depth + text)
@@ -186,10 +186,10 @@ class _Printer:
             case Broadcast():
                 return f"splat({self.expr(e.a)}, {e.lanes})"
             case _:
-                raise TypeError(type(e))
+                return f"?{type(e).__name__}"
 
     def _binary(self, e: Binary, outer: int) -> str:
-        if e.op in FUNCTIONS:
+        if e.op in FUNCTIONS or e.op not in PRECEDENCE:
             return f"{e.op}({self._arguments((e.a, e.b))})"
         p = PRECEDENCE[e.op]
         a, b = self._beside((e.a, e.b), (p, p + 1))
@@ -225,5 +225,7 @@ def _literal(e: Const) -> str:
     """One lane of a constant."""
     if e.dtype is DType.BOOL:
         return "true" if e.value else "false"
+    if not isinstance(e.value, (int, float)):  # broken, but errors must be able to show it
+        return repr(e.value)
     text = repr(float(e.value)) if e.dtype.is_float else str(int(e.value))
     return text if e.dtype in (INDEX, DType.F32) else f"{text}:{e.dtype}"
