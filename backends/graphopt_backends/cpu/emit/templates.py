@@ -320,7 +320,8 @@ const char *go_model_error(int code) {
 }
 """
 
-KEEP_STATE = """/* State is updated in place: where the caller has it elsewhere afterwards, it is moved first. */
+KEEP_STATE = """\
+/* State is updated in place: where the caller has it elsewhere afterwards, it is moved first. */
 static void keep_state(memory *m, int input, int output, size_t bytes) {
     if (m->out[output] == NULL) m->out[output] = (void *)(uintptr_t)m->in[input];
     if (m->out[output] != m->in[input]) memcpy(m->out[output], m->in[input], bytes);
