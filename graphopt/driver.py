@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from graphopt.pipeline import Gate, Pipeline, Timing
     from graphopt.program import Program
     from graphopt.target import Backend, Target
+    from graphopt.tune.apply import Applied
 
 DEFAULT_LEVEL = "O2"
 Progress = Callable[[str], None]
@@ -53,6 +54,7 @@ class Report:
     weight_bytes: int = 0
     code_bytes: int = 0
     artifact_bytes: int = 0
+    tuned_kernels: int | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -70,7 +72,7 @@ class Report:
 class Options:
     """`passes` and `kernel_passes` are pipeline text that replaces the level's; `verify_each` runs
     the gate after every pass; `cc` is another C compiler; `emit_source` keeps the C beside the
-    library; `budget` is what the artifact may cost."""
+    library; `budget` is what the artifact may cost; `tuned` is a file of tuning records to use."""
 
     level: str = DEFAULT_LEVEL
     passes: str | None = None
@@ -79,12 +81,13 @@ class Options:
     emit_source: bool = False
     budget: Budget | None = None
     kernel_passes: str | None = None
+    tuned: Path | None = None
 
 
 @dataclass
 class Compilation:
     """The products of each stage, for tools that look inside. `pipeline` and `kernel_pipeline` are
-    the text of the passes that were run."""
+    the text of the passes that were run; `tuning` says which records were used, if any were to."""
 
     source: Graph
     planned: Graph
@@ -94,6 +97,7 @@ class Compilation:
     pipeline: str = ""
     kernel_pipeline: str = ""
     artifact: Path | None = None
+    tuning: Applied | None = None
 
 
 def compile(
@@ -109,6 +113,7 @@ def compile(
     cc: str | None = None,
     emit_source: bool = False,
     budget: str | None = None,
+    tuned: bool | str | Path = False,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> Model:
@@ -117,13 +122,15 @@ def compile(
     source: an `nn.Module` (with `example_inputs`), an exported program, or a SOURCE string as the
     command line takes it. out: the artifact's directory; without it, one in the cache, found again
     by content. budget: limits such as `size=2MB,memory=8MB,latency=10ms`, which fail the build when
-    they do not hold. Returns the loaded model; its `report` tells what was done.
+    they do not hold. tuned: use the records of `graphopt.tune`, of the file named or of the one in
+    the cache folder. Returns the loaded model; its `report` tells what was done.
     Raises: GraphoptError.
     """
     from graphopt.budget import Budget
 
     limits = None if budget is None else Budget.parse(budget)
-    options = Options(level, passes, verify_each, cc, emit_source, limits, kernel_passes)
+    options = Options(level, passes, verify_each, cc, emit_source, limits, kernel_passes,
+                      records_path(tuned))  # fmt: skip
     compilation = build(source, example_inputs, target=target, out=out, options=options,
                         progress=progress)  # fmt: skip
     from graphopt.artifact.loader import load
@@ -202,7 +209,7 @@ def generate(
     report = Report(target=f"{target.backend}:{target.name}", stages=clock.stages)
     pipeline = default_kernel_pipeline(options)
     with clock.stage("lower"):
-        program = backend.lower(planned, target)
+        program, tuning = _lowered(planned, backend, target, options, report)
     with clock.stage("kernels"):
         program = _run_kernel_passes(pipeline, program, backend, target, options, report)
     with clock.stage("emit"):
@@ -214,7 +221,9 @@ def generate(
     report.arena_lower_bound = program.arena_lower_bound
     report.scratch_bytes = program.scratch_bytes
     report.weight_bytes = sum(w.size_bytes for w in program.weights)
-    return Compilation(source, planned, program, sources, report, kernel_pipeline=str(pipeline))
+    return Compilation(
+        source, planned, program, sources, report, kernel_pipeline=str(pipeline), tuning=tuning
+    )
 
 
 def read_model(source: Any, example_inputs: Any = None) -> tuple[Graph, Traced | None]:
@@ -243,12 +252,20 @@ def read_model(source: Any, example_inputs: Any = None) -> tuple[Graph, Traced |
     return traced.graph, traced
 
 
+def records_path(tuned: bool | str | Path) -> Path | None:
+    """The file of tuning records: one named, the default one (True), or none (False)."""
+    from graphopt.tune.database import default_path
+
+    if isinstance(tuned, bool):
+        return default_path() if tuned else None
+    return Path(tuned)
+
+
 def default_pipeline(options: Options) -> Pipeline:
     """The pipeline of a level, or the text that replaces it. Raises: PluginError."""
     from graphopt.pipeline import Pipeline
 
-    chosen = options.passes
-    return Pipeline.parse(_level("default", options.level) if chosen is None else chosen)
+    return Pipeline.parse(f"@{options.level}" if options.passes is None else options.passes)
 
 
 def default_kernel_pipeline(options: Options) -> KernelPipeline:
@@ -256,19 +273,7 @@ def default_kernel_pipeline(options: Options) -> KernelPipeline:
     from graphopt.kernel.pipeline import KernelPipeline
 
     chosen = options.kernel_passes
-    return KernelPipeline.parse(_level("kernels", options.level) if chosen is None else chosen)
-
-
-def _level(table: str, level: str) -> str:
-    from graphopt.plugins import registry
-
-    levels = registry().find("pipelines", table).load()
-    if level not in levels:
-        raise PluginError(
-            f"there is no optimization level {level!r}",
-            hint=f"choose one of {', '.join(levels)}",
-        )
-    return ",".join(text for text, _ in levels[level])
+    return KernelPipeline.parse(f"@{options.level}" if chosen is None else chosen)
 
 
 # Stages ------------------------------------------------------------------------------------------
@@ -287,6 +292,24 @@ class _Clock:
         start = time.perf_counter()
         yield
         self.stages.append(StageTime(name, time.perf_counter() - start))
+
+
+def _lowered(
+    planned: Graph, backend: Backend, target: Target, options: Options, report: Report
+) -> tuple[Program, Applied | None]:
+    """With the cost model's schedules, or those of records."""
+    if options.tuned is None:
+        return backend.lower(planned, target), None
+    from graphopt.tune.apply import lower_tuned
+
+    program, tuning = lower_tuned(planned, backend, target, options.tuned, options.cc)
+    report.tuned_kernels = len({r.kernel for r in tuning.records.values()})
+    if tuning.stale:
+        report.notes.append(
+            f"{len(tuning.stale)} tuning records are of kernels that this graphopt does not make; "
+            "`graphopt tune` measures anew"
+        )
+    return program, tuning
 
 
 def _write(
@@ -317,6 +340,7 @@ def _write(
             kernel_pipeline=compilation.kernel_pipeline,
             budget=budget.limits() if budget else {},
             accept=budget.check if budget else None,
+            extra={"tuning": compilation.tuning.as_dict()} if compilation.tuning else {},
             progress=lambda done, total: clock.progress(f"build {done}/{total}"),
         )
 

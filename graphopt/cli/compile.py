@@ -41,6 +41,11 @@ if TYPE_CHECKING:
     "--budget", metavar="LIMITS",
     help="What the artifact may cost at most: size=2MB,memory=8MB,latency=10ms, any of them.",
 )  # fmt: skip
+@click.option(
+    "--tuned", metavar="[FILE]", is_flag=False, flag_value="", default=None,
+    help="Use the schedules that `graphopt tune` found: the records in FILE.  [without FILE: those "
+    "in the cache folder]",
+)  # fmt: skip
 @json_option
 @quiet_option
 def command(
@@ -54,15 +59,17 @@ def command(
     cc: str | None,
     emit_source: bool,
     budget: str | None,
+    tuned: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Compile the model that SOURCE names to a self-contained artifact."""
     from graphopt.budget import Budget
-    from graphopt.driver import Options, build
+    from graphopt.driver import Options, build, records_path
 
     limits = None if budget is None else Budget.parse(budget)
-    options = Options(level, passes, verify_each, cc, emit_source, limits, kernel_passes)
+    records = records_path(tuned or tuned is not None)
+    options = Options(level, passes, verify_each, cc, emit_source, limits, kernel_passes, records)
     with stages(quiet=quiet) as progress:
         made = build(source, target=target, out=out, options=options, progress=progress)
     if as_json:
@@ -90,11 +97,12 @@ def _show(report: Report, out: Path, budget: Any) -> None:
     )
     heading(f"{out} for {report.target}")
     bound = format_bytes(report.arena_lower_bound)
+    tuned = "" if report.tuned_kernels is None else f", {report.tuned_kernels} tuned"
     show_facts(
         [
             ("nodes", report.nodes),
             ("regions", report.regions),
-            ("kernels", f"{report.kernels}, called {report.calls} times"),
+            ("kernels", f"{report.kernels}, called {report.calls} times{tuned}"),
             ("arena", f"{format_bytes(report.arena_bytes)} (lower bound {bound})"),
             ("scratch", f"{format_bytes(report.scratch_bytes)} a thread"),
             ("weights", format_bytes(report.weight_bytes)),

@@ -1,0 +1,84 @@
+"""Records to code: a planned graph lowered with the schedules that won."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from graphopt.ir.digest import region_digest
+from graphopt.ir.graph import Graph
+from graphopt.program import Program
+from graphopt.target import Backend, Target
+from graphopt.tune.database import Database, Record
+from graphopt.tune.place import Place, place_of
+from graphopt.tune.space import Point, Schedules
+from graphopt.tune.standings import Standings
+
+
+@dataclass(frozen=True)
+class Applied:
+    """The records in use, by region digest. `stale` regions have records too, but of kernels that
+    this graphopt does not make: they got the default."""
+
+    database: Path
+    place: Place
+    records: dict[str, Record]
+    stale: frozenset[str] = frozenset()
+
+    @property
+    def schedules(self) -> Schedules:
+        return {region: Point.parse(r.point) for region, r in self.records.items()}
+
+    def without(self, regions: Iterable[str]) -> Applied:
+        """The same, some regions found to be stale."""
+        stale = frozenset(regions)
+        kept = {r: record for r, record in self.records.items() if r not in stale}
+        return replace(self, records=kept, stale=self.stale | stale)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the manifest: which kernels are tuned, and by what."""
+        kernels = {
+            r.kernel: {
+                "region": r.region, "point": r.point, "record": r.id, "date": r.date,
+                "computes": r.computes,
+            }
+            for r in self.records.values()
+        }  # fmt: skip
+        return {"place": str(self.place), "kernels": kernels, "stale": len(self.stale)}
+
+
+def lower_tuned(
+    graph: Graph, backend: Backend, target: Target, database: Path, cc: str | None = None
+) -> tuple[Program, Applied]:
+    """A planned graph, with the schedules that records of this machine say are best.
+
+    A record counts if lowering makes the kernel that was measured. Raises: GraphoptError when the
+    file is missing or damaged.
+    """
+    applied = _winners(graph, backend, target, database, cc)
+    program = backend.lower(graph, target, applied.schedules)
+    made = {call.region: call.kernel for call in program.calls}
+    other = [region for region, r in applied.records.items() if made[region] != r.kernel]
+    if other:
+        applied = applied.without(other)
+        program = backend.lower(graph, target, applied.schedules)
+    return program, applied
+
+
+def _winners(graph: Graph, backend: Backend, target: Target, path: Path, cc: str | None) -> Applied:
+    """Each region's winner, where its point is one of the space that the region has today."""
+    nodes = {region_digest(n): n for n in graph.nodes if n.body is not None}
+    place = place_of(backend, target, cc)
+    own: dict[str, list[Record]] = {}
+    with Database(path, create=False) as database:
+        for record in database.records(place.key):
+            own.setdefault(record.region, []).append(record)
+    winners = {r: Standings(records).winner() for r, records in own.items() if r in nodes}
+    records = {r: record for r, record in winners.items() if record is not None}
+    outside = [
+        r for r, record in records.items()
+        if Point.parse(record.point) not in backend.space(nodes[r], target)
+    ]  # fmt: skip
+    return Applied(path, place, records).without(outside)
