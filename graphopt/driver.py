@@ -264,16 +264,19 @@ def records_path(tuned: bool | str | Path) -> Path | None:
 def default_pipeline(options: Options) -> Pipeline:
     """The pipeline of a level, or the text that replaces it. Raises: PluginError."""
     from graphopt.pipeline import Pipeline
+    from graphopt.stages import level_text
 
-    return Pipeline.parse(f"@{options.level}" if options.passes is None else options.passes)
+    chosen = options.passes
+    return Pipeline.parse(level_text("default", options.level) if chosen is None else chosen)
 
 
 def default_kernel_pipeline(options: Options) -> KernelPipeline:
     """The kernel pipeline of a level, or the text that replaces it. Raises: PluginError."""
     from graphopt.kernel.pipeline import KernelPipeline
+    from graphopt.stages import level_text
 
     chosen = options.kernel_passes
-    return KernelPipeline.parse(f"@{options.level}" if chosen is None else chosen)
+    return KernelPipeline.parse(level_text("kernels", options.level) if chosen is None else chosen)
 
 
 # Stages ------------------------------------------------------------------------------------------
