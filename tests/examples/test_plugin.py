@@ -25,8 +25,6 @@ def attention():
     return Attention(), tuple(torch.randn(1, 2, 32, 16) for _ in range(3))
 """
 
-FINISH = "cancel-transposes,assign-layouts,fuse,plan-memory"
-
 
 @pytest.fixture
 def installed(environment: Environment, examples: Path, tmp_path: Path) -> Environment:
@@ -63,9 +61,20 @@ def test_a_model_is_compiled_with_the_graph_pass(installed: Environment, tmp_pat
     assert "softmax" not in shown
 
     installed.shell(
-        f"graphopt compile {source} -p recognize-attention,{FINISH} --verify-each "
+        f"graphopt compile {source} -p recognize-attention,@O2 --verify-each "
         f"-o {tmp_path}/out --quiet"
     )
+    installed.shell(f"graphopt verify {tmp_path}/out {source}")
+
+
+def test_a_model_is_compiled_with_the_kernel_pass(installed: Environment, tmp_path: Path) -> None:
+    source, passes = f"{tmp_path}/model.py:attention", "@O2,stream-large-outputs{min-bytes=1024}"
+    installed.shell(
+        f"graphopt compile {source} --kernel-passes '{passes}' --verify-each "
+        f"--emit-source -o {tmp_path}/out --quiet"
+    )
+    kernels = "".join(p.read_text() for p in (tmp_path / "out" / "src").glob("go_*.c"))
+    assert "__builtin_nontemporal_store" in kernels
     installed.shell(f"graphopt verify {tmp_path}/out {source}")
 
 
