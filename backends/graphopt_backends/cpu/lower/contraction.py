@@ -9,6 +9,7 @@ inner loop reads them in one stream.
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -129,9 +130,12 @@ def _packings(builders: Sequence[_Builder], tile: Tile) -> dict[int, Packing]:
     def pack(array: np.ndarray) -> np.ndarray:
         return np.concatenate([pack_panels(matrix(array), panels) for matrix, panels in parts])
 
+    # A weight may be read by products of several kinds, each with another matrix in mind.
+    root = packed[0].root
     sizes = "_".join("-".join(f"{p.width}x{p.count}" for p in panels) for _, panels in parts)
+    key = f"{root.op.name}_{zlib.crc32(repr(root.attrs).encode()):08x}_{sizes}"
     operand = packed[0].weight.operand
-    return {operand: Packing(f"panels_{sizes}", sum(b.weight_elements for b in packed), pack)}
+    return {operand: Packing(key, sum(b.weight_elements for b in packed), pack)}
 
 
 def borders(region: Region) -> list[Stmt]:
