@@ -376,7 +376,7 @@ class ExpressionPrinter:
         name = self._name(buffer.name)
         if form.is_constant and form.constant == 0:
             return Text(name)
-        return Text(f"{name} + {self._linear(form).text}".replace("+ -", "- "), 70)
+        return Text(f"{name} + {self._linear(form).at(70)}".replace("+ -", "- "), 70)
 
     # Indices -----------------------------------------------------------------------------------
 
