@@ -172,18 +172,20 @@ def test_overwrites_nothing_that_a_region_moves() -> None:
 
 
 def test_overwrites_nothing_that_lives_on() -> None:
-    second = REGION.format("b", "%a", "pointwise", "", "", "neg %p")
-    graph = parse(
-        "%x = input : f32[4,4]\n" + REGION.format("a", "%x", "pointwise", "", "", "relu %p") + second
-        + REGION.format("c", "%a, %b", "pointwise", "", "%q = input : f32[4,4]", "add %p, %q")
-        + REGION.format("d", "%c", "pointwise", "", "", "exp %p") + "return %d"
-    )  # fmt: skip
-    offsets = _offsets(graph)
+    steps = [
+        "%x = input : f32[4,4]",
+        REGION.format("a", "%x", "pointwise", "", "", "relu %p"),
+        REGION.format("b", "%a", "pointwise", "", "", "neg %p"),
+        REGION.format("c", "%a, %b", "pointwise", "", "%q = input : f32[4,4]", "add %p, %q"),
+        REGION.format("d", "%c", "pointwise", "", "", "exp %p"),
+        "return %d",
+    ]
+    offsets = _offsets(parse("\n".join(steps)))
     assert offsets["a"] != offsets["b"]
 
 
 def test_places_what_a_greedy_order_does_not() -> None:
-    """Found by search: the orders that placement starts from each waste a line here."""
+    """Six buffers of three sizes, by twos and threes alive at once."""
     spans = [(2, 0, 1), (1, 1, 3), (2, 2, 4), (1, 0, 2), (3, 4, 5), (1, 3, 5)]
     buffers = [Buffer([], n * LINE, start, end) for n, start, end in spans]
     size = place(buffers)

@@ -203,10 +203,11 @@ class _Wrap:
         return [n for n in self.graph.nodes if n in members]
 
     def _is_index_only(self, node: Node) -> bool:
-        """A view, or movement that is a region of its own: what it reads is there to be read. In a
-        region with others, what it reads may stay inside."""
+        """A view, or movement in a region of such: what it reads is there to be read. In a region
+        that computes, what it reads may stay inside."""
         region = self.p.of.get(node)
-        return node.op.name in _INDEX_ONLY and (region is None or len(region.nodes) == 1)
+        alike = {node} if region is None else region.nodes
+        return all(n.op.name in _INDEX_ONLY for n in alike)
 
 
 def _body(inputs: list[Value], nodes: list[Node], results: list[Value]) -> Graph:

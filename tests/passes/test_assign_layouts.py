@@ -1,0 +1,112 @@
+"""assign-layouts: channels last for images, views for transposes and reshapes."""
+
+from __future__ import annotations
+
+import pytest
+from graphopt_passes.layout.assign_layouts import channels_last
+from graphopt_passes.pipelines import text
+from real_graphs import prepared
+from soups import SOUPS
+
+from graphopt.check import check_pass, random_constant, random_graph
+from graphopt.ir.graph import Graph
+from graphopt.ir.text import parse
+from graphopt.ir.types import Layout
+from graphopt.ir.views import is_view
+from graphopt.pipeline import Pipeline
+
+CONV = "{stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1]}"
+NHWC = "f32[1,4,6,6]@[0,2,3,1]"
+IMAGE = '%x = input : f32[1,4,6,6]\n%w = constant {key="w"} : f32[4,4,1,1]\n'
+
+
+def assigned(body: str) -> Graph:
+    return check_pass("assign-layouts", parse(body, fill=random_constant))
+
+
+def test_images_lie_channels_last() -> None:
+    check_pass(
+        "assign-layouts",
+        before=IMAGE + f"%c = conv %x, %w {CONV}\n%r = relu %c\nreturn %r",
+        after=IMAGE
+        + f"%i = relayout %x : {NHWC}\n%c = conv %i, %w {CONV} : {NHWC}\n%r = relu %c : {NHWC}\n"
+        "%o = relayout %r : f32[1,4,6,6]\nreturn %o",
+    )
+
+
+def test_padding_relays_on_its_way() -> None:
+    pad = '%p = pad %x {before=[0,0,1,1], after=[0,0,1,1], value=0.0, mode="constant"}\n'
+    graph = assigned(
+        IMAGE + pad + f"%c = conv %p, %w {CONV}\n%y = mean %c {{axes=[2,3]}}\nreturn %y"
+    )
+    assert [n.op.name for n in graph.nodes] == ["constant", "pad", "conv", "mean"]
+
+
+def test_transposes_and_reshapes_are_views() -> None:
+    body = IMAGE + f"%c = conv %x, %w {CONV}\n%r = reshape %c {{shape=[1,4,36]}}\n"
+    graph = assigned(body + "%t = transpose %r {perm=[0,2,1]}\n%y = softmax %t {axis=2}\nreturn %y")
+    moves = {n.op.name: n for n in graph.nodes if n.op.name in ("reshape", "transpose")}
+    assert all(is_view(n) for n in moves.values())
+    assert moves["transpose"].result.type.layout is None  # [n, h * w, c] is row-major again
+
+
+def test_attention_writes_what_its_reader_wants() -> None:
+    body = "%q = input : f32[1,2,5,4]\n%a = attention %q, %q, %q {scale=0.5, causal=false}\n"
+    body += "%t = transpose %a {perm=[0,2,1,3]}\n%r = reshape %t {shape=[1,5,8]}\nreturn %r"
+    graph = assigned(body)
+    assert [n.op.name for n in graph.nodes] == ["attention", "transpose", "reshape"]
+    assert graph.nodes[0].result.type.layout == Layout.ordered((0, 2, 1, 3))
+    assert all(is_view(n) for n in graph.nodes[1:])
+
+
+def test_a_transposed_right_factor_is_copied_once() -> None:
+    body = "%x = input : f32[5,8]\n%z = input : f32[5,8]\n%t = transpose %z {perm=[1,0]}\n"
+    graph = assigned(
+        body + "%y = matmul %x, %t\n%v = matmul %y, %x\n%u = matmul %x, %t\nreturn %v, %u"
+    )
+    assert [n.op.name for n in graph.nodes].count("relayout") == 1
+
+
+def test_products_with_layouts_of_no_elements() -> None:
+    body = "%x = input : f32[4,6]\n%s = slice %x {starts=[2,0], stops=[2,6], steps=[1,1]}\n"
+    graph = assigned(
+        body + "%t = transpose %s {perm=[1,0]}\n%r = reshape %t {shape=[0,3]}\nreturn %r"
+    )
+    assert graph.outputs[0].type.layout is None
+
+
+@pytest.mark.parametrize("rank", [3, 4, 5])
+def test_channels_last(rank: int) -> None:
+    assert channels_last(rank).order == (0, *range(2, rank), 1)
+
+
+def _check(graph: Graph) -> None:
+    for value in graph.outputs:
+        assert value.type.layout is None, f"{value} is returned"
+    for node in graph.nodes:
+        if node.op.name == "transpose" and node.result not in graph.outputs:
+            assert is_view(node), f"{node} would be a copy"
+
+
+@pytest.mark.transformers
+@pytest.mark.parametrize("name", ["tiny_resnet", "tiny_convnext", "tiny_segformer", "tiny_bert"])
+def test_models(name: str) -> None:
+    graph = prepared(name, text("O2").split(",assign-layouts")[0])
+    result = check_pass("assign-layouts", graph)
+    _check(result)
+    copies = sum(n.op.name == "relayout" for n in result.nodes)
+    windows = sum(n.op.kind in ("contraction", "window") and n.op.name != "linear"
+                  for n in result.nodes)  # fmt: skip
+    assert copies <= max(2, windows // 4)  # the image in, the features out
+
+
+@pytest.mark.parametrize("soup", ["products", "views", "attentions"])
+def test_soups(soup: str) -> None:
+    for seed in range(15):
+        result = Pipeline.parse("assign-layouts").run(SOUPS[soup](seed), verify_each=True)
+        _check(result)
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_random_graphs(seed: int) -> None:
+    _check(Pipeline.parse("assign-layouts").run(random_graph(seed, size=20), verify_each=True))
