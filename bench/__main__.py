@@ -11,10 +11,12 @@ import click
 from rich.console import Console
 
 from bench.picture import draw
+from bench.readme import fill
 from bench.zoo import FOUNDATION
 from graphopt.check.peers import Lap, as_json, race, table
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
 PEERS = "eager,inductor,onnxruntime,openvino"
 console = Console()
 
@@ -26,11 +28,14 @@ console = Console()
 @click.option("--rounds", default=7, show_default=True)
 @click.option("--seconds", default=0.4, show_default=True, help="Of runs per engine and round.")
 @click.option("--out", type=Path, help="Folder for results.json, results.md and results.svg.")
+@click.option("--readme", is_flag=True, help="Put table and picture into the README.")
 def main(
     models: tuple[str, ...], against: str, threads: int, rounds: int, seconds: float,
-    out: Path | None,
+    out: Path | None, readme: bool,
 ) -> None:  # fmt: skip
     """Race graphopt beside other engines on MODELS (default: the zoo of the README)."""
+    if readme and out is None:
+        out = HERE / "results" / f"{threads}-thread"
     engines = ["graphopt", *(e for e in against.split(",") if e)]
     results: dict[str, list[Lap]] = {}
     for model in models or FOUNDATION:
@@ -42,6 +47,10 @@ def main(
         _show(model, results[model])
         if out is not None:
             _write(out, results, threads)
+    if readme and out is not None:
+        machine = f"{_cpu()}, {threads} thread{'s' * (threads > 1)}"
+        picture = (out / "results.svg").resolve().relative_to(ROOT).as_posix()
+        fill(ROOT / "README.md", results, machine=machine, picture=picture)
     print(table(results))
 
 

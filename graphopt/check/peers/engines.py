@@ -91,9 +91,13 @@ class OnnxRuntime(Engine):
         import torch
 
         model, inputs = _in_torch(source, 1)
-        program = torch.onnx.export(model, inputs, dynamo=True, verbose=False)
-        assert program is not None
-        program.save(str(folder / "model.onnx"))
+        path = str(folder / "model.onnx")
+        try:
+            program = torch.onnx.export(model, inputs, dynamo=True, verbose=False)
+            assert program is not None
+            program.save(path)
+        except torch.onnx.errors.OnnxExporterError:  # the older exporter knows other operators
+            torch.onnx.export(model, inputs, path, dynamo=False, opset_version=17)
 
     def open(self, source: str, folder: Path, threads: int) -> Run:
         import onnxruntime as ort
