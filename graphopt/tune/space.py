@@ -95,12 +95,14 @@ class Space:
 
     `allows` tells which combinations there are: a tile that fits the registers, say, and for a
     parameter without effect its first choice alone. `likely` are points that the cost model thinks
-    nearly as good as the default, best first: a search begins with them.
+    nearly as good as the default, best first: a search begins with them. `listed` gives every point,
+    where that is quicker than to go through all combinations.
     """
 
     parameters: tuple[Parameter, ...] = ()
     allows: Callable[[Point], bool] = _anything
     likely: tuple[Point, ...] = ()
+    listed: Callable[[], Iterable[Point]] | None = None
 
     def __post_init__(self) -> None:
         if self.default not in self:
@@ -117,6 +119,8 @@ class Space:
     @cached_property
     def points(self) -> tuple[Point, ...]:
         """Every point, in the order of the choices."""
+        if self.listed is not None:
+            return tuple(self.listed())
         return tuple(filter(self.allows, self._combinations()))
 
     def __contains__(self, point: object) -> bool:
@@ -168,10 +172,14 @@ def alternatives(name: str, spaces: Mapping[Choice, Space], default: Choice) -> 
         part = point.only(space.names)
         return part in space and whole(point[name], part) == point
 
+    def listed() -> Iterable[Point]:
+        return (whole(chosen, p) for chosen, space in spaces.items() for p in space.points)
+
     start = whole(default, spaces[default].default)
     others = [whole(c, s.default) for c, s in spaces.items() if c != default]
     return Space(
         tuple(Parameter(n, c, start[n]) for n, c in ordered.items()),
         allows,
         (*others, *(whole(default, p) for p in spaces[default].likely)),
+        listed,
     )

@@ -1,0 +1,106 @@
+"""Candidates that do what they should not: each is told for what it is, and harms nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import planted
+import pytest
+from planted import TARGET, case
+
+from graphopt.tune.candidate import Candidate
+from graphopt.tune.database import Outcome
+from graphopt.tune.measure import Duel, Measurer, Patience
+from graphopt.tune.memory import Guarded
+from graphopt.tune.messages import Failed
+
+pytestmark = pytest.mark.compiler
+
+
+@pytest.fixture(scope="module")
+def measurer() -> Iterator[Measurer]:
+    with Measurer(TARGET) as measurer:
+        measurer.open(case())
+        yield measurer
+
+
+def test_two_good_ones_are_timed_in_turns(measurer: Measurer) -> None:
+    """The times are those that the kernels tell: no Python is in them."""
+    assert measurer.prepare(planted.GOOD) is None
+    duel = measurer.duel(planted.QUICK, planted.GOOD, 5)
+    assert duel == Duel((100,) * 5, (1000,) * 5)
+
+
+MISDEEDS = [
+    (planted.CRASHES, Outcome.CRASHED, "killed by SIGSEGV"),
+    (planted.TRAPS, Outcome.CRASHED, "killed by SIGILL"),
+    (planted.WRONG, Outcome.WRONG, "result 0 is off by 0.25 of its largest magnitude"),
+    (planted.LEAVES_OUT, Outcome.WRONG, "result 0 is NaN or infinite where it should not be"),
+    (planted.SPOILS_BELOW, Outcome.WRONG, "result 0 is off by 0.75 of its largest magnitude"),
+    (planted.SPOILS_ABOVE, Outcome.WRONG, "result 0 is off by 1 of its largest magnitude"),
+    (planted.OVERRUNS, Outcome.WRONG, "it writes outside its buffers"),
+    (planted.UNDERRUNS, Outcome.WRONG, "it writes outside its buffers"),
+    (planted.OVERRUNS_SCRATCH, Outcome.WRONG, "it writes outside its buffers"),
+    (planted.WRITES_OPERAND, Outcome.WRONG, "it writes into operand 0"),
+    (planted.NO_C, Outcome.BUILD_FAILED, "compiling no_c.c failed"),
+]
+
+
+@pytest.mark.parametrize(
+    ("bad", "outcome", "message"), MISDEEDS, ids=[c.kernel for c, _, _ in MISDEEDS]
+)
+def test_a_misdeed_is_told_and_the_next_candidate_is_well(
+    measurer: Measurer, bad: Candidate, outcome: Outcome, message: str
+) -> None:
+    failed = measurer.prepare(bad, planted.GOOD)
+    assert failed is not None
+    assert failed.outcome is outcome, failed.message
+    assert message in failed.message
+    assert measurer.duel(planted.QUICK, planted.GOOD, 2) == Duel((100, 100), (1000, 1000))
+
+
+def test_a_candidate_may_turn_bad_while_it_is_timed(measurer: Measurer) -> None:
+    assert measurer.prepare(planted.CRASHES_LATER) is None
+    failed = measurer.duel(planted.CRASHES_LATER, planted.GOOD, 5)
+    assert failed == Failed(Outcome.CRASHED, "killed by SIGSEGV")
+    assert isinstance(measurer.duel(planted.QUICK, planted.GOOD, 1), Duel)
+
+
+@pytest.mark.parametrize("hangs", [planted.HANGS, planted.HANGS_LATER])
+def test_one_that_hangs_is_given_up(hangs: Candidate) -> None:
+    with Measurer(TARGET, patience=Patience(build_s=20.0, run_s=2.0)) as measurer:
+        measurer.open(case())
+        assert measurer.prepare(planted.GOOD) is None
+        measurer.prebuild([planted.HANGS, planted.HANGS_LATER])
+        measurer.patience = Patience(build_s=0.5, run_s=2.0)
+        failed = measurer.duel(hangs, planted.GOOD, 5)
+        assert isinstance(failed, Failed)
+        assert failed.outcome is Outcome.TIMED_OUT
+        assert "it took longer than" in failed.message
+        measurer.patience = Patience()
+        assert isinstance(measurer.duel(planted.QUICK, planted.GOOD, 1), Duel)
+
+
+def test_what_is_built_together_fails_alone(measurer: Measurer) -> None:
+    """One of a batch that does not compile is no reason to give up the others."""
+    measurer.prebuild([planted.NO_C, planted.GOOD, planted.QUICK])
+    assert measurer.prepare(planted.QUICK) is None
+    failed = measurer.prepare(planted.NO_C)
+    assert failed is not None
+    assert failed.outcome is Outcome.BUILD_FAILED
+
+
+def test_guards_lie_on_both_sides_of_a_buffer() -> None:
+    memory = Guarded(100, np.arange(25, dtype=np.float32))
+    assert memory.address % 64 == 0
+    assert memory.guards_hold()
+    assert memory.bytes.view(np.float32)[-1] == 24
+    memory.poison()
+    assert np.isnan(memory.bytes.view(np.float32)).all()
+    whole = memory.bytes.base
+    assert isinstance(whole, np.ndarray)
+    for at in (0, -1):
+        whole[at] = 0
+        assert not memory.guards_hold()
+        whole[at] = 0xFF
