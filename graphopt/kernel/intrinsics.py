@@ -58,7 +58,8 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 def _normal_cdf(x: np.ndarray) -> np.ndarray:
     """The normal distribution function: gelu(x) is x * normal_cdf(x)."""
-    return np.asarray(0.5 * _ERFC(x * -math.sqrt(0.5)), x.dtype)
+    wide = np.asarray(x, np.float64)  # erfc magnifies the rounding of its argument
+    return np.asarray(0.5 * _ERFC(wide * -math.sqrt(0.5)), x.dtype)
 
 
 def _libm(function: Callable[[float], float]) -> Meaning:
