@@ -22,8 +22,9 @@ $(VENV)/%.stamp: pyproject.toml constraints.txt | $(BIN)/python
 demo: $(VENV)/demo.stamp ## compile a real sentence-embedding model and use it
 	$(BIN)/python examples/sentence_embedding/demo.py
 
+# One thread for each worker: torch's threads would wait for each other.
 test: $(VENV)/test.stamp ## every test that needs no GPU
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 check: $(VENV)/check.stamp ## ruff and mypy --strict
 	$(BIN)/ruff check .

