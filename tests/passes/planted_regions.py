@@ -1,0 +1,242 @@
+"""Bugs in recognition, legalization, fusion and layouts."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from graphopt_passes.fuse import fuse
+from graphopt_passes.layout import assign_layouts
+from graphopt_passes.legalize import (
+    decompose_conv_transpose,
+    decompose_pooling,
+    decompose_resize,
+    explicit_padding,
+)
+from graphopt_passes.recipes import Recipe, full, make
+from graphopt_passes.recognize import recognize_gelu, recognize_rms_norm, recognize_silu
+from graphopt_passes.simplify import (
+    simplify_attention,
+)
+from planting import plant, rule
+from test_recognize import BY_RSQRT, GELUS, _norm
+from test_recognize import _text as spelled_out
+
+from graphopt.ir.graph import Graph, Node
+from graphopt.ops import (
+    AttentionAttrs,
+    GeluAttrs,
+    RmsNormAttrs,
+)
+from graphopt.rewrite import Rewriter
+
+# Recognition and attention ------------------------------------------------------------------------
+
+plant(
+    "tanh taken for erf",
+    "recognize-gelu",
+    recognize_gelu,
+    "GeluAttrs",
+    lambda approximate: GeluAttrs("none"),
+    spelled_out(GELUS["half-last"]),
+)
+plant(
+    "the factor not divided out again",
+    "recognize-silu",
+    recognize_silu,
+    "full",
+    lambda value, shape, dtype: full(1 / value, shape, dtype),
+    spelled_out("%a = mul %x, %c\n%s = sigmoid %a\n%y = mul %s, %x"),
+)
+plant(
+    "a mean over another axis taken for the last",
+    "recognize-rms-norm",
+    recognize_rms_norm,
+    "_trailing",
+    lambda mean, rank: 1,
+    _norm(BY_RSQRT, "axes=[0], keepdims=true").replace("return %y", "")
+    + "%q2 = mul %y, %y\n%m2 = mean %q2 {axes=[1], keepdims=true}\n%e2 = add %eps, %m2\n"
+    "%r2 = rsqrt %e2\n%n2 = mul %r2, %y\n%y2 = mul %w, %n2\nreturn %y2",
+)
+plant(
+    "epsilon forgotten",
+    "recognize-rms-norm",
+    recognize_rms_norm,
+    "RmsNormAttrs",
+    lambda axes, eps: RmsNormAttrs(axes, 0.0),
+    _norm(BY_RSQRT),
+)
+QKV = "%q = input : f32[1,2,3,4]\n%k = input : f32[1,2,3,4]\n"
+UPPER = QKV + '%m = constant {key="m", value=[true,false,false,true,true,false,true,true,true]} : '
+UPPER += "bool[3,3]\n%a = attention %q, %k, %k, %m {scale=0.5, causal=false}\n%t = full {value=1, "
+UPPER += (
+    "shape=[3,3], dtype=bool}\n%y = attention %a, %k, %k, %t {scale=0.5, causal=false}\nreturn %y"
+)
+
+
+def _any_mask_is_full(node: Node, rw: Rewriter) -> Recipe | None:
+    assert isinstance(node.attrs, AttentionAttrs)
+    return make("attention", *node.operands[:3], attrs=node.attrs) if node.operands[3:] else None
+
+
+plant(
+    "a causal mask dropped",
+    "simplify-attention",
+    simplify_attention.SimplifyAttention,
+    "rules",
+    rule(simplify_attention.SimplifyAttention, "attention", _any_mask_is_full),
+    UPPER,
+)
+REPEATED = """%q = input : f32[1,4,3,8]
+%k = input : f32[1,2,5,8]
+%a = reshape %k {shape=[1,1,2,5,8]}
+%b = expand %a {shape=[1,2,2,5,8]}
+%c = reshape %b {shape=[1,4,5,8]}
+%t = full {value=1, shape=[3,5], dtype=bool}
+%y = attention %q, %c, %c, %t {scale=0.5, causal=false}
+return %y"""
+plant(
+    "interleaved heads taken for repeated ones",
+    "simplify-attention",
+    simplify_attention,
+    "_repeats",
+    lambda y, split, wide, x: True,
+    REPEATED,
+)
+
+# Legalization -------------------------------------------------------------------------------------
+
+WINDOW = "%x = input : f32[1,2,6]\n%y = max_pool %x {kernel=[3], stride=[2], padding=[[1,2]], "
+WINDOW += "dilation=[1]}\nreturn %y"
+plant(
+    "a maximum padded with zeros",
+    "explicit-padding",
+    explicit_padding,
+    "_fill",
+    lambda node: 0.0,
+    WINDOW.replace("%y = max", "%e = exp %x\n%n = neg %e\n%y = max").replace(
+        "max_pool %x", "max_pool %n"
+    ),
+)
+_pad = explicit_padding.pad
+plant(
+    "padding before and after exchanged",
+    "explicit-padding",
+    explicit_padding,
+    "pad",
+    lambda rw, x, padding, fill, node: _pad(rw, x, tuple(p[::-1] for p in padding), fill, node),
+    WINDOW,
+)
+plant(
+    "padding counted in the divisor",
+    "decompose-pooling",
+    decompose_pooling,
+    "pool_counts",
+    lambda extents, attrs: np.full((3,), 3.0),
+    "%x = input : f32[1,2,6]\n%y = avg_pool %x {kernel=[3], stride=[2], padding=[[1,1]], "
+    "count_include_pad=false}\nreturn %y",
+)
+plant(
+    "windows of an adaptive pool all alike",
+    "decompose-pooling",
+    decompose_pooling,
+    "adaptive_matrix",
+    lambda extent, size: np.full((size, extent), 1 / extent),
+    "%x = input : f32[1,2,7]\n%y = adaptive_avg_pool %x {size=[3]}\nreturn %y",
+)
+_taps = decompose_resize.resize_taps
+plant(
+    "weights of the two neighbours exchanged",
+    "decompose-resize",
+    decompose_resize,
+    "resize_taps",
+    lambda *args: [(i, w) for (i, _), (_, w) in zip(_taps(*args), _taps(*args)[::-1], strict=True)],
+    '%x = input : f32[1,2,4,4]\n%y = resize %x {size=[7,7], mode="bilinear", '
+    "align_corners=false, scales=none}\nreturn %y",
+)
+TURNED = (
+    '%x = input : f32[1,4,5]\n%w = constant {key="w"} : f32[4,6,3]\n%y = conv_transpose %x, %w '
+)
+TURNED += "{stride=[2], padding=[1], output_padding=[1], dilation=[1], groups=1}\nreturn %y"
+_phases = decompose_conv_transpose._phases
+_as_conv = decompose_conv_transpose._as_conv
+
+
+plant(
+    "the kernel of a transposed convolution not flipped",
+    "decompose-conv-transpose",
+    decompose_conv_transpose,
+    "_as_conv",
+    lambda weights, groups: _as_conv(weights[..., ::-1], groups),
+    TURNED,
+)
+plant(
+    "phases shifted by one",
+    "decompose-conv-transpose",
+    decompose_conv_transpose,
+    "_phases",
+    lambda node, axis: [dataclasses.replace(p, start=p.start - 1) for p in _phases(node, axis)],
+    TURNED,
+)
+
+# Regions and layouts ------------------------------------------------------------------------------
+
+CHAIN = "%x = input : f32[4,4]\n%z = input : f32[4,4]\n%a = sub %x, %z\n%y = relu %a\nreturn %y"
+_body = fuse._body
+plant(
+    "a region's inputs in another order than its operands",
+    "fuse",
+    fuse,
+    "_body",
+    lambda inputs, nodes, results: _body(inputs[::-1], nodes, results),
+    CHAIN,
+)
+plant(
+    "a region without its last node",
+    "fuse",
+    fuse,
+    "_body",
+    lambda inputs, nodes, results: _body(inputs, nodes, [nodes[0].result]),
+    CHAIN,
+)
+CACHE = """%x = input : f32[4,4]
+%cache = input : f32[4,4]
+%a = add %cache, %x
+%r = relu %a
+%y = exp %r
+state %cache -> %a
+return %a, %y"""
+
+
+def _states_forgotten(self: Any) -> Graph:
+    return dataclasses.replace(_run_wrap(self), states=())
+
+
+def _outputs_reordered(self: Any) -> Graph:
+    """The state is written by what was the other output."""
+    graph = _run_wrap(self)
+    return dataclasses.replace(graph, outputs=graph.outputs[::-1])
+
+
+_run_wrap = fuse._Wrap.run
+plant("state forgotten", "fuse", fuse._Wrap, "run", _states_forgotten, CACHE)
+plant("outputs reordered around state", "fuse", fuse._Wrap, "run", _outputs_reordered, CACHE)
+IMAGE = '%x = input : f32[1,4,6,6]\n%w = constant {key="w"} : f32[4,4,1,1]\n%y = conv %x, %w '
+IMAGE += "{stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1]}\nreturn %y"
+plant(
+    "an output left channels last",
+    "assign-layouts",
+    assign_layouts,
+    "_relaid",
+    lambda rw, x, layout: x,
+    IMAGE,
+)
+plant(
+    "a transposed layout off by an inverse",
+    "assign-layouts",
+    assign_layouts,
+    "_moved",
+    lambda x, perm: assign_layouts.Layout.ordered((0, 0, 1)),
+    "%x = input : f32[4,5,6]\n%t = transpose %x {perm=[1,2,0]}\n%y = relu %t\nreturn %y",
+)
