@@ -12,13 +12,17 @@ from graphopt_passes.simplify import (
     simplify_arithmetic,
     simplify_selects,
 )
-from planting import TWO, number, plant, rule
+from planting import TWO, Bugs, number, rule
 
 from graphopt.ir.graph import Node, Value
 from graphopt.ops import (
     ClampAttrs,
 )
 from graphopt.rewrite import Rewriter
+
+BUGS = Bugs()
+plant = BUGS.plant
+
 
 # Arithmetic ---------------------------------------------------------------------------------------
 

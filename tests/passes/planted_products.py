@@ -9,7 +9,7 @@ from graphopt_passes.fold import channels, fold_batchnorm, fold_constants, fold_
 from graphopt_passes.move import sink_reshapes, sink_slices, sink_views
 from graphopt_passes.products import matmul_to_linear, merge_parallel_products
 from graphopt_passes.recipes import Recipe, make
-from planting import LINEAR, plant, rule
+from planting import LINEAR, Bugs, rule
 
 from graphopt.ir.graph import Node
 from graphopt.ops import (
@@ -19,6 +19,10 @@ from graphopt.ops import (
 )
 from graphopt.passbase import Pass
 from graphopt.rewrite import Plan, Reject, Rewriter
+
+BUGS = Bugs()
+plant = BUGS.plant
+
 
 # Folding ------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from graphopt_passes.recognize import recognize_gelu, recognize_rms_norm, recogn
 from graphopt_passes.simplify import (
     simplify_attention,
 )
-from planting import plant, rule
+from planting import Bugs, rule
 from test_recognize import BY_RSQRT, GELUS, _norm
 from test_recognize import _text as spelled_out
 
@@ -30,6 +30,10 @@ from graphopt.ops import (
     RmsNormAttrs,
 )
 from graphopt.rewrite import Rewriter
+
+BUGS = Bugs()
+plant = BUGS.plant
+
 
 # Recognition and attention ------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from graphopt_passes.simplify import (
     compose_views,
     gather_to_slice,
 )
-from planting import plant, rule
+from planting import Bugs, rule
 
 from graphopt.ir.graph import Node, Value
 from graphopt.ops import (
@@ -21,6 +21,10 @@ from graphopt.ops import (
     ReshapeAttrs,
 )
 from graphopt.rewrite import Rewriter
+
+BUGS = Bugs()
+plant = BUGS.plant
+
 
 CUBE = "%x = input : f32[4,4,4]\n"
 plant(

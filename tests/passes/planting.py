@@ -52,12 +52,14 @@ def rule(cls: Any, op: str, wrong: Callable[..., Recipe | None]) -> Mapping[str,
     return {**cls.rules, op: (wrong,)}
 
 
-BUGS: dict[str, Bug] = {}
+class Bugs(dict[str, Bug]):
+    """By title."""
 
-
-def plant(title: str, pass_: str, owner: Any, attribute: str, wrong: Any, graph: str) -> None:
-    assert title not in BUGS
-    BUGS[title] = Bug(pass_, owner, attribute, wrong, graph)
+    def plant(
+        self, title: str, pass_: str, owner: Any, attribute: str, wrong: Any, graph: str
+    ) -> None:
+        assert title not in self
+        self[title] = Bug(pass_, owner, attribute, wrong, graph)
 
 
 # What graphs are made of -------------------------------------------------------------------------

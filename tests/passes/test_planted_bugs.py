@@ -12,7 +12,7 @@ import planted_regions
 import planted_views
 import pytest
 from graphopt_passes import PLUGIN
-from planting import BUGS, Bug, Mutant
+from planting import Bug, Mutant
 
 from graphopt.check import NumericsGate, random_constant
 from graphopt.errors import GateError, PluginError
@@ -21,8 +21,11 @@ from graphopt.ir.text import parse
 from graphopt.passbase import PassContext
 from graphopt.pipeline import Pipeline
 
-FILES = (planted_arithmetic, planted_products, planted_regions, planted_views)
-"""Imported for what they plant."""
+BUGS = {
+    title: bug
+    for planted in (planted_arithmetic, planted_products, planted_regions, planted_views)
+    for title, bug in planted.BUGS.items()
+}
 
 
 def _graph(bug: Bug) -> Graph:
