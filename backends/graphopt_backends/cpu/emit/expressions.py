@@ -63,6 +63,7 @@ class Names:
 
     def __init__(self) -> None:
         self.c: dict[str, str] = {}
+        self.buffers: dict[str, str] = {}
         self.ranges: dict[str, int] = {}
         self.registers: dict[str, RegisterFile] = {}
         self._taken: dict[str, int] = dict.fromkeys(_RESERVED, 1)
@@ -70,14 +71,22 @@ class Names:
     @contextmanager
     def inner(self) -> Iterator[None]:
         """A scope: what it declares is forgotten after it."""
-        saved = dict(self.c), dict(self.ranges), dict(self.registers), dict(self._taken)
+        saved = (
+            dict(self.c), dict(self.buffers), dict(self.ranges), dict(self.registers),
+            dict(self._taken),
+        )  # fmt: skip
         yield
-        self.c, self.ranges, self.registers, self._taken = saved
+        self.c, self.buffers, self.ranges, self.registers, self._taken = saved
 
     def declare(self, name: str) -> str:
         """A C name for an IR name, distinct from all visible ones."""
         self.c[name] = c = self.fresh(name)
         self.ranges.pop(name, None)
+        return c
+
+    def declare_buffer(self, name: str) -> str:
+        """As `declare`; a buffer and a variable may share an IR name."""
+        self.buffers[name] = c = self.fresh(name)
         return c
 
     def fresh(self, name: str) -> str:
@@ -139,6 +148,11 @@ class ExpressionPrinter:
         if name not in self.names.c:
             raise IRError(f"kernel variable {name!r} is not bound here")
         return self.names.c[name]
+
+    def _pointer(self, buffer: Buffer) -> str:
+        if buffer.name not in self.names.buffers:
+            raise IRError(f"kernel buffer {buffer.name!r} is not declared here")
+        return self.names.buffers[buffer.name]
 
     def _helper(self, name: str, dtype: DType, lanes: int, *arguments: str) -> Text:
         return Text(f"{self.prelude.helper(name, dtype, lanes)}({', '.join(arguments)})")
@@ -358,11 +372,11 @@ class ExpressionPrinter:
             step = literal(at.stride, INDEX)
             pointer = self.address(buffer, at.base)
             return self._helper("gather_step", buffer.dtype, lanes, pointer.text, step)
-        name = self._name(buffer.name)
+        name = self._pointer(buffer)
         return self._helper("gather", buffer.dtype, lanes, name, self.value(at).text)
 
     def element(self, buffer: Buffer, at: Expr) -> Text:
-        return Text(f"{self._name(buffer.name)}[{self.index(at).text}]")
+        return Text(f"{self._pointer(buffer)}[{self.index(at).text}]")
 
     def vector(self, buffer: Buffer, at: Ramp, *, store: bool) -> Text:
         """A contiguous vector in memory, as a value or something to assign to."""
@@ -373,7 +387,7 @@ class ExpressionPrinter:
 
     def address(self, buffer: Buffer, at: Expr) -> Text:
         form = linear(at, self.names.ranges)
-        name = self._name(buffer.name)
+        name = self._pointer(buffer)
         if form.is_constant and form.constant == 0:
             return Text(name)
         return Text(f"{name} + {self._linear(form).at(70)}".replace("+ -", "- "), 70)

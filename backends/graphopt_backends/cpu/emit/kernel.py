@@ -77,7 +77,7 @@ def scratch_bytes(kernel: Kernel) -> int:
 def prototype(kernel: Kernel, aliased: frozenset[str] = frozenset()) -> str:
     """The C declaration of a kernel's function, without a semicolon."""
     names = Names()
-    return _prototype(kernel, [names.declare(b.name) for b in kernel.params], aliased)
+    return _prototype(kernel, [names.declare_buffer(b.name) for b in kernel.params], aliased)
 
 
 def _prototype(kernel: Kernel, names: list[str], aliased: frozenset[str]) -> str:
@@ -161,7 +161,7 @@ class _Writer:
         self.shared = parallel_extent(kernel)
 
     def unit(self, locs: tuple[Loc, ...]) -> str:
-        names = [self.names.declare(b.name) for b in self.kernel.params]
+        names = [self.names.declare_buffer(b.name) for b in self.kernel.params]
         body = unroll_registers(self.kernel.body)
         self._silence_unused(body)
         self._top(body.body if isinstance(body, Block) else (body,))
@@ -310,11 +310,11 @@ class _Writer:
             self._registers(buffer, rest)
         elif buffer.scope is Scope.STACK:
             count = max(1, _size(buffer) // buffer.dtype.size_bytes)
-            name = self.names.declare(buffer.name)
+            name = self.names.declare_buffer(buffer.name)
             align = f" __attribute__((aligned({ALIGNMENT})))" if self._vectors else ""
             self._line(f"{C_TYPE[buffer.dtype]} {name}[{count}]{align};")
         elif buffer.scope is Scope.SCRATCH:
-            name, ctype = self.names.declare(buffer.name), C_TYPE[buffer.dtype]
+            name, ctype = self.names.declare_buffer(buffer.name), C_TYPE[buffer.dtype]
             self._line(f"{ctype} *const {name} = ({ctype} *)(scratch + {self.scratch});")
             self.scratch = _aligned(self.scratch + _size(buffer))
         else:
@@ -415,7 +415,7 @@ class _Writer:
             self._line(f"const {index_type} {index} = {self.print.value(vector).text};")
             text = self._stored(s.buffer.dtype, s.value, lanes).text
             self._line(f"const {value_type} {value} = {text};")
-            place = f"{self.names.c[s.buffer.name]}[{index}[lane]]"
+            place = f"{self.names.buffers[s.buffer.name]}[{index}[lane]]"
             update = self._lane_update(s, place, f"{value}[lane]")
             self._line(f"for (int lane = 0; lane < {lanes}; lane++) {update};")
         self._line("}")
