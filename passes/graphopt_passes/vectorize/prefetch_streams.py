@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from graphopt.kernel.affine import simplify_index
 from graphopt.kernel.ir import (
     Expr,
     For,
@@ -22,7 +23,7 @@ from graphopt.kernel.ir import (
 )
 from graphopt.kernel.passbase import LoopPass, LoopPlan, Place, Reject
 from graphopt.kernel.scope import Access, IndexScope, accesses, span
-from graphopt.kernel.visit import substitute, walk
+from graphopt.kernel.visit import map_exprs, substitute, walk
 
 _LINE_BYTES = 64
 
@@ -61,14 +62,17 @@ class PrefetchStreams(LoopPass):
         for outer in place.around:
             scope = scope.with_loop(outer.var, outer.extent)
         streams = list(_streams(loop, scope, place.kernel.outputs))
-        return LoopPlan(loop, streams=streams) if streams else Reject("it streams nothing")
+        ranges = {**place.ranges, loop.var: loop.extent}
+        found = LoopPlan(loop, streams=streams, ranges=ranges)
+        return found if streams else Reject("it streams nothing")
 
     def apply(self, plan: LoopPlan) -> Stmt:
         loop = plan.loop
         ahead = binary("+", index_var(loop.var), index_const(self.distance))
         hints = dict.fromkeys(Prefetch(p.buffer, tuple(map(_first, p.index))) for p in plan.streams)
-        early = (substitute(hint, {loop.var: ahead}) for hint in hints)
-        return For(loop.var, loop.extent, block(*early, loop.body), loop.kind)
+        early = [substitute(hint, {loop.var: ahead}) for hint in hints]
+        simple = [map_exprs(hint, lambda i: simplify_index(i, plan.ranges)) for hint in early]
+        return For(loop.var, loop.extent, block(*simple, loop.body), loop.kind)
 
 
 def _streams(loop: For, scope: IndexScope, outputs: tuple[str, ...]) -> Iterator[Load]:
