@@ -89,7 +89,7 @@ def _show(found: Tuning) -> None:
         ("computes", "calls", "share", "trials", "default", "best", "gain", "schedule"),
         (
             (
-                r.computes, r.calls, f"{r.share:.1%}", f"{r.trials} of {r.points}",
+                _short(r.computes), r.calls, f"{r.share:.1%}", f"{r.trials} of {r.points}",
                 format_seconds(r.default_us / 1e6), format_seconds(r.best_us / 1e6),
                 f"{1 / r.cost:.2f}x", _changed(r),
             )
@@ -109,7 +109,15 @@ def _show(found: Tuning) -> None:
         bad = {k: n for k, n in r.outcomes.items() if k != "ok"}
         if bad:
             counts = ", ".join(f"{n} {kind}" for kind, n in bad.items())
-            warn(f"{r.computes}: of {r.trials} candidates {counts}; the records say what happened")
+            warn(
+                f"{_short(r.computes)}: of {r.trials} candidates {counts}; the records say what happened"
+            )
+
+
+def _short(computes: str) -> str:
+    """The first of several modules, and how many more."""
+    first, *others = computes.split(", ")
+    return f"{first} +{len(others)}" if others else first
 
 
 def _changed(r: Tuned) -> str:

@@ -95,8 +95,8 @@ class Space:
 
     `allows` tells which combinations there are: a tile that fits the registers, say, and for a
     parameter without effect its first choice alone. `likely` are points that the cost model thinks
-    nearly as good as the default, best first: a search begins with them. `listed` gives every point,
-    where that is quicker than to go through all combinations.
+    nearly as good as the default, best first: a search begins with them. `listed` gives every
+    point, where that is quicker than to go through all combinations.
     """
 
     parameters: tuple[Parameter, ...] = ()

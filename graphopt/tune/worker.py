@@ -188,6 +188,7 @@ def _realtime() -> bool:
     try:  # the limit first: without it a kernel that hangs would hold the core for good
         resource.setrlimit(resource.RLIMIT_RTTIME, (_REALTIME_S * 1_000_000,) * 2)
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        time.sleep(1e-4)  # the limit counts from here, not from the sections before
     except (OSError, ValueError, AttributeError):
         return False
     return True
