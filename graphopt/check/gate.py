@@ -26,7 +26,7 @@ import numpy as np
 from graphopt.check.inputs import DISTRIBUTIONS, seeded_inputs
 from graphopt.check.reference import execute
 from graphopt.errors import GateError, GraphoptError, InternalError
-from graphopt.ir.equal import same_array
+from graphopt.ir.equal import first_difference, same_array
 from graphopt.ir.graph import Graph, Node
 from graphopt.ir.store import all_constants
 from graphopt.ir.types import DType
@@ -88,6 +88,9 @@ class NumericsGate:
         if self._last is None or self._last[0] is not before:
             self._last = before, [run_exactly(before, x) for x in inputs]
         expected = self._last[1]
+        if first_difference(before, after) is None:
+            self._last = after, expected  # most passes of a pipeline find nothing to do
+            return
         outputs = []
         for x, wanted in zip(inputs, expected, strict=True):
             got = _run_after(pass_, after, x)

@@ -109,6 +109,25 @@ def test_each_graph_runs_once() -> None:
     assert gate._last[0] is copy
 
 
+def test_a_pass_that_does_nothing_costs_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from graphopt.check import gate as gate_module
+
+    runs: list[Graph] = []
+
+    def counted(graph: Graph, inputs: gate_module.Arrays) -> gate_module.Arrays:
+        runs.append(graph)
+        return execute(graph, inputs, precision=np.float64)
+
+    monkeypatch.setattr(gate_module, "run_exactly", counted)
+    graph = parse("%x = input : f32[8]\n%y = relu %x\nreturn %y")
+    gate = NumericsGate(seeds=(0,))
+    gate(DropAbs(), graph, dataclasses.replace(graph))
+    assert runs == [graph]
+    other = parse("%x = input : f32[8]\n%y = relu %x\n%z = relu %y\nreturn %z")
+    gate(DropAbs(), gate._last[0], other)  # type: ignore[index]
+    assert len(runs) == 2
+
+
 INDEXING = """
 %ids = input : i64[2,6]
 %table = constant {key="t"} : f32[5,4]
