@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from graphopt.kernel.affine import linear, simplify_index
+from graphopt.kernel.affine import Linear, linear, simplify_index
 from graphopt.kernel.ir import (
     INDEX,
     Binary,
@@ -20,8 +20,10 @@ from graphopt.kernel.ir import (
     Ramp,
     Select,
     Var,
+    binary,
+    index_const,
 )
-from graphopt.kernel.scope import Access
+from graphopt.kernel.scope import Access, IndexScope
 
 Interval = tuple[float, float]
 """Smallest and largest value; infinite where unknown."""
@@ -42,6 +44,8 @@ def fit(access: Access, axis: int) -> tuple[Fit, Interval]:
     e = simplify_index(access.scope.resolve(access.part.index[axis]), access.scope.ranges)
     low, high = access.buffer.bounds(axis)
     values = interval(e, access.scope.ranges)
+    if not (values[0] >= low and values[1] < high) and access.scope.guards:
+        values = _guarded(e, values, access.scope)
     if values[0] >= low and values[1] < high:
         return Fit.INSIDE, values
     reaches = _attained(e, access.scope.ranges)
@@ -49,6 +53,60 @@ def fit(access: Access, axis: int) -> tuple[Fit, Interval]:
     if (reaches or misses) and not access.guarded:
         return Fit.OUTSIDE, values
     return Fit.UNKNOWN, values
+
+
+def _guarded(e: Expr, values: Interval, scope: IndexScope) -> Interval:
+    """Tighter bounds by the conditions around: where g <= 0 holds, e <= e - n*g for n > 0."""
+    base, reach = (e.base, e.stride * (e.lanes - 1)) if isinstance(e, Ramp) else (e, 0)
+    if base.lanes > 1:
+        return values
+    low, high = values
+    below = above = linear(base, scope.ranges)
+    for guard in (g for condition in scope.guards for g in _not_positive(condition, scope)):
+        for sign in (1, -1):
+            form = above if sign > 0 else below
+            tighter = _less(form, guard, sign)
+            if tighter is None:
+                continue
+            ends = interval(tighter.expr(), scope.ranges)
+            if sign > 0 and ends[1] + max(reach, 0) < high:
+                above, high = tighter, ends[1] + max(reach, 0)
+            if sign < 0 and ends[0] + min(reach, 0) > low:
+                below, low = tighter, ends[0] + min(reach, 0)
+    return low, high
+
+
+def _not_positive(condition: Expr, scope: IndexScope) -> Iterator[Linear]:
+    """Linear forms that are 0 or less where a condition holds: a < b gives a - b + 1."""
+    if not isinstance(condition, Binary):
+        return
+    if condition.op == "and":
+        yield from _not_positive(condition.a, scope)
+        yield from _not_positive(condition.b, scope)
+    if condition.a.dtype is not INDEX:
+        return
+    a, b = condition.a, condition.b
+    pairs = {"<": ((a, b),), "<=": ((a, b),), ">": ((b, a),), ">=": ((b, a),),
+             "==": ((a, b), (b, a))}.get(condition.op, ())  # fmt: skip
+    for smaller, larger in pairs:
+        strict = condition.op in ("<", ">")
+        difference = binary("-", smaller, larger)
+        yield linear(binary("+", difference, index_const(int(strict))), scope.ranges)
+
+
+def _less(form: Linear, guard: Linear, sign: int) -> Linear | None:
+    """form - n*guard, with the n of that sign which cancels the guard's first term."""
+    if not guard.terms:
+        return None
+    atom, c = guard.terms[0]
+    n, rest = divmod(dict(form.terms).get(atom, 0), c)
+    if rest or n * sign <= 0:
+        return None
+    terms = dict(form.terms)
+    for a, k in guard.terms:
+        terms[a] = terms.get(a, 0) - n * k
+    kept = tuple((a, k) for a, k in terms.items() if k)
+    return Linear(kept, form.constant - n * guard.constant)
 
 
 def interval(e: Expr, ranges: Mapping[str, int]) -> Interval:

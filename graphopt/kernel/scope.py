@@ -32,10 +32,12 @@ from graphopt.kernel.visit import ExprMap, children, uses_var
 @dataclass(frozen=True)
 class IndexScope:
     """`ranges`: extents of the loop variables in scope. `meaning`: names that stand for another
-    expression: a scalar i64 bound by `let`, or a loop variable that shadows one still in use."""
+    expression: a scalar i64 bound by `let`, or a loop variable that shadows one still in use.
+    `guards`: scalar conditions that hold, of the `if`s around."""
 
     ranges: Mapping[str, int] = field(default_factory=dict)
     meaning: Mapping[str, Expr] = field(default_factory=dict)
+    guards: tuple[Expr, ...] = ()
 
     def with_loop(self, var: str, extent: int) -> IndexScope:
         unique = var
@@ -44,12 +46,16 @@ class IndexScope:
         meaning = {k: e for k, e in self.meaning.items() if k != var}
         if unique != var:
             meaning[var] = Var(INDEX, 1, unique)
-        return IndexScope({**self.ranges, unique: extent}, meaning)
+        return IndexScope({**self.ranges, unique: extent}, meaning, self.guards)
 
     def with_let(self, var: str, value: Expr) -> IndexScope:
         known = value.dtype is INDEX and value.lanes == 1
         meaning = self.resolve(value) if known else Var(value.dtype, value.lanes, f"let {var}")
-        return IndexScope(self.ranges, {**self.meaning, var: meaning})
+        return IndexScope(self.ranges, {**self.meaning, var: meaning}, self.guards)
+
+    def with_guard(self, condition: Expr) -> IndexScope:
+        guards = (*self.guards, self.resolve(condition))
+        return IndexScope(self.ranges, self.meaning, guards)
 
     def resolve(self, e: Expr) -> Expr:
         """An expression in terms of unique loop variables alone, as far as lets allow."""
@@ -103,7 +109,7 @@ def accesses(s: Stmt, scope: IndexScope, guarded: bool = False) -> Iterator[Acce
             yield from accesses(s.body, scope.with_loop(s.var, s.extent), guarded)
         case If():
             yield from _loads((s.condition,), scope, guarded, s)
-            yield from accesses(s.then, scope, True)
+            yield from accesses(s.then, scope.with_guard(s.condition), True)
             if s.otherwise is not None:
                 yield from accesses(s.otherwise, scope, True)
         case Store():

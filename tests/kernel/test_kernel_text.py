@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import graphopt.kernel
 from graphopt.check import kernels, random_kernel
 from graphopt.errors import IRError, ParseError
 from graphopt.ir.types import DType
+from graphopt.kernel.grammar import PRECEDENCE, SCOPES
+from graphopt.kernel.intrinsics import INTRINSICS
 from graphopt.kernel.ir import (
     INDEX,
     Binary,
@@ -40,6 +45,7 @@ from graphopt.kernel.ir import (
 )
 from graphopt.kernel.parser import parse_kernel
 from graphopt.kernel.text import print_expr, print_kernel
+from graphopt.kernel.verify import verify_kernel
 
 F32 = DType.F32
 
@@ -316,3 +322,21 @@ def test_loads_of_a_buffer_are_loads_of_the_nearest() -> None:
     assert isinstance(last, Load)
     assert last.buffer.shape == (2,)
     assert block() == block(block())
+
+
+def test_readme() -> None:
+    """Its example is a kernel as it prints, and it names every intrinsic, loop and scope."""
+    text = (Path(graphopt.kernel.__path__[0]) / "README.md").read_text()
+    example = text.split("```\n")[1]
+    kernel = parse_kernel(example)
+    assert print_kernel(kernel) == example
+    assert not verify_kernel(kernel)
+    words = set(re.findall(r"\w+", text))
+    known = {
+        *INTRINSICS,
+        *(k.value for k in LoopKind),
+        *SCOPES,
+        *PRECEDENCE,
+        *(d.value for d in DType),
+    }
+    assert {w for w in known if w.isidentifier()} <= words

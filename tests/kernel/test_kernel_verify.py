@@ -137,7 +137,11 @@ UNPROVEN = [
      ["iterations of parallel loop 'a' may write the same element of 't'"]),
     ("y[i[0]] = 1.0", ["index 0 of a store to 'y' may leave 0..32: "
      "it takes -9223372036854775808 to 9223372036854775808"]),
-    ("for a in 0..40 { if a < 32 { y[a] = 1.0 } }",
+    ("for a in 0..40 { if a < 33 { y[a] = 1.0 } }",
+     ["index 0 of a store to 'y' may leave 0..32: it takes 0 to 32"]),
+    ("for a in 0..40 { if a < 32 { } else { y[a] = 1.0 } }",
+     ["index 0 of a store to 'y' may leave 0..32: it takes 0 to 39"]),
+    ("for a in 0..40 { if x[a % 32] < 32.0 { y[a] = 1.0 } }",
      ["index 0 of a store to 'y' may leave 0..32: it takes 0 to 39"]),
     ("parallel a in 0..8 { y[max(min(i[a], 31), 0)] = 1.0 }",
      ["iterations of parallel loop 'a' may write the same element of 'y'"]),
@@ -156,6 +160,12 @@ def test_unproven(body: str, what: list[str]) -> None:
 
 
 PROVED = [
+    "for a in 0..40 { if a < 32 { y[a] = 1.0 } }",
+    "for a in 0..40 { if 8 <= a { y[a - 8] = 1.0 } }",
+    "for a in 0..40 { if a == 7 { y[a * 4] = 1.0 } }",
+    "for a in 0..3 { for b in 0..5 { if a * 4 < 3 and b < 2 { y[a * 16 + b * 8 + 7] = 1.0 } } }",
+    "for a in 0..5 { if a * 8 + 8 <= 32 { y[ramp(a * 8, 1, 8)] = splat(1.0, 8) } }",
+    "let n = i[0] if n >= 0 and n < 32 { y[n] = x[31 - n] }",
     "alloc t: f32[1] stack t[0] = 1.0 parallel a in 0..8 { alloc t: f32[1] stack t[0] = x[a] }",
     "y[max(min(i[0], 31), 0)] = x[i[1] % 32]",
     "parallel a in 0..4 { for b in 0..8 { y[a * 8 + b] = 1.0 } }",

@@ -128,8 +128,9 @@ GRAPHS = {
 }
 
 
-# Whether these stay inside depends on data, or on an `if`.
-UNPROVEN = ("scatter", "winograd")
+# What has no proof: where a scatter writes depends on data; an `if` keeps the blocks of tile rows
+# apart.
+UNPROVEN = {"scatter": "may leave", "winograd": "parallel loop 'blk' may write"}
 
 
 def planned(name: str) -> Graph:
@@ -152,7 +153,8 @@ def test_every_step(name: str, target: str) -> None:
         assert steps[-1][1] == found.kernel
         for step, kernel in steps:
             unproven = verify_kernel(kernel, complete=kernel is found.kernel)
-            assert not unproven or name in UNPROVEN, f"{step}: {unproven}"
+            known = UNPROVEN.get(name)
+            assert all(known and known in u.what for u in unproven), f"{step}: {unproven}"
             results = interpret(kernel, arrays, precision=np.float64)
             for out, result in zip(kernel.outputs, node.results, strict=True):
                 got, wanted = from_memory(results[out], result.type), values[result]
