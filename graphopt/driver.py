@@ -3,101 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphopt.compilation import (
+    DEFAULT_LEVEL,
+    Clock,
+    Compilation,
+    Options,
+    Progress,
+    Report,
+    StageTime,
+)
 from graphopt.errors import FrontendError, IRError, PluginError
 
 if TYPE_CHECKING:
     from graphopt.artifact.loader import Model
-    from graphopt.budget import Budget
     from graphopt.frontend.traced import Traced
     from graphopt.ir.graph import Graph
-    from graphopt.kernel.pipeline import KernelPipeline, KernelTiming
+    from graphopt.kernel.pipeline import KernelPipeline
     from graphopt.pipeline import Gate, Pipeline, Timing
     from graphopt.program import Program
     from graphopt.target import Backend, Target
     from graphopt.tune.apply import Applied
 
-DEFAULT_LEVEL = "O2"
-Progress = Callable[[str], None]
-"""Called with the name of each stage as it starts, and again with how far it is: `build 12/87`."""
-
-
-@dataclass(frozen=True)
-class StageTime:
-    name: str
-    seconds: float
-
-
-@dataclass
-class Report:
-    """What a compile did. Sizes in bytes; `passes` and `kernel_passes` have one entry per pass;
-    `nodes` are the traced graph's, `regions` the fused nodes that became `calls` of `kernels`.
-    `notes` say what `verify_each` could not check."""
-
-    target: str = ""
-    stages: list[StageTime] = field(default_factory=list)
-    passes: list[Timing] = field(default_factory=list)
-    kernel_passes: list[KernelTiming] = field(default_factory=list)
-    nodes: int = 0
-    regions: int = 0
-    kernels: int = 0
-    calls: int = 0
-    arena_bytes: int = 0
-    arena_lower_bound: int = 0
-    scratch_bytes: int = 0
-    weight_bytes: int = 0
-    code_bytes: int = 0
-    artifact_bytes: int = 0
-    tuned_kernels: int | None = None
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def seconds(self) -> float:
-        return sum(s.seconds for s in self.stages)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for `--json`."""
-        from dataclasses import asdict
-
-        return {**asdict(self), "seconds": self.seconds}
-
-
-@dataclass(frozen=True)
-class Options:
-    """`passes` and `kernel_passes` are pipeline text that replaces the level's; `verify_each` runs
-    the gate after every pass; `cc` is another C compiler; `emit_source` keeps the C beside the
-    library; `budget` is what the artifact may cost; `tuned` is a file of tuning records to use."""
-
-    level: str = DEFAULT_LEVEL
-    passes: str | None = None
-    verify_each: bool = False
-    cc: str | None = None
-    emit_source: bool = False
-    budget: Budget | None = None
-    kernel_passes: str | None = None
-    tuned: Path | None = None
-
-
-@dataclass
-class Compilation:
-    """The products of each stage, for tools that look inside. `pipeline` and `kernel_pipeline` are
-    the text of the passes that were run; `tuning` says which records were used, if any were to."""
-
-    source: Graph
-    planned: Graph
-    program: Program
-    sources: Mapping[str, str]
-    report: Report
-    pipeline: str = ""
-    kernel_pipeline: str = ""
-    artifact: Path | None = None
-    tuning: Applied | None = None
+__all__ = [
+    "DEFAULT_LEVEL", "Compilation", "Options", "Progress", "Report", "StageTime", "build",
+    "compile", "default_kernel_pipeline", "default_pipeline", "generate", "lower", "read_model",
+    "records_path",
+]  # fmt: skip
 
 
 def compile(
@@ -159,7 +94,7 @@ def build(
     backend, row = resolve(target)
     if out is not None:
         check_replaceable(Path(out))  # before minutes of work, not after
-    clock = _Clock(progress or (lambda name: None))
+    clock = Clock(progress or (lambda name: None))
     with clock.stage("trace"):
         graph, traced = read_model(source, example_inputs)
     compilation = lower(graph, backend, row, options, clock)
@@ -174,12 +109,12 @@ def build(
 
 
 def lower(
-    graph: Graph, backend: Backend, target: Target, options: Options, clock: _Clock | None = None
+    graph: Graph, backend: Backend, target: Target, options: Options, clock: Clock | None = None
 ) -> Compilation:
     """Graph IR to C: passes, lowering, emission. Needs no tool."""
     from graphopt.passbase import PassContext
 
-    clock = clock or _Clock(lambda name: None)
+    clock = clock or Clock(lambda name: None)
     pipeline, gate = default_pipeline(options), _gate(options)
     timings: list[Timing] = []
     with clock.stage("passes"):
@@ -201,11 +136,11 @@ def generate(
     planned: Graph,
     backend: Backend,
     target: Target,
-    clock: _Clock | None = None,
+    clock: Clock | None = None,
     options: Options | None = None,
 ) -> Compilation:
     """What `lower` does after the graph passes, which made `planned` of `source`."""
-    clock, options = clock or _Clock(lambda name: None), options or Options()
+    clock, options = clock or Clock(lambda name: None), options or Options()
     report = Report(target=f"{target.backend}:{target.name}", stages=clock.stages)
     pipeline = default_kernel_pipeline(options)
     with clock.stage("lower"):
@@ -282,21 +217,6 @@ def default_kernel_pipeline(options: Options) -> KernelPipeline:
 # Stages ------------------------------------------------------------------------------------------
 
 
-class _Clock:
-    """Times stages and announces them."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.stages: list[StageTime] = []
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        self.progress(name)
-        start = time.perf_counter()
-        yield
-        self.stages.append(StageTime(name, time.perf_counter() - start))
-
-
 def _lowered(
     planned: Graph, backend: Backend, target: Target, options: Options, report: Report
 ) -> tuple[Program, Applied | None]:
@@ -322,7 +242,7 @@ def _write(
     target: Target,
     options: Options,
     traced: Traced | None,
-    clock: _Clock,
+    clock: Clock,
 ) -> None:
     """Build the artifact, with golden inputs and outputs where there is an eager model."""
     from graphopt.artifact.golden import Golden
