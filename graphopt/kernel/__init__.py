@@ -1,0 +1,1 @@
+"""Kernel IR: how a region is computed."""
