@@ -106,12 +106,9 @@ def _show(found: Tuning) -> None:
         ]
     )
     for r in found.regions:
-        bad = {k: n for k, n in r.outcomes.items() if k != "ok"}
+        bad = ", ".join(f"{n} {kind}" for kind, n in r.outcomes.items() if kind != "ok")
         if bad:
-            counts = ", ".join(f"{n} {kind}" for kind, n in bad.items())
-            warn(
-                f"{_short(r.computes)}: of {r.trials} candidates {counts}; the records say what happened"
-            )
+            warn(f"{_short(r.computes)}: of {r.trials} candidates {bad}; the records say why")
 
 
 def _short(computes: str) -> str:
