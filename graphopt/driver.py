@@ -299,7 +299,7 @@ def _run_kernel_passes(
 
     ctx = KernelContext(target=target)
     if not options.verify_each:
-        return pipeline.run_program(program, ctx, timings=report.kernel_passes)
+        return pipeline.run_program(program, ctx, proofs=False, timings=report.kernel_passes)
     from graphopt.check.kernel_gate import KernelNumericsGate
 
     report.notes += _unproven(program, backend)

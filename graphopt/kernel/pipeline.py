@@ -63,14 +63,16 @@ class KernelPipeline:
         ctx: KernelContext | None = None,
         *,
         gate: KernelGate | None = None,
+        proofs: bool = True,
         print_after: Callable[[KernelPass, Kernel], None] | None = None,
         timings: list[KernelTiming] | None = None,
         pass_timeout_s: float = PASS_TIMEOUT_S,
     ) -> Kernel:
         """Run every pass in order over one kernel.
 
-        What a pass changed is verified; `gate` then compares before and after. `timings` gets or
-        adds to one entry per pass. A pass that needs longer than `pass_timeout_s` is stopped.
+        What a pass changed is verified, bounds and races only with `proofs`; `gate` then compares
+        before and after. `timings` gets or adds to one entry per pass. A pass that needs longer
+        than `pass_timeout_s` is stopped.
 
         Raises: PluginError naming the pass and its distribution when it raises, never ends, changes
         the kernel's name or parameters or returns broken IR; GateError.
@@ -87,7 +89,7 @@ class KernelPipeline:
                 print_after(stage.pass_, kernel)
             if kernel is before:
                 continue
-            check_stage(stage, partial(verify_kernel, kernel))
+            check_stage(stage, partial(verify_kernel, kernel, proofs=proofs))
             if gate is not None:
                 gate_stage(stage, partial(gate, stage.pass_, before, kernel))
         return kernel
@@ -98,11 +100,14 @@ class KernelPipeline:
         ctx: KernelContext | None = None,
         *,
         gate: KernelGate | None = None,
+        proofs: bool = True,
         timings: list[KernelTiming] | None = None,
     ) -> Program:
         """As `run`, over every kernel of a program."""
         ctx = ctx if ctx is not None else KernelContext()
-        kernels = tuple(self.run(k, ctx, gate=gate, timings=timings) for k in program.kernels)
+        kernels = tuple(
+            self.run(k, ctx, gate=gate, proofs=proofs, timings=timings) for k in program.kernels
+        )
         return dataclasses.replace(program, kernels=kernels)
 
 
