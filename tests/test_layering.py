@@ -100,6 +100,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "onnx": ("graphopt.frontend.",),
     "tvm": ("graphopt_backends.tvm.",),
     "hypothesis": ("graphopt.check.",),
+    "optuna": ("graphopt.tune.",),
 }
 """Heavy or optional packages, and the modules that may import them."""
 
