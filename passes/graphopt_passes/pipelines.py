@@ -34,6 +34,7 @@ _RECOGNIZE: tuple[Entry, ...] = (
 
 _FOLD: tuple[Entry, ...] = (
     ("matmul-to-linear", "products that can take a bias"),
+    ("fold-constants", "turns their weights, so that the next may scale them"),
     ("fold-batchnorm", "before batch norms are written out"),
     ("fold-scale", "layer scales, frozen norms and biases, into weights"),
 )

@@ -14,7 +14,7 @@ import numpy as np
 
 from graphopt.ir.graph import Loc, Node, Value
 from graphopt.ir.types import DType, TensorType
-from graphopt.ops import OPS, FullAttrs
+from graphopt.ops import OPS, ExpandAttrs, FullAttrs
 from graphopt.ops.base import Attrs, NoAttrs
 from graphopt.passbase import RewritePass
 from graphopt.rewrite import Plan, Reject, Rewriter
@@ -82,7 +82,8 @@ def realize(recipe: Recipe, rw: Rewriter, loc: Loc) -> Value:
 class RulePass(RewritePass):
     """A pass that is a table of rules by op name. Runs until no rule applies.
 
-    Nodes whose layout is chosen are left alone: these passes run before that.
+    What a rule returns may be narrower than the node, where the node broadcast it. Nodes whose
+    layout is chosen are left alone: these passes run before that.
     """
 
     rules: ClassVar[Mapping[str, tuple[Rule, ...]]]
@@ -96,10 +97,8 @@ class RulePass(RewritePass):
             found = rule(node, rw)
             if isinstance(found, Reject):
                 nearest = found
-            elif found is not None and type_of(found) == node.result.type:
-                return Plan(node, recipe=found)
             elif found is not None:
-                nearest = Reject(f"it makes {node.result.type} of {type_of(found)}")
+                return Plan(node, recipe=_as_wide(found, node.result.type))
         return nearest
 
     def apply(self, plan: Plan, rw: Rewriter) -> None:
@@ -113,6 +112,16 @@ def laid_out(node: Node) -> bool:
     """Whether a node's layout is chosen: too late for passes that make new nodes, which would have
     another one."""
     return any(r.type.layout is not None for r in node.results)
+
+
+def _as_wide(recipe: Recipe, type: TensorType) -> Recipe:
+    """A recipe of this type: what a constant has broadcast so far, an expand does."""
+    if type_of(recipe) == type:
+        return recipe
+    shape = tuple(d if isinstance(d, int) else -1 for d in type.shape)
+    wide = make("expand", recipe, attrs=ExpandAttrs(shape))
+    assert wide.type() == type, f"{type_of(recipe)} cannot take the place of {type}"
+    return wide
 
 
 # Reading -----------------------------------------------------------------------------------------

@@ -108,10 +108,10 @@ def test_refuses(body: str, check_refuses: Check) -> None:
     check_refuses("simplify-arithmetic", _unary(body), reason=REFUSED[body])
 
 
-def test_refuses_a_constant_that_widens_the_result(check_refuses: Check) -> None:
-    text = "%x = input : f32[3]\n%one = full {value=1, shape=[2,3], dtype=f32}\n"
-    check_refuses("simplify-arithmetic", text + "%y = mul %x, %one\nreturn %y",
-                  reason="it makes f32[2,3] of f32[3]")  # fmt: skip
+def test_a_constant_that_widens_becomes_an_expand(check_pass: Check) -> None:
+    head = "%x = input : f32[3]\n"
+    before = head + "%one = full {value=1, shape=[2,3], dtype=f32}\n%y = mul %x, %one\nreturn %y"
+    check_pass("simplify-arithmetic", before, head + "%y = expand %x {shape=[2,3]}\nreturn %y")
 
 
 def test_refuses_where_a_layout_is_chosen(check_refuses: Check) -> None:

@@ -64,10 +64,10 @@ def test_refuses(body: str, check_refuses: Check) -> None:
     check_refuses("simplify-selects", text, reason=REFUSED[body])
 
 
-def test_refuses_to_narrow(check_refuses: Check) -> None:
-    text = "%x = input : f32[4]\n%z = input : f32[3,4]\n"
-    text += "%t = full {value=1, shape=[], dtype=bool}\n%y = where %t, %x, %z\nreturn %y"
-    check_refuses("simplify-selects", text, reason="it makes f32[3,4] of f32[4]")
+def test_what_was_broadcast_is_expanded(check_pass: Check) -> None:
+    head = "%x = input : f32[4]\n%z = input : f32[3,4]\n"
+    known = "%t = full {value=1, shape=[], dtype=bool}\n%y = where %t, %x, %z\nreturn %y"
+    check_pass("simplify-selects", head + known, head + "%y = expand %x {shape=[3,4]}\nreturn %y")
 
 
 class Masked(nn.Module):

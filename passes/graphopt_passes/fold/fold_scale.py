@@ -54,26 +54,29 @@ class FoldScale(RewritePass):
             return "integers would be rounded"
         if not rw.has_one_use(product.result):
             return "the product is read elsewhere too"
-        if any(rw.array(p) is None for p in product.operands[1:]):
+        weight, *bias = product.operands[1:]
+        changed = bias if node.op.name == "add" else [weight, *bias]
+        if any(rw.array(p) is None for p in changed):
             return "weights are computed at run time"
-        shared = node.op.name == "mul" and not rw.has_one_use(product.operands[1])
+        shared = weight in changed and not rw.has_one_use(weight)
         return "the weights are shared" if shared else ""
 
     def apply(self, plan: Plan, rw: Rewriter) -> None:
         product, factor = plan.product, plan.factor.astype(np.float64)
-        weight, *bias = plan.parameters
-        operands = [*product.operands[:2]]
+        weight, *biases = plan.parameters
+        bias = sum((b.astype(np.float64) for b in biases), np.zeros(()))
+        x, w = product.operands[:2]
         if plan.node.op.name == "mul":
-            scaled_weight = scaled(weight, factor, product).astype(weight.dtype)
-            operands[1] = _constant(rw, scaled_weight, operands[1], product)
-            bias = [b.astype(np.float64) * factor for b in bias]
+            w = _constant(rw, scaled(weight, factor, product), w, product)
+            made = [bias * factor] if biases else []
         else:
-            bias = [sum((b.astype(np.float64) for b in bias), factor)]
-        like = product.operands[-1]
-        operands += [_constant(rw, b.astype(weight.dtype), like, product) for b in bias]
-        folded = rw.emit(product.op.name, *operands, attrs=product.attrs, loc=product.loc)
+            made = [bias + factor]
+        added = [_constant(rw, b, product.operands[-1], product) for b in made]
+        folded = rw.emit(product.op.name, x, w, *added, attrs=product.attrs, loc=product.loc)
         rw.replace(plan.node.result, folded)
 
 
 def _constant(rw: Rewriter, array: np.ndarray, like: Value, product: Node) -> Value:
-    return rw.constant(array, name=f"{like.name or 'weight'}.scaled", loc=product.loc)
+    """Data that takes the place of a weight or bias, rounded to its dtype."""
+    name = f"{like.name or 'weight'}.scaled"
+    return rw.constant(array.astype(like.type.dtype.numpy), name=name, loc=product.loc)

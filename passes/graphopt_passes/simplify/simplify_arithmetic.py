@@ -165,7 +165,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
 @dataclass(frozen=True)
 class SimplifyArithmetic(RulePass):
     """Numerics: exact, signs of zeros and infinities included. Refuses: identities that fail for
-    -0, infinities or nan (x + 0, x - x and x * 0 of floats); a constant that widens the result.
+    -0, infinities or nan (x + 0, x - x and x * 0 of floats).
     """
 
     name: ClassVar[str] = "simplify-arithmetic"

@@ -116,9 +116,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
 
 @dataclass(frozen=True)
 class SimplifySelects(RulePass):
-    """Numerics: exact. Refuses: comparisons of floats that a nan would decide otherwise; a
-    replacement of another shape, where an operand is broadcast.
-    """
+    """Numerics: exact. Refuses: comparisons of floats that a nan would decide otherwise."""
 
     name: ClassVar[str] = "simplify-selects"
     numerics: ClassVar[Numerics] = EXACT
