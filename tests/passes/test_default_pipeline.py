@@ -14,9 +14,9 @@ UP_TO_FUSION = text("O2").split(",plan-memory")[0]
 
 
 def regions(name: str) -> list[str]:
-    """`kind: op op ..` of every region, index arithmetic left out, in order."""
+    """`kind: op op ..` of every region, index arithmetic and splats left out."""
     graph: Graph = prepared(name, UP_TO_FUSION)
-    moved = {"slice", "transpose", "expand"}
+    moved = {"slice", "transpose", "expand", "full"}
     return [
         f"{n.attrs.kind}: " + " ".join(m.op.name for m in n.body.nodes if m.op.name not in moved)  # type: ignore[attr-defined]
         for n in graph.nodes
