@@ -21,7 +21,7 @@ NAMES = sorted(PLUGIN.passes)
 ONCE = {"fuse", "assign-layouts", "plan-memory"}
 """These choose regions, layouts and offsets: on graphs that have them already they do not run."""
 LEFT_OUT = {
-    "merge-parallel-products": "slower, by its own account",
+    "merge-parallel-products": "no faster; its file has the numbers",
     "fold-bias": "fold-scale does it and more; O1 has it",
 }
 

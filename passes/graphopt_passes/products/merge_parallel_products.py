@@ -3,6 +3,12 @@
 %q = linear %x, %wq        %m = linear %x, [%wq; %wk; %wv]
 %k = linear %x, %wk   →    %q = slice %m [.., 0:64]
 %v = linear %x, %wv        %k = slice %m [.., 64:128] ...
+
+Not in the default pipeline: it does not pay there. bert_base at 128 tokens, one thread of a 2-core
+AVX-512 machine, CPU time of 40 interleaved runs: median 229.0 ms without, 227.5 ms with (the median
+of the paired ratios is 0.993, their quartiles 0.975 and 1.015), for 90 kernel calls in place of
+114. The panels of packed weights are as wide either way, and x stays in cache between the products.
+gpt2 and llama_small: 1.00. It may pay where products are narrow and launches dear.
 """
 
 from __future__ import annotations
