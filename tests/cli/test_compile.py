@@ -278,6 +278,8 @@ def _start_and_wait_for_the_build(folder: Path, source: str, cache: Path) -> sub
         [sys.executable, "-m", "graphopt", "compile", source, "-o", folder],
         env={**os.environ, "GRAPHOPT_CACHE": str(cache)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # a background job ignores SIGINT, and so would its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     deadline = time.monotonic() + 300
     while not list(folder.parent.glob(f".{folder.name}.graphopt-*/weights.bin")):

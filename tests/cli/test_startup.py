@@ -147,7 +147,11 @@ def test_ctrl_c_exits_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(ops, "show_table", interrupted)
-    done = run("ops")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+    try:
+        done = run("ops")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert done.exit_code == 130
     assert done.stderr.strip() == "interrupted"
 
