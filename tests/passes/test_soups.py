@@ -61,3 +61,17 @@ def test_whole_pipelines(soup: str, level: str) -> None:
     pipeline = Pipeline.parse(text(level))
     for seed in range(12):
         pipeline.run(SOUPS[soup](seed), verify_each=True, gate=NumericsGate())
+
+
+@pytest.mark.parametrize("soup", sorted(SOUPS))
+def test_passes_do_not_chase_each_other(soup: str) -> None:
+    """All that comes before legalization, over and over, comes to rest."""
+    pipeline = Pipeline.parse(text("O2").split(",decompose-conv-transpose")[0])
+    for seed in range(12):
+        graph = SOUPS[soup](seed)
+        for _ in range(6):
+            before, graph = graph, pipeline.run(graph)
+            if first_difference(before, graph) is None:
+                break
+        else:
+            raise AssertionError(f"seed {seed}: {first_difference(before, graph)}")
