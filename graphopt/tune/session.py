@@ -6,7 +6,7 @@ import os
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,7 +108,8 @@ def tune(
     backend, row = resolve(target)
     check_runs_here(row)
     Search(Space())  # a missing package is told at once, not after minutes
-    progress, options = progress or (lambda text: None), options or Options()
+    progress = progress or (lambda text: None)
+    options = replace(options or Options(), tuned=None)  # what is to be beaten is the default
     path = default_path() if database is None else Path(database)
     with Database(path) as records:
         run = _Run(backend, row, options, records, seed, effort or Effort(), progress)
