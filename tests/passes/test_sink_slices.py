@@ -31,6 +31,7 @@ def test_splits_first(check_pass: Check) -> None:
     [
         (_cut(3, 7, "2,2,2"), "cuts through the parts"),
         (_cut(0, 5, "2,1,5"), "cuts through the parts"),  # 12 is no multiple of 5
+        (_cut(4, 4, "2,3,0"), "more than split the sliced axis"),
         (_cut(4, 8, "8"), "more than split the sliced axis"),
         (_cut(4, 8, "2,1,2,2"), "more than split the sliced axis"),
         (HEAD + "%s = slice %x {starts=[0,0], stops=[2,12], steps=[1,2]}\n"

@@ -31,10 +31,10 @@ def _reshape(node: Node, rw: Rewriter) -> Recipe | Reject:
     axis = _sliced_axis(x.type.dims, part.attrs)
     if axis is None:
         return Reject("the slice is not a run along one axis")
-    split = _split(part.result.type.dims, node.result.type.dims, axis)
-    if split is None:
+    inner = _split(part.result.type.dims, node.result.type.dims, axis)
+    if not inner:  # an empty slice may well be split into parts of no elements
         return Reject("the reshape does more than split the sliced axis in two")
-    start, stop, inner = part.attrs.starts[axis], part.attrs.stops[axis], split
+    start, stop = part.attrs.starts[axis], part.attrs.stops[axis]
     if start % inner or x.type.dims[axis] % inner:
         return Reject("the slice cuts through the parts of the split")
     outer = x.type.dims[axis] // inner
