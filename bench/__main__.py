@@ -13,7 +13,7 @@ from rich.console import Console
 from bench.picture import draw
 from bench.readme import fill
 from bench.zoo import FOUNDATION
-from graphopt.check.peers import Lap, as_json, race, table
+from graphopt.check.peers import Lap, as_json, from_json, race, table
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -28,16 +28,19 @@ console = Console()
 @click.option("--rounds", default=7, show_default=True)
 @click.option("--seconds", default=0.4, show_default=True, help="Of runs per engine and round.")
 @click.option("--out", type=Path, help="Folder for results.json, results.md and results.svg.")
+@click.option("--add", is_flag=True, help="Keep the models that results.json has already.")
 @click.option("--readme", is_flag=True, help="Put table and picture into the README.")
 def main(
     models: tuple[str, ...], against: str, threads: int, rounds: int, seconds: float,
-    out: Path | None, readme: bool,
+    out: Path | None, add: bool, readme: bool,
 ) -> None:  # fmt: skip
     """Race graphopt beside other engines on MODELS (default: the zoo of the README)."""
     if readme and out is None:
         out = HERE / "results" / f"{threads}-thread"
     engines = ["graphopt", *(e for e in against.split(",") if e)]
     results: dict[str, list[Lap]] = {}
+    if add and out is not None:
+        results = from_json(json.loads((out / "results.json").read_text()))
     for model in models or FOUNDATION:
         with console.status(model) as status:
             results[model] = race(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from pathlib import Path
 
 import pytest
 
-from graphopt.check.peers import Lap, as_json, race, table
+from graphopt.check.peers import Lap, as_json, from_json, race, table
 from graphopt.check.peers.table import best_peer, geometric_mean, lead
 from graphopt.errors import GraphoptError
 
@@ -55,6 +56,13 @@ def test_table_and_json_show_failures() -> None:
     results = {"m": [lap("graphopt", [0.001]), Lap("openvino", failure="no")]}
     assert "| m | 1.00 | fails | nan |" in table(results)
     assert as_json(results)["models"]["m"]["engines"]["openvino"]["failure"] == "no"
+
+
+def test_results_come_back_from_json() -> None:
+    results = {"m": [lap("graphopt", [0.001], [0.003]), Lap("openvino", failure="no")]}
+    again = from_json(as_json(results))
+    assert table(again) == table(results)
+    assert json.dumps(as_json(again)) == json.dumps(as_json(results))  # NaN equals nothing
 
 
 def test_unknown_engine() -> None:

@@ -66,6 +66,17 @@ def as_json(results: Results) -> dict[str, Any]:
     }
 
 
+def from_json(data: Mapping[str, Any]) -> dict[str, list[Lap]]:
+    """What `as_json` was given, each round as its median."""
+    return {model: [_lap_of(name, e) for name, e in entry["engines"].items()]
+            for model, entry in data["models"].items()}  # fmt: skip
+
+
+def _lap_of(engine: str, data: Mapping[str, Any]) -> Lap:
+    fields = {k: v for k, v in data.items() if k not in ("median_s", "round_medians_s")}
+    return Lap(engine, rounds=[[m] for m in data["round_medians_s"]], **fields)
+
+
 def _lap(lap: Lap) -> dict[str, Any]:
     return {
         "median_s": lap.median_s,
