@@ -41,8 +41,9 @@ def table(results: Results) -> str:
         by = {lap.engine: lap for lap in laps}
         cells = [_cell(by.get(e)) for e in engines]
         lines.append(f"| {model} | " + " | ".join(cells) + f" | {lead(laps):.2f} |")
-    mean = geometric_mean([lead(laps) for laps in results.values()])
-    lines.append("| geometric mean |" + " |" * len(engines) + f" {mean:.2f} |")
+    # a model that met fewer engines has met fewer rivals: its lead is not of the same kind
+    mean = geometric_mean([lead(x) for x in results.values() if len(x) == len(engines)])
+    lines.append("| geometric mean, where all took part |" + " |" * len(engines) + f" {mean:.2f} |")
     return "\n".join(lines)
 
 
