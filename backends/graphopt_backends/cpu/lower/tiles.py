@@ -13,6 +13,14 @@ from graphopt.tune.space import Point
 Shape = tuple[tuple[int, ...], int, int]
 """Extents of the loops over output positions, outermost first; N; K."""
 
+_SMALL_TAPS = 9
+_TURN = 0.75
+"""Cycles of a step of k whatever its tile. Without it a tile of 8 accumulators looks as good as one
+of 12; measured it is 4 to 7 percent slower."""
+_LINE_CYCLES = 3.5
+"""What a cache line of weights takes from beyond level 2, while two vector units multiply."""
+_CLEARLY = 0.9
+"""Of an estimate: what is no better than that may be worse."""
 _NUMBERS = ("rows", "vectors", "outer_rows", "k_step", "prefetch")
 _FLAGS = ("panel_outer", "unroll_k")
 
@@ -112,7 +120,8 @@ def choose_tile(shape: Shape, target: Target) -> Tile:
 
 def cycles(shape: Shape, tile: Tile, target: Target) -> float:
     """Estimated cycles per step of k for the whole output: the larger of multiply-adds (two vector
-    units), loads (two ports: weights, broadcasts) and the latency of one accumulator chain (4)."""
+    units), loads (two ports: weights, broadcasts) and the latency of one accumulator chain (4), and
+    the step itself."""
     m, n, _ = shape
     inner = m[-1] if m else 1
     outer = m[-2] if len(m) > 1 else 1
@@ -136,7 +145,7 @@ def _split(extent: int, rows: int) -> list[tuple[int, int]]:
 
 
 def _step(rows: int, vectors: int) -> float:
-    return max(rows * vectors / 2, (rows + vectors) / 2, 4.0)
+    return max(rows * vectors / 2, (rows + vectors) / 2, 4.0) + _TURN
 
 
 def even_split(extent: int, rows: int) -> list[tuple[int, int]]:
@@ -146,15 +155,50 @@ def even_split(extent: int, rows: int) -> list[tuple[int, int]]:
     return [(r, c) for r, c in ((low + 1, more), (low, tiles - more)) if c]
 
 
+def choose_block_tile(rows: int, usual: Tile, channels: int, target: Target) -> Tile:
+    """The tile of products over a block of few rows whose weights come from beyond the level 2
+    cache: its first tile waits for them, the others find them near. `usual` is the tile of many
+    rows, and stays unless another is clearly better."""
+
+    def cost(vectors: int) -> float:
+        """Cycles per vector of channels and step of k."""
+        first, *others = _tiles(rows, vectors, target)
+        waiting = max(_step(first, vectors), _LINE_CYCLES * vectors * target.vector_bytes / 64)
+        return (waiting + sum(_step(r, vectors) for r in others)) / vectors
+
+    widths = range(1, max(1, min(4, -(-channels // target.lanes_f32))) + 1)
+    best = min(widths, key=lambda v: (cost(v), -v))
+    if cost(best) > _CLEARLY * cost(usual.vectors):
+        return usual
+    return replace(usual, rows=_tiles(rows, best, target)[0], vectors=best)
+
+
+def _tiles(rows: int, vectors: int, target: Target) -> list[int]:
+    """Rows of each tile of a block, the larger ones first."""
+    split = even_split(rows, most_rows(vectors, target))
+    return [r for r, count in split for _ in range(count)]
+
+
 def choose_window_tile(shape: Shape, target: Target) -> Tile:
     """The tile of a window that slides over every channel by itself (depthwise, pooling): a few
-    rows by a few columns of one vector of channels, so that neighbouring windows share loads."""
-    m, _, taps = shape
-    inner = m[-1] if m else 1
-    outer = m[-2] if len(m) > 1 else 1
+    rows by a few columns of one vector of channels, so that neighbouring windows share loads.
+
+    Small windows take a small tile. Where input and output stream past the level 2 cache, all
+    channels of a pixel are used while it is near. Else, if a vector is a whole cache line, it pays
+    to keep a panel's filters in registers beside the tile, and to pass by the image again for the
+    next. Measured in bench/NOTES.md.
+    """
+    m, channels, taps = shape
+    outer, inner = (1, 1, *m)[-2:]
+    small = taps <= _SMALL_TAPS
+    streams = 8 * prod(m) * channels > target.l2_bytes
+    stay = target.vector_bytes >= 64 and target.vector_registers >= taps + 12
     budget = target.vector_registers - 4
-    outer_rows = min(outer, 4 if taps <= 9 and budget >= 24 else 2)
-    most = min(inner, 7, budget // outer_rows)
-    rows = min(range(1, most + 1), key=lambda r: (-(-inner // r) * (r + 1), -r))
-    unroll = taps <= 49
-    return Tile(rows, 1, target.lanes_f32, outer_rows, panel_outer=False, unroll_k=unroll)
+    if small and (streams or stay):
+        outer_rows, most = min(outer, 4), 2
+    else:
+        outer_rows = min(outer, 4 if small and budget >= 24 else 2)
+        most = min(7, budget // outer_rows)
+    rows = min(range(1, min(most, inner) + 1), key=lambda r: (-(-inner // r) * (r + 1), -r))
+    panel_outer = small and stay and not streams
+    return Tile(rows, 1, target.lanes_f32, outer_rows, panel_outer, unroll_k=taps <= 49)

@@ -44,7 +44,15 @@ from graphopt_backends.cpu.lower.contraction import borders, pack_panels, stored
 from graphopt_backends.cpu.lower.loops import chunks
 from graphopt_backends.cpu.lower.region import Lowered, Packing, Region
 from graphopt_backends.cpu.lower.spaces import register_space
-from graphopt_backends.cpu.lower.tiles import Panel, Shape, choose_tile, even_split, panels_of
+from graphopt_backends.cpu.lower.tiles import (
+    Panel,
+    Shape,
+    Tile,
+    choose_block_tile,
+    choose_tile,
+    even_split,
+    panels_of,
+)
 
 _BYTES_PER_NS = 30.0
 _FLOPS_PER_NS_AND_LANE = 12.0
@@ -123,18 +131,23 @@ class _Winograd:
         self.lanes = region.target.lanes_f32
         self.tile_rows, columns = -(-self.height // m), -(-self.width // m)
         self.shape: Shape = ((columns * self.tile_rows,), self.channels, self.inputs)
-        self.tile = choose_tile(self.shape, region.target)
-        self.tile = self.tile if point is None else self.tile.at(point)
-        self.panels = panels_of(self.channels, self.tile, self.lanes)
-        widest = max(p.width for p in self.panels)
+        usual = choose_tile(self.shape, region.target)
+        width = max(p.width for p in self._panels_of(usual))
         self.blocking = choose_blocking(self.t, self.tile_rows, columns, self.inputs,
-                                        self.channels, widest, region.target)  # fmt: skip
+                                        self.channels, width, region.target)  # fmt: skip
+        self.tile = choose_block_tile(self.blocking.tiles, usual, self.channels, region.target)
+        self.tile = self.tile if point is None else self.tile.at(point)
+        self.panels = self._panels_of(self.tile)
+        widest = max(p.width for p in self.panels)
         if point is not None and "tile_rows" in point:
             self.blocking = replace(self.blocking, rows=point.number("tile_rows"))
         tiles = self.blocking.tiles
         self.v = self._scratch("v", self.t**2 * tiles * self.blocking.stride)
         self.m = self._scratch("m", self.t**2 * tiles * widest)
         self.results = [stored_value(v, root) for v in region.body.outputs]
+
+    def _panels_of(self, tile: Tile) -> list[Panel]:
+        return panels_of(self.channels, tile, self.lanes)
 
     def _scratch(self, name: str, size: int) -> Buffer:
         return Buffer.dense(name, self.dtype, (size,), Scope.SCRATCH)
