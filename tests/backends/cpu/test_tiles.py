@@ -1,0 +1,79 @@
+"""The cost model: what its default tiles promise, and the rules that measurements gave it."""
+
+from __future__ import annotations
+
+import pytest
+from graphopt_backends.cpu.lower.spaces import contraction_space, window_space
+from graphopt_backends.cpu.lower.tiles import (
+    Tile,
+    choose_block_tile,
+    choose_tile,
+    choose_window_tile,
+    even_split,
+    most_rows,
+)
+from graphopt_backends.cpu.targets import TARGETS
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphopt.target import Target
+
+V3, V4, NEON = TARGETS["x86-64-v3"], TARGETS["x86-64-v4"], TARGETS["cortex-a76"]
+targets = st.sampled_from(sorted(TARGETS.values(), key=lambda t: t.name))
+extents = st.lists(st.integers(1, 130), min_size=0, max_size=3).map(tuple)
+
+
+@given(extents, st.integers(1, 600), st.integers(1, 5000), targets)
+def test_default_tiles_are_in_their_spaces(
+    m: tuple[int, ...], n: int, k: int, target: Target
+) -> None:
+    shape = (m, n, k)
+    tile = choose_tile(shape, target)
+    space = contraction_space(shape, target, tile, packed=True)
+    assert tile.at(space.default) == tile
+    assert all(p in space for p in space.likely)
+    window = choose_window_tile((m, n, k % 50 + 1), target)
+    space = window_space((m, n, k % 50 + 1), target, window)
+    assert window.at(space.default) == window
+
+
+@pytest.mark.parametrize(("target", "rows", "vectors"), [(V4, 6, 4), (NEON, 6, 4), (V3, 6, 2)])
+def test_large_products_fill_the_registers(target: Target, rows: int, vectors: int) -> None:
+    """With 16 registers 12 accumulators, not the 8 that would just hide the latency."""
+    tile = choose_tile(((768,), 768, 768), target)
+    assert (tile.rows, tile.vectors) == (rows, vectors)
+
+
+@pytest.mark.parametrize("rows", [7, 8])
+def test_a_block_of_few_rows_passes_by_its_weights_once(rows: int) -> None:
+    usual = choose_tile(((49,), 512, 512), V4)
+    assert len(even_split(rows, most_rows(usual.vectors, V4))) > 1 or usual.rows < rows
+    tile = choose_block_tile(rows, usual, 512, V4)
+    assert (tile.rows, tile.vectors) == (rows, 3)
+
+
+@pytest.mark.parametrize("rows", [16, 28, 56])
+def test_a_block_of_many_rows_keeps_the_usual_tile(rows: int) -> None:
+    usual = choose_tile(((196,), 256, 256), V4)
+    assert choose_block_tile(rows, usual, 256, V4) == usual
+
+
+def window(size: int, channels: int, taps: int, target: Target) -> Tile:
+    return choose_window_tile(((size, size), channels, taps), target)
+
+
+def test_a_small_window_on_a_small_image_keeps_its_filters() -> None:
+    tile = window(14, 384, 9, V4)
+    assert (tile.rows, tile.outer_rows, tile.panel_outer) == (2, 4, True)
+
+
+def test_a_small_window_on_a_large_image_takes_all_channels_of_a_pixel_at_once() -> None:
+    for target in (V4, V3, NEON):
+        tile = window(112, 96, 9, target)
+        assert (tile.rows, tile.outer_rows, tile.panel_outer) == (2, 4, False)
+
+
+@pytest.mark.parametrize("taps", [25, 49])
+def test_a_large_window_shares_its_loads_in_a_wide_tile(taps: int) -> None:
+    tile = window(14, 672, taps, V4)
+    assert (tile.rows, tile.outer_rows, tile.panel_outer) == (7, 2, False)
