@@ -22,17 +22,20 @@ class Judge(Protocol):
     def prebuild(self, candidates: Sequence[Candidate]) -> None: ...
     def prepare(self, candidate: Candidate, rival: Candidate | None = None) -> Failed | None: ...
     def duel(self, candidate: Candidate, rival: Candidate, rounds: int) -> Duel | Failed: ...
+    def renew(self) -> None: ...
 
 
 @dataclass(frozen=True)
 class Effort:
     """Rounds of a comparison. A candidate that is slower by more than `hopeless` after `first` gets
     no more; one that is faster by `better` in the end is the next incumbent. `finals` is how many
-    points may meet the default once more."""
+    points may meet the default once more: for `final` rounds in each of `processes` new processes,
+    whose memory lies elsewhere."""
 
     first: int = 7
     more: int = 14
-    final: int = 41
+    final: int = 15
+    processes: int = 3
     hopeless: float = 1.06
     better: float = 0.985
     finals: int = 3
@@ -131,10 +134,20 @@ class Exploration:
             if best is None:
                 return
             candidate = self.lower(Point.parse(best))
-            result = self.judge.prepare(candidate, self._default) or self._turns(
-                candidate, self._default, self.effort.final
-            )
+            result = self._finals(candidate)
             self._add(best, candidate, result, str(self.space.default), final=True)
+
+    def _finals(self, candidate: Candidate) -> Duel | Failed:
+        """Rounds with the default, each part of them in a process of its own."""
+        whole = Duel((), ())
+        for _ in range(self.effort.processes):
+            self.judge.renew()
+            failed = self.judge.prepare(self._default) or self.judge.prepare(candidate)
+            duel = failed or self.judge.duel(candidate, self._default, self.effort.final)
+            if isinstance(duel, Failed):
+                return duel
+            whole = Duel(whole.times + duel.times, whole.rival_times + duel.rival_times)
+        return whole
 
     def _crown(self, point: str, candidate: Candidate | None = None) -> None:
         """The incumbent from now on. One candidate is kept: each holds its weights."""

@@ -20,10 +20,12 @@ from graphopt.target import Target
 from graphopt.tune.candidate import Candidate
 from graphopt.tune.case import Case
 from graphopt.tune.database import Outcome
-from graphopt.tune.messages import Failed, Prebuild, Prepare, Ready, Start, Time
+from graphopt.tune.messages import Failed, Forget, Prebuild, Prepare, Ready, Start, Time
 
 _MAIN = "from graphopt.tune.worker import main; main({fd})"
 _START_S = 120.0
+_KEPT = 4
+"""Kernels that stay loaded: each holds a copy of its weights."""
 _SLOWEST = 50
 """Times as long as the rival takes: then a candidate counts as hanging."""
 
@@ -76,7 +78,8 @@ class Measurer:
     def prepare(self, candidate: Candidate, rival: Candidate | None = None) -> Failed | None:
         """Build and check. What went wrong, or None. `rival` is one of the same region, ready
         before, that tells how long a run may take."""
-        if candidate.kernel in self._ready:
+        if candidate.kernel in self._ready:  # and the last to be forgotten
+            self._ready[candidate.kernel] = self._ready.pop(candidate.kernel)
             return None
         run_s = _SLOWEST * self._ready.get(rival.kernel, 0) / 1e9 if rival else 0.0
         seconds = self.patience.build_s + self.patience.run_s + run_s
@@ -86,6 +89,10 @@ class Measurer:
             return answer
         assert isinstance(answer, Ready)
         self._ready[candidate.kernel] = answer.run_ns
+        if len(self._ready) > _KEPT:
+            oldest = next(iter(self._ready))
+            del self._ready[oldest]
+            self._ask(Forget(oldest), _START_S)
         return None
 
     def duel(self, candidate: Candidate, rival: Candidate, rounds: int) -> Duel | Failed:
@@ -103,6 +110,10 @@ class Measurer:
         if isinstance(answer, Failed):
             return answer
         return Duel(*map(tuple, answer))
+
+    def renew(self) -> None:
+        """Go on in another process: other physical memory, which may suit a kernel more or less."""
+        self._stop()
 
     def close(self) -> None:
         self._stop()

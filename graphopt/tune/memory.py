@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,30 +12,53 @@ GUARD_BYTES = 1 << 16
 POISON = 0xFF
 """NaN in every float type, -1 in every integer: what is read or left unwritten shows."""
 
-_LINE = 64
+_LINE, _HUGE_PAGE = 64, 2 << 20
 
 
 class Guarded:
-    """Bytes on a cache line boundary, a guard zone of poison on either side."""
+    """Bytes on a cache line boundary, a guard zone of poison on either side. `whole` is poisoned
+    memory that begins on such a boundary."""
 
-    def __init__(self, size_bytes: int, content: np.ndarray | None = None) -> None:
-        self._whole = np.full(size_bytes + 2 * GUARD_BYTES + _LINE, POISON, np.uint8)
-        self._start = GUARD_BYTES + (-(self._whole.ctypes.data + GUARD_BYTES) % _LINE)
-        self.bytes = self._whole[self._start : self._start + size_bytes]
-        if content is not None:
-            self.bytes[:] = content.reshape(-1).view(np.uint8)
+    def __init__(self, whole: np.ndarray, size_bytes: int) -> None:
+        self._whole = whole
+        self.bytes = whole[GUARD_BYTES : GUARD_BYTES + size_bytes]
 
     @property
     def address(self) -> int:
         return int(self.bytes.ctypes.data)
 
+    def fill(self, content: np.ndarray) -> None:
+        """Write an array at the start, whatever its type; poison stays behind it."""
+        raw = content.reshape(-1).view(np.uint8)
+        self.bytes[: len(raw)] = raw
+        self.bytes[len(raw) :] = POISON
+
     def poison(self) -> None:
         self.bytes[:] = POISON
 
-    def guards_hold(self) -> bool:
-        """Whether nothing was written beside the buffer."""
-        before, after = self._whole[: self._start], self._whole[self._start + len(self.bytes) :]
+    def guards_hold(self, used: int | None = None) -> bool:
+        """Whether nothing was written beside the buffer, or behind its first `used` bytes."""
+        end = GUARD_BYTES + (len(self.bytes) if used is None else used)
+        before, after = self._whole[:GUARD_BYTES], self._whole[end:]
         return bool((before == POISON).all() and (after == POISON).all())
+
+
+def guarded(sizes: Sequence[int], *, huge: bool) -> list[Guarded]:
+    """Buffers one after the other in a mapping of their own. `huge` asks for large pages, as a
+    model's arena has them; its weights are a mapped file, and lie in small ones."""
+    spans = [2 * GUARD_BYTES + -(-size // _LINE) * _LINE for size in sizes]
+    mapping = mmap.mmap(-1, sum(spans) + _HUGE_PAGE)
+    with contextlib.suppress(OSError, AttributeError):  # not every kernel has the choice
+        mapping.madvise(mmap.MADV_HUGEPAGE if huge else mmap.MADV_NOHUGEPAGE)
+    memory = np.frombuffer(mapping, np.uint8)
+    at = -memory.ctypes.data % _HUGE_PAGE
+    out = []
+    for size, span in zip(sizes, spans, strict=True):
+        whole = memory[at : at + span]
+        whole[:] = POISON
+        out.append(Guarded(whole, size))
+        at += span
+    return out
 
 
 class Surroundings:

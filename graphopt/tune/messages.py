@@ -41,6 +41,13 @@ class Time:
 
 
 @dataclass(frozen=True)
+class Forget:
+    """Let go of a kernel and its weights."""
+
+    kernel: str
+
+
+@dataclass(frozen=True)
 class Ready:
     run_ns: int
 

@@ -8,7 +8,7 @@ import ctypes
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,11 +19,12 @@ import numpy as np
 from graphopt.artifact.machine import cache_bytes
 from graphopt.errors import BuildError
 from graphopt.target import resolve
+from graphopt.tune.bench import Bench
 from graphopt.tune.candidate import SYMBOL, Candidate
 from graphopt.tune.case import Case, Expected
 from graphopt.tune.database import Outcome
-from graphopt.tune.memory import Guarded, Surroundings
-from graphopt.tune.messages import Failed, Prebuild, Prepare, Ready, Start, Time
+from graphopt.tune.memory import Surroundings
+from graphopt.tune.messages import Failed, Forget, Prebuild, Prepare, Ready, Start, Time
 
 _REALTIME_S = 30  # of the processor without a pause: only a kernel that hangs needs as much
 _WARM_UP = 2
@@ -31,16 +32,12 @@ _WARM_UP = 2
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A kernel and the memory it works on."""
+    """A kernel and what it wants: operands rearranged, workspace, a range to run."""
 
     function: Any
-    pointers: Any
-    scratch: Guarded
+    packed: Mapping[int, np.ndarray]
+    scratch_bytes: int
     extent: int
-    near: tuple[np.ndarray, ...]
-
-    def run(self, begin: int, end: int) -> int:
-        return int(self.function(self.pointers, self.scratch.address, begin, end))
 
 
 def main(fd: int) -> None:
@@ -65,14 +62,15 @@ class _Worker:
             return self._prebuild(message)
         if isinstance(message, Prepare):
             return self._prepare(message.candidate)
-        assert isinstance(message, Time)
-        return self._time(message)
+        if isinstance(message, Time):
+            return self._time(message)
+        assert isinstance(message, Forget)
+        return self.loaded.pop(message.kernel, None) and None
 
     def _open(self, case: Case) -> None:
         self.case = case
         self.loaded.clear()
-        self.operands = [Guarded(a.nbytes, a) for a in case.operands]
-        self.results = [Guarded(r.size_bytes) for r in case.results]
+        self.bench = Bench(case)
         self.surroundings = Surroundings(case.model_bytes, cache_bytes(3) or cache_bytes(2))
 
     # Building ----------------------------------------------------------------------------------
@@ -96,18 +94,8 @@ class _Worker:
         function = getattr(ctypes.CDLL(str(library)), SYMBOL)
         function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
         function.restype = ctypes.c_int64
-        operands = list(self.operands)
-        for i, array in candidate.packed.items():
-            operands[i] = Guarded(array.nbytes, array)
-        buffers = [*operands, *self.results]
-        scratch = Guarded(candidate.scratch_bytes)
-        near = [scratch, *self.results]
-        near += [b for i, b in enumerate(operands) if i not in self.case.constants]
-        pointers = (ctypes.c_void_p * len(buffers))(*(b.address for b in buffers))
-        # the pointers do not keep what they point into; the function holds on to it
-        function.buffers = buffers
         extent = max(1, candidate.extent)
-        return _Loaded(function, pointers, scratch, extent, tuple(b.bytes for b in near))
+        return _Loaded(function, candidate.packed, candidate.scratch_bytes, extent)
 
     # Checking ----------------------------------------------------------------------------------
 
@@ -118,29 +106,30 @@ class _Worker:
         parts = [(0, middle), (middle, loaded.extent)]
         took: list[int] = []
         for ranges in ([whole], parts, parts[::-1])[: 3 if middle else 1]:
-            for buffer in (*self.results, loaded.scratch):
-                buffer.poison()
+            self.bench.poison()
+            arguments = self._lay_out(loaded)
             start = time.perf_counter_ns()
             for begin, end in ranges:
-                loaded.run(begin, end)
+                loaded.function(*arguments, begin, end)
             took.append(time.perf_counter_ns() - start)
             problem = self._problem(loaded)
             if problem:
                 return Failed(Outcome.WRONG, problem)
         return Ready(min(took))
 
+    def _lay_out(self, loaded: _Loaded) -> tuple[Any, int]:
+        """A kernel's operands where it will find them: (pointers, workspace)."""
+        return self.bench.lay_out(loaded.packed, loaded.scratch_bytes)
+
     def _problem(self, loaded: _Loaded) -> str:
         """What a run did that it should not have."""
-        if not all(b.guards_hold() for b in (*loaded.function.buffers, loaded.scratch)):
-            return "it writes outside its buffers"
-        for i, (buffer, array) in enumerate(zip(self.operands, self.case.operands, strict=True)):
-            if not np.array_equal(buffer.bytes, array.reshape(-1).view(np.uint8)):
-                return f"it writes into operand {i}"
-        for i, (buffer, expected) in enumerate(zip(self.results, self.case.results, strict=True)):
-            problem = _difference(buffer.bytes, expected)
-            if problem:
-                return f"result {i} {problem}"
-        return ""
+        problem = self.bench.trespass(loaded.packed, loaded.scratch_bytes)
+        for i, (got, expected) in enumerate(
+            zip(self.bench.results, self.case.results, strict=True)
+        ):
+            found = problem or _difference(got.bytes, expected)
+            problem = f"result {i} {found}" if found and not problem else problem
+        return problem
 
     # Timing ------------------------------------------------------------------------------------
 
@@ -150,10 +139,11 @@ class _Worker:
         with undisturbed(self.core):
             for r in range(-_WARM_UP, message.rounds):
                 for i in (0, 1) if r % 2 else (1, 0):
-                    self.surroundings.pass_by(pair[i].near)
-                    taken = pair[i].run(0, pair[i].extent)
+                    arguments = self._lay_out(pair[i])
+                    self.surroundings.pass_by(self.bench.near)
+                    taken = pair[i].function(*arguments, 0, pair[i].extent)
                     if r >= 0:
-                        times[i].append(taken)
+                        times[i].append(int(taken))
         return times
 
 

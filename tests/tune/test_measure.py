@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import planted
@@ -12,7 +14,7 @@ from planted import TARGET, case
 from graphopt.tune.candidate import Candidate
 from graphopt.tune.database import Outcome
 from graphopt.tune.measure import Duel, Measurer, Patience
-from graphopt.tune.memory import Guarded
+from graphopt.tune.memory import GUARD_BYTES, POISON, guarded
 from graphopt.tune.messages import Failed
 
 pytestmark = pytest.mark.compiler
@@ -91,16 +93,44 @@ def test_what_is_built_together_fails_alone(measurer: Measurer) -> None:
     assert failed.outcome is Outcome.BUILD_FAILED
 
 
-def test_guards_lie_on_both_sides_of_a_buffer() -> None:
-    memory = Guarded(100, np.arange(25, dtype=np.float32))
-    assert memory.address % 64 == 0
-    assert memory.guards_hold()
-    assert memory.bytes.view(np.float32)[-1] == 24
-    memory.poison()
-    assert np.isnan(memory.bytes.view(np.float32)).all()
-    whole = memory.bytes.base
-    assert isinstance(whole, np.ndarray)
-    for at in (0, -1):
-        whole[at] = 0
-        assert not memory.guards_hold()
-        whole[at] = 0xFF
+def test_operands_that_a_kernel_rearranges_are_laid_out_for_each(measurer: Measurer) -> None:
+    """Two kernels share the place of their weights, and neither sees the other's."""
+    x = case().operands[0]
+    one, two = (replace(planted.GOOD, kernel=f"go_{n}", packed={0: x.copy()}) for n in ("p", "q"))
+    bad = replace(planted.GOOD, kernel="go_r", packed={0: x[::-1].copy()})
+    assert measurer.prepare(one) is None
+    failed = measurer.prepare(bad)
+    assert failed is not None
+    assert failed.outcome is Outcome.WRONG
+    assert isinstance(measurer.duel(one, two, 3), Duel)
+
+
+def test_few_kernels_stay_loaded_and_the_others_come_back(measurer: Measurer) -> None:
+    many = [replace(planted.QUICK, kernel=f"go_many_{i}") for i in range(9)]
+    assert [measurer.prepare(c) for c in many] == [None] * 9
+    assert measurer.duel(many[0], many[8], 2) == Duel((100, 100), (100, 100))
+
+
+def test_a_new_process_goes_on_where_the_old_one_was(measurer: Measurer) -> None:
+    assert measurer.prepare(planted.GOOD) is None
+    measurer.renew()
+    assert measurer.duel(planted.QUICK, planted.GOOD, 2) == Duel((100, 100), (1000, 1000))
+
+
+@pytest.mark.parametrize("huge", [True, False])
+def test_guards_lie_on_both_sides_of_a_buffer(huge: bool) -> None:
+    for memory in guarded([100, 7, 1 << 20], huge=huge):
+        memory.fill(np.ones(1, np.float32))
+        assert memory.address % 64 == 0
+        assert memory.guards_hold()
+        assert memory.guards_hold(4), "behind what is used there is poison"
+        memory.bytes[5] = 0
+        assert memory.guards_hold()
+        assert not memory.guards_hold(4)
+        memory.poison()
+        assert (memory.bytes == POISON).all()
+        for at in (-1, -GUARD_BYTES, len(memory.bytes), len(memory.bytes) + GUARD_BYTES - 1):
+            beside = (ctypes.c_uint8 * 1).from_address(memory.address + at)
+            beside[0] = 0
+            assert not memory.guards_hold()
+            beside[0] = POISON
