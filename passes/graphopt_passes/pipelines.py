@@ -79,6 +79,7 @@ LEVELS: Mapping[str, tuple[Entry, ...]] = {
         *_LEGALIZE,
         *_SIMPLIFY,  # what recognition, sinking and legalization have uncovered
         ("choose-winograd", "once batch norms are in the weights that it transforms"),
+        ("choose-strassen", "the products that are left"),
         *_FINISH,
     ),
 }
