@@ -25,7 +25,7 @@ def _linear(rows: int = 128, depth: int = 512, channels: int = 512, dtype: str =
 def _conv(kernel: int = 1, groups: int = 1, stride: int = 1, chosen: bool = False) -> str:
     attrs = f"stride=[{stride},{stride}], padding=[[0,0],[0,0]], dilation=[1,1], groups={groups}"
     return (
-        "%x = input : f32[1,512,14,14]\n"
+        "%x = input : f32[1,512,28,28]\n"
         f'%w = constant {{key="w"}} : f32[512,{512 // groups},{kernel},{kernel}]\n'
         f"%y = conv %x, %w {{{attrs}{', strassen=true' if chosen else ''}}}\nreturn %y"
     )
@@ -67,6 +67,6 @@ def test_cost_streams_weights_where_rows_are_few() -> None:
 
 def test_fires_on_a_traced_module() -> None:
     module = nn.Sequential(nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, 10))
-    result, rewrites = fires("choose-strassen", traced(module, randn(1, 64, 256)))
+    result, rewrites = fires("choose-strassen", traced(module, randn(1, 196, 256)))
     assert rewrites == 1
     assert attribute(result, "linear", "strassen") == [True, False]
