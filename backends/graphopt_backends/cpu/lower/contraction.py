@@ -17,12 +17,14 @@ import numpy as np
 
 from graphopt.errors import UnsupportedError
 from graphopt.ir.graph import Node, Value
+from graphopt.kernel.affine import linear
 from graphopt.kernel.ir import (
     IDENTITY,
     Alloc,
     Buffer,
     Expr,
     For,
+    Load,
     Scope,
     Stmt,
     Store,
@@ -32,6 +34,7 @@ from graphopt.kernel.ir import (
     index_const,
     load,
 )
+from graphopt.kernel.visit import walk
 from graphopt.lower.access import Index, delinearized, linear_index
 from graphopt.target import Target
 from graphopt.tune.space import Point, Space
@@ -116,8 +119,9 @@ def products_space(region: Region, root: Node, products: Sequence[Product]) -> S
 
 
 def _default(builder: _Builder, target: Target) -> Tile:
-    choose = choose_window_tile if builder.product.per_channel else choose_tile
-    return choose(builder.shape(), target)
+    if builder.product.per_channel:
+        return choose_window_tile(builder.shape(), target)
+    return choose_tile(builder.shape(), target, builder.row_bytes())
 
 
 def _packings(builders: Sequence[_Builder], tile: Tile) -> dict[int, Packing]:
@@ -173,6 +177,16 @@ class _Builder:
     def shape(self) -> tuple[tuple[int, ...], int, int]:
         """Extents of the fused m loops, N, and K."""
         return tuple(self._extent(g) for g in self.m_groups), self.product.channels, self.depth
+
+    def row_bytes(self) -> int:
+        """Between what neighbouring innermost positions read of the left factor; 0 if unknown."""
+        m, k = self._indices("m", self.m_groups), self._indices("k", self.k_groups)
+        left = self.product.left(m, index_const(0), k)
+        reads = [e for e in walk(left) if isinstance(e, Load)]
+        if not reads:
+            return 0
+        step = linear(reads[0].index[-1], self.region.access.ranges).coefficient("m")
+        return abs(step) * reads[0].dtype.size_bytes
 
     def panels(self, tile: Tile) -> list[Panel]:
         return panels_of(self.product.channels, tile, self.region.target.lanes_f32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import prod
+from math import gcd, prod
 from typing import Any
 
 from graphopt.target import Target
@@ -17,6 +17,10 @@ _SMALL_TAPS = 9
 _TURN = 0.75
 """Cycles of a step of k whatever its tile. Without it a tile of 8 accumulators looks as good as one
 of 12; measured it is 4 to 7 percent slower."""
+_PAGE = 4096
+"""Rows this many bytes apart, or a multiple, share the same set of the level 1 cache."""
+_MISS = 0.4
+"""Cycles that a row costs a step of k when its set holds more rows than it has ways."""
 _LINE_CYCLES = 3.5
 """What a cache line of weights takes from beyond level 2, while two vector units multiply."""
 _CLEARLY = 0.9
@@ -105,11 +109,12 @@ def candidates(shape: Shape, target: Target) -> Iterator[Tile]:
                 yield Tile(rows, vectors, target.lanes_f32, outer_rows=2)
 
 
-def choose_tile(shape: Shape, target: Target) -> Tile:
-    """The tile of least estimated cycles; among near ties the widest panel of fewest rows."""
-    best = min(candidates(shape, target), key=lambda t: round(cycles(shape, t, target), 2))
-    floor = cycles(shape, best, target)
-    near = [t for t in candidates(shape, target) if cycles(shape, t, target) <= floor * 1.02]
+def choose_tile(shape: Shape, target: Target, row_bytes: int = 0) -> Tile:
+    """The tile of least estimated cycles; among near ties the widest panel of fewest rows.
+    `row_bytes` lie between neighbouring rows of the left factor."""
+    costs = {t: cycles(shape, t, target, row_bytes) for t in candidates(shape, target)}
+    floor = min(costs.values())
+    near = [t for t, cost in costs.items() if cost <= floor * 1.02]
     chosen = max(near, key=lambda t: (t.vectors <= 4, t.vectors, -abs(t.rows - 6)))
     m, n, _ = shape
     few_panels = n // (chosen.vectors * target.lanes_f32) < 2
@@ -118,25 +123,35 @@ def choose_tile(shape: Shape, target: Target) -> Tile:
     return Tile(chosen.rows, chosen.vectors, chosen.lanes, chosen.outer_rows, panel_outer)
 
 
-def cycles(shape: Shape, tile: Tile, target: Target) -> float:
+def cycles(shape: Shape, tile: Tile, target: Target, row_bytes: int = 0) -> float:
     """Estimated cycles per step of k for the whole output: the larger of multiply-adds (two vector
     units), loads (two ports: weights, broadcasts) and the latency of one accumulator chain (4), and
-    the step itself."""
+    the step itself, and the rows that push each other out of the level 1 cache."""
     m, n, _ = shape
     inner = m[-1] if m else 1
     outer = m[-2] if len(m) > 1 else 1
     rest = prod(m[:-2]) if len(m) > 2 else 1
-    total = 0.0
+    total, missed = 0.0, _MISS * rows_missed(tile.rows * tile.outer_rows, row_bytes, target)
     for panel in panels_of(n, tile, target.lanes_f32):
         vectors = max(1, panel.width // panel.lanes)
         per_outer = sum(
-            count * _step(rows * tile.outer_rows, vectors)
+            count * (_step(rows * tile.outer_rows, vectors) + missed)
             for rows, count in _split(inner, tile.rows)
         )
         full, left = divmod(outer, tile.outer_rows)
         tail = sum(c * _step(r * left, vectors) for r, c in _split(inner, tile.rows)) if left else 0
         total += panel.count * (full * per_outer + tail)
     return total * rest
+
+
+def rows_missed(rows: int, row_bytes: int, target: Target) -> int:
+    """How many of a tile's rows are not found in the level 1 cache where they were a step before:
+    all, if a set has to hold more of them than it can beside the weights."""
+    if not row_bytes:
+        return 0
+    sets = _PAGE // gcd(row_bytes, _PAGE)
+    ways = target.l1_bytes // _PAGE - 1
+    return rows if -(-rows // sets) > ways else 0
 
 
 def _split(extent: int, rows: int) -> list[tuple[int, int]]:
