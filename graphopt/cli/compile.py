@@ -14,7 +14,6 @@ from graphopt.cli.parameters import (
     level_option,
     passes_option,
     quiet_option,
-    source_argument,
     target_option,
 )
 from graphopt.cli.progress import stages
@@ -24,8 +23,17 @@ if TYPE_CHECKING:
     from graphopt.driver import Compilation, Report
 
 
+def _source(ctx: click.Context, param: click.Parameter, given: str | None) -> str:
+    """In `--tuned SOURCE` the one word is the model, not the records' file."""
+    if given is None and ctx.params.get("tuned"):
+        given, ctx.params["tuned"] = ctx.params["tuned"], ""
+    if given is None:
+        raise click.MissingParameter(ctx=ctx, param=param)
+    return given
+
+
 @click.command()
-@source_argument
+@click.argument("source", metavar="SOURCE", required=False, callback=_source)
 @target_option
 @click.option(
     "--out", "-o", required=True, metavar="DIR", type=click.Path(path_type=Path),
