@@ -87,7 +87,7 @@ def build(
 ) -> Compilation:
     """As `compile`, returning every stage's product and loading nothing."""
     from graphopt.artifact.directory import check_replaceable
-    from graphopt.artifact.format import LIBRARY
+    from graphopt.artifact.format import read_manifest
     from graphopt.target import resolve
 
     options = options or Options()
@@ -102,7 +102,7 @@ def build(
     if out is not None or not _is_built(folder, options):
         _write(folder, compilation, backend, row, options, traced, clock)
     compilation.artifact = folder
-    compilation.report.code_bytes = (folder / LIBRARY).stat().st_size
+    compilation.report.code_bytes = read_manifest(folder).memory.code
     files = (p for p in folder.rglob("*") if p.is_file())
     compilation.report.artifact_bytes = sum(p.stat().st_size for p in files)
     return compilation

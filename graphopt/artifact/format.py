@@ -57,12 +57,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes: `scratch` is for each thread, `arena_lower_bound` what no plan could go below."""
+    """Bytes: `scratch` is for each thread, `arena_lower_bound` what no plan could go below, `code`
+    the library's instructions, 0 where they cannot be told."""
 
     arena: int
     arena_lower_bound: int
     scratch: int
     weights: int
+    code: int = 0
 
 
 @dataclass(frozen=True)

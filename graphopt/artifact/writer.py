@@ -15,6 +15,7 @@ from graphopt.artifact.directory import replacing
 from graphopt.artifact.golden import Golden, write_golden
 from graphopt.artifact.hashing import Hasher, record
 from graphopt.artifact.layout import WeightLayout
+from graphopt.artifact.sections import code_bytes
 from graphopt.errors import InternalError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def write(
         for path in (*built, *write_golden(golden or Golden(), temporary)):
             files[path.relative_to(temporary).as_posix()] = _entry(path)
         manifest = dataclasses.replace(
-            _manifest(program, target, files),
+            _manifest(program, target, files, code_bytes(built[0])),
             pipeline=pipeline,
             kernel_pipeline=kernel_pipeline,
             budget=dict(budget or {}),
@@ -143,13 +144,14 @@ def _entry(path: Path) -> f.File:
 # Manifest --------------------------------------------------------------------------------------
 
 
-def _manifest(program: Program, target: Target, files: dict[str, f.File]) -> f.Manifest:
+def _manifest(program: Program, target: Target, files: dict[str, f.File], code: int) -> f.Manifest:
     layout = WeightLayout(program.weights)
     memory = f.Memory(
         program.arena_bytes,
         program.arena_lower_bound,
         program.scratch_bytes,
         sum(w.size_bytes for w in program.weights),
+        code,
     )
     calls = tuple(map(_call, program.calls))
     weights = tuple(
