@@ -2,9 +2,18 @@
 
 from graphopt.check.peers.engines import ENGINES, OURS
 from graphopt.check.peers.race import Contender, Lap, race
-from graphopt.check.peers.table import COLUMNS, as_json, costs, from_json, rows, table
+from graphopt.check.peers.table import (
+    COLUMNS,
+    as_json,
+    costs,
+    engines_of,
+    from_json,
+    lead,
+    rows,
+    table,
+)
 
 __all__ = [
-    "COLUMNS", "ENGINES", "OURS", "Contender", "Lap", "as_json", "costs", "from_json", "race",
-    "rows", "table",
+    "COLUMNS", "ENGINES", "OURS", "Contender", "Lap", "as_json", "costs", "engines_of", "from_json",
+    "lead", "race", "rows", "table",
 ]  # fmt: skip
