@@ -93,7 +93,8 @@ class Result:
 @dataclass(frozen=True)
 class Call:
     """One kernel call: the modules and source lines it computes, its work, the values it writes and
-    the inputs and earlier results it reads."""
+    the inputs and earlier results it reads. `error_bound` is not 0 for a faster algorithm that is
+    less exact: how far its results may be off, relative to their largest magnitude."""
 
     kernel: str
     computes: tuple[tuple[str, str], ...]
@@ -101,6 +102,7 @@ class Call:
     bytes_moved: int
     results: tuple[Result, ...] = ()
     reads: tuple[str, ...] = ()
+    error_bound: float = 0.0
 
     @property
     def name(self) -> str:

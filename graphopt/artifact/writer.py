@@ -178,6 +178,7 @@ def _call(call: KernelCall) -> f.Call:
         call.bytes_moved,
         tuple(map(_result, call.results, written)),
         call.reads,
+        call.error_bound,
     )
 
 

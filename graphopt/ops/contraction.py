@@ -13,7 +13,7 @@ from graphopt.errors import IRError
 from graphopt.ir.types import TensorType, broadcast_shapes
 from graphopt.ops.base import Attrs, NoAttrs
 from graphopt.ops.define import check_number, check_same_dtype, define, static_extent, upper
-from graphopt.ops.winograd import TRANSFORMS, convolved
+from graphopt.ops.winograd import ERROR, TRANSFORMS, convolved
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,10 @@ class ConvAttrs(Attrs):
     dilation: tuple[int, ...]
     groups: int = 1
     winograd: int = 0
+
+    @property
+    def error_bound(self) -> float:
+        return ERROR.get(self.winograd, 0.0)
 
 
 @dataclass(frozen=True)
