@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from graphopt.artifact.naming import PREFIX
 from graphopt.errors import ArtifactError
 
 VERSION = 1
 """Of the directory's format. Raised when an older graphopt could not run what is written."""
 
-MANIFEST, LIBRARY, WEIGHTS, HEADER, GOLDEN = (
-    "manifest.json", "model.so", "weights.bin", "model.h", "golden.safetensors",
+MANIFEST, LIBRARY, STATIC, WEIGHTS, HEADER, GOLDEN = (
+    "manifest.json", "model.so", "model.a", "weights.bin", "model.h", "golden.safetensors",
 )  # fmt: skip
 
 RECOMPILE = "compile the model again"
@@ -121,8 +122,9 @@ class WeightEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All of manifest.json. `pipeline` and `kernel_pipeline` are the text of the passes that were
-    run; `budget` is what the build was held to, in bytes and seconds."""
+    """All of manifest.json. `prefix` begins the names that the library exports; `pipeline` and
+    `kernel_pipeline` are the text of the passes that were run; `budget` is what the build was held
+    to, in bytes and seconds."""
 
     graphopt: str
     target: Machine
@@ -137,6 +139,7 @@ class Manifest:
     kernel_pipeline: str = ""
     budget: dict[str, float] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
+    prefix: str = PREFIX
     format: int = VERSION
 
     def to_json(self) -> str:
@@ -200,6 +203,7 @@ def _manifest(data: dict[str, Any]) -> Manifest:
         kernel_pipeline=str(data["kernel_pipeline"]),
         budget={str(k): float(v) for k, v in data["budget"].items()},
         extra=dict(data["extra"]),
+        prefix=str(data.get("prefix", PREFIX)),
         format=data["format"],
     )
 

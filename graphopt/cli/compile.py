@@ -46,6 +46,12 @@ def _source(ctx: click.Context, param: click.Parameter, given: str | None) -> st
 @click.option("--cc", metavar="COMPILER", help="Another C compiler than the pinned one.")
 @click.option("--emit-source", is_flag=True, help="Keep the C beside the library, in DIR/src.")
 @click.option(
+    "--prefix", default="go_model", show_default=True, metavar="NAME",
+    help="What every name of the C interface begins with: models of different prefixes link into "
+    "one program.",
+)  # fmt: skip
+@click.option("--static", is_flag=True, help="Also make a static library, DIR/model.a.")
+@click.option(
     "--budget", metavar="LIMITS",
     help="What the artifact may cost at most: size=2MB,memory=8MB,latency=10ms, any of them.",
 )  # fmt: skip
@@ -66,6 +72,8 @@ def command(
     verify_each: bool,
     cc: str | None,
     emit_source: bool,
+    prefix: str,
+    static: bool,
     budget: str | None,
     tuned: str | None,
     as_json: bool,
@@ -77,7 +85,8 @@ def command(
 
     limits = None if budget is None else Budget.parse(budget)
     records = records_path(tuned or tuned is not None)
-    options = Options(level, passes, verify_each, cc, emit_source, limits, kernel_passes, records)
+    options = Options(level, passes, verify_each, cc, emit_source, limits, kernel_passes, records,
+                      prefix, static)  # fmt: skip
     with stages(quiet=quiet) as progress:
         made = build(source, target=target, out=out, options=options, progress=progress)
     if as_json:
