@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from graphopt.check.peers import Lap, as_json, costs, from_json, race, rows, table
-from graphopt.check.peers.engines import OnnxRuntime
+from graphopt.check.peers.engines import Eager, OnnxRuntime
 from graphopt.check.peers.table import best_peer, geometric_mean, lead
 from graphopt.errors import GraphoptError
 
@@ -213,6 +213,14 @@ def test_an_engine_that_is_not_installed_says_how(
     monkeypatch.setattr(OnnxRuntime, "packages", ("torch", "no_such_package"))
     (missing,) = run_race(source("model"), "onnxruntime")
     assert missing.failure == "not installed: pip install no_such_package"
+
+
+@linux
+def test_without_torch_there_is_no_race(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Eager, "packages", ("no_such_package",))
+    with pytest.raises(GraphoptError, match="torch is not installed") as caught:
+        race("x.py:f", ["eager"])
+    assert caught.value.hint == "run `pip install 'graphopt[torch]'`"
 
 
 @linux

@@ -105,7 +105,15 @@ def _checked(engines: Sequence[str], threads: int) -> list[int]:
             f"there is no engine {unknown[0]!r}", hint=f"choose among {', '.join(ENGINES)}"
         )
     if sys.platform != "linux":
-        raise GraphoptError("engines are raced on Linux alone: they are bound to cores")
+        raise GraphoptError(
+            "engines are raced on Linux alone: they are bound to cores",
+            hint="`graphopt bench DIR` times an artifact by itself",
+        )
+    if ENGINES["eager"].missing():
+        raise GraphoptError(
+            "torch is not installed, and every engine's model comes from it",
+            hint="run `pip install 'graphopt[torch]'`",
+        )
     cores = sorted(os.sched_getaffinity(0))
     if threads > len(cores):
         raise GraphoptError(
