@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -13,7 +14,7 @@ from rich.console import Console
 from bench.picture import draw
 from bench.readme import fill
 from bench.zoo import FOUNDATION
-from graphopt.check.peers import Lap, as_json, from_json, race, table
+from graphopt.check.peers import OURS, Lap, as_json, costs, from_json, race, table
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -28,7 +29,10 @@ console = Console()
 @click.option("--rounds", default=7, show_default=True)
 @click.option("--seconds", default=0.4, show_default=True, help="Of runs per engine and round.")
 @click.option("--out", type=Path, help="Folder for results.json, results.md and results.svg.")
-@click.option("--add", is_flag=True, help="Keep the models that results.json has already.")
+@click.option(
+    "--add", is_flag=True,
+    help="Keep what results.json has; without MODELS only draw it anew.",
+)  # fmt: skip
 @click.option("--readme", is_flag=True, help="Put table and picture into the README.")
 def main(
     models: tuple[str, ...], against: str, threads: int, rounds: int, seconds: float,
@@ -37,11 +41,11 @@ def main(
     """Race graphopt beside other engines on MODELS (default: the zoo of the README)."""
     if readme and out is None:
         out = HERE / "results" / f"{threads}-thread"
-    engines = ["graphopt", *(e for e in against.split(",") if e)]
+    engines = [OURS, *(e for e in against.split(",") if e)]
     results: dict[str, list[Lap]] = {}
     if add and out is not None:
         results = from_json(json.loads((out / "results.json").read_text()))
-    for model in models or FOUNDATION:
+    for model in models or (() if add else FOUNDATION):
         with console.status(model) as status:
             results[model] = race(
                 f"{HERE / 'zoo.py'}:{model}", engines, threads=threads, rounds=rounds,
@@ -50,11 +54,14 @@ def main(
         _show(model, results[model])
         if out is not None:
             _write(out, results, threads)
+    if out is not None and not models:
+        _draw(out, results, threads)
     if readme and out is not None:
-        machine = f"{_cpu()}, {threads} thread{'s' * (threads > 1)}"
+        measured = json.loads((out / "results.json").read_text())["machine"]
+        machine = f"{measured['cpu']}, {threads} thread{'s' * (threads > 1)}"
         picture = (out / "results.svg").resolve().relative_to(ROOT).as_posix()
-        fill(ROOT / "README.md", results, machine=machine, picture=picture)
-    print(table(results))
+        fill(ROOT / "README.md", results, day=measured["day"], machine=machine, picture=picture)
+    print(f"{table(results)}\n\n{costs(results)}")
 
 
 def _show(model: str, laps: list[Lap]) -> None:
@@ -68,11 +75,16 @@ def _show(model: str, laps: list[Lap]) -> None:
 
 def _write(out: Path, results: dict[str, list[Lap]], threads: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    machine = {"cpu": _cpu(), "cores": os.cpu_count(), "threads": threads,
-               "system": platform.platform()}  # fmt: skip
+    machine = {"day": datetime.now(UTC).date().isoformat(), "cpu": _cpu(), "cores": os.cpu_count(),
+               "threads": threads, "system": platform.platform()}  # fmt: skip
     data = {"machine": machine, **as_json(results)}
     (out / "results.json").write_text(json.dumps(data, indent=1) + "\n")
-    (out / "results.md").write_text(table(results) + "\n")
+    _draw(out, results, threads)
+
+
+def _draw(out: Path, results: dict[str, list[Lap]], threads: int) -> None:
+    """What is made of results.json."""
+    (out / "results.md").write_text(f"{table(results)}\n\n{costs(results)}\n")
     draw(results, out / "results.svg", title=f"{threads} thread{'s' * (threads > 1)}, fp32")
 
 

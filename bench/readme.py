@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from graphopt.check.peers import Lap, table
@@ -11,13 +10,14 @@ from graphopt.check.peers import Lap, table
 START, END = "<!-- bench:start -->", "<!-- bench:end -->"
 
 
-def fill(readme: Path, results: Mapping[str, Sequence[Lap]], *, machine: str, picture: str) -> None:
+def fill(
+    readme: Path, results: Mapping[str, Sequence[Lap]], *, day: str, machine: str, picture: str
+) -> None:
     """Replace what stands between the markers. Raises: ValueError where there are none."""
     text = readme.read_text(encoding="utf-8")
     before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
     if not start or not end:
         raise ValueError(f"{readme} has no {START} .. {END}")
-    day = datetime.now(UTC).date().isoformat()
     block = f"Measured on {day}, {machine}.\n\n{table(results)}\n\n![{machine}]({picture})"
     readme.write_text(f"{before}{START}\n{block}\n{END}{after}", encoding="utf-8")

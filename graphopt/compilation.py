@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphopt.artifact.naming import PREFIX
+
 if TYPE_CHECKING:
     from graphopt.budget import Budget
     from graphopt.ir.graph import Graph
@@ -66,7 +68,8 @@ class Report:
 class Options:
     """`passes` and `kernel_passes` are pipeline text that replaces the level's; `verify_each` runs
     the gate after every pass; `cc` is another C compiler; `emit_source` keeps the C beside the
-    library; `budget` is what the artifact may cost; `tuned` is a file of tuning records to use."""
+    library; `budget` is what the artifact may cost; `tuned` is a file of tuning records to use;
+    `prefix` begins every name of the C; `static` makes a static library, too."""
 
     level: str = DEFAULT_LEVEL
     passes: str | None = None
@@ -76,6 +79,8 @@ class Options:
     budget: Budget | None = None
     kernel_passes: str | None = None
     tuned: Path | None = None
+    prefix: str = PREFIX
+    static: bool = False
 
 
 @dataclass

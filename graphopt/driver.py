@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphopt.artifact.naming import PREFIX
 from graphopt.compilation import (
     DEFAULT_LEVEL,
     Clock,
@@ -49,6 +50,8 @@ def compile(
     emit_source: bool = False,
     budget: str | None = None,
     tuned: bool | str | Path = False,
+    prefix: str = PREFIX,
+    static: bool = False,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> Model:
@@ -58,14 +61,15 @@ def compile(
     command line takes it. out: the artifact's directory; without it, one in the cache, found again
     by content. budget: limits such as `size=2MB,memory=8MB,latency=10ms`, which fail the build when
     they do not hold. tuned: use the records of `graphopt.tune`, of the file named or of the one in
-    the cache folder. Returns the loaded model; its `report` tells what was done.
+    the cache folder. prefix: what every name of the C begins with. static: also make `model.a`.
+    Returns the loaded model; its `report` tells what was done.
     Raises: GraphoptError.
     """
     from graphopt.budget import Budget
 
     limits = None if budget is None else Budget.parse(budget)
     options = Options(level, passes, verify_each, cc, emit_source, limits, kernel_passes,
-                      records_path(tuned))  # fmt: skip
+                      records_path(tuned), prefix, static)  # fmt: skip
     compilation = build(source, example_inputs, target=target, out=out, options=options,
                         progress=progress)  # fmt: skip
     from graphopt.artifact.loader import load
@@ -87,10 +91,12 @@ def build(
 ) -> Compilation:
     """As `compile`, returning every stage's product and loading nothing."""
     from graphopt.artifact.directory import check_replaceable
-    from graphopt.artifact.format import LIBRARY
+    from graphopt.artifact.format import read_manifest
+    from graphopt.artifact.naming import check_prefix
     from graphopt.target import resolve
 
     options = options or Options()
+    check_prefix(options.prefix)
     backend, row = resolve(target)
     if out is not None:
         check_replaceable(Path(out))  # before minutes of work, not after
@@ -102,7 +108,7 @@ def build(
     if out is not None or not _is_built(folder, options):
         _write(folder, compilation, backend, row, options, traced, clock)
     compilation.artifact = folder
-    compilation.report.code_bytes = (folder / LIBRARY).stat().st_size
+    compilation.report.code_bytes = read_manifest(folder).memory.code
     files = (p for p in folder.rglob("*") if p.is_file())
     compilation.report.artifact_bytes = sum(p.stat().st_size for p in files)
     return compilation

@@ -45,7 +45,8 @@ class KernelCall:
     """Run `kernel` on `args` (one per parameter). `locs` are the model's nodes it computes.
 
     `results` are the values that the last `args` hold afterwards; `reads` names the inputs and
-    earlier results that it reads; `region` is the digest of what it computes.
+    earlier results that it reads; `region` is the digest of what it computes; `error_bound` is what
+    its algorithms may be off by, relative to the results' largest magnitude (see `Attrs`).
     """
 
     kernel: str
@@ -56,6 +57,7 @@ class KernelCall:
     results: tuple[CallResult, ...] = ()
     reads: tuple[str, ...] = ()
     region: str = ""
+    error_bound: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -114,7 +115,8 @@ def _finish(temporary: Path) -> None:
     os.chmod(temporary, 0o777 & ~mask)
     for path in temporary.rglob("*"):
         if path.is_file():
-            os.chmod(path, 0o666 & ~mask)
+            if stat.S_IMODE(path.stat().st_mode) != 0o666 & ~mask:  # chmod renews the ctime
+                os.chmod(path, 0o666 & ~mask)
             _sync(path)
     _sync(temporary)
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from graphopt.artifact.naming import PREFIX
 from graphopt.errors import ArtifactError
 
 VERSION = 1
 """Of the directory's format. Raised when an older graphopt could not run what is written."""
 
-MANIFEST, LIBRARY, WEIGHTS, HEADER, GOLDEN = (
-    "manifest.json", "model.so", "weights.bin", "model.h", "golden.safetensors",
+MANIFEST, LIBRARY, STATIC, WEIGHTS, HEADER, GOLDEN = (
+    "manifest.json", "model.so", "model.a", "weights.bin", "model.h", "golden.safetensors",
 )  # fmt: skip
 
 RECOMPILE = "compile the model again"
@@ -57,12 +58,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes: `scratch` is for each thread, `arena_lower_bound` what no plan could go below."""
+    """Bytes: `scratch` is for each thread, `arena_lower_bound` what no plan could go below, `code`
+    the library's instructions, 0 where they cannot be told."""
 
     arena: int
     arena_lower_bound: int
     scratch: int
     weights: int
+    code: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ class Result:
 @dataclass(frozen=True)
 class Call:
     """One kernel call: the modules and source lines it computes, its work, the values it writes and
-    the inputs and earlier results it reads."""
+    the inputs and earlier results it reads. `error_bound` is not 0 for a faster algorithm that is
+    less exact: how far its results may be off, relative to their largest magnitude."""
 
     kernel: str
     computes: tuple[tuple[str, str], ...]
@@ -99,6 +103,7 @@ class Call:
     bytes_moved: int
     results: tuple[Result, ...] = ()
     reads: tuple[str, ...] = ()
+    error_bound: float = 0.0
 
     @property
     def name(self) -> str:
@@ -117,8 +122,9 @@ class WeightEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All of manifest.json. `pipeline` and `kernel_pipeline` are the text of the passes that were
-    run; `budget` is what the build was held to, in bytes and seconds."""
+    """All of manifest.json. `prefix` begins the names that the library exports; `pipeline` and
+    `kernel_pipeline` are the text of the passes that were run; `budget` is what the build was held
+    to, in bytes and seconds."""
 
     graphopt: str
     target: Machine
@@ -133,6 +139,7 @@ class Manifest:
     kernel_pipeline: str = ""
     budget: dict[str, float] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
+    prefix: str = PREFIX
     format: int = VERSION
 
     def to_json(self) -> str:
@@ -196,6 +203,7 @@ def _manifest(data: dict[str, Any]) -> Manifest:
         kernel_pipeline=str(data["kernel_pipeline"]),
         budget={str(k): float(v) for k, v in data["budget"].items()},
         extra=dict(data["extra"]),
+        prefix=str(data.get("prefix", PREFIX)),
         format=data["format"],
     )
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -103,12 +103,12 @@ class Model:
         self.report: Any = None
         self._lock = threading.Lock()
         self._handle = ctypes.c_void_p()
-        self._library = _library(folder / LIBRARY, manifest.files[LIBRARY].sha256)
+        self._library = _library(folder / LIBRARY, manifest)
         path = os.fsencode(folder / WEIGHTS)
-        code = self._library.go_model_open(path, threads, ctypes.byref(self._handle))
+        code = self._library.open(path, threads, ctypes.byref(self._handle))
         if code != 0:
             raise ArtifactError(
-                f"{folder} cannot be opened: {self._library.go_model_error(code).decode()}",
+                f"{folder} cannot be opened: {self._library.error(code).decode()}",
                 hint="free some memory" if code == 2 else RECOMPILE,
             )
         self._dtypes = [numpy_dtype(t.dtype) for t in self.outputs]
@@ -129,15 +129,15 @@ class Model:
     def profile(self, *arguments: Any, **named: Any) -> list[CallTime]:
         """Run once, timing each kernel call."""
         times = (ctypes.c_uint64 * max(1, len(self.manifest.calls)))()
-        profile = self._library.go_model_profile
+        profile = self._library.profile
         self._run(
             self._ordered(arguments, named),
             lambda ins, outs: profile(self._handle, ins, outs, times),
         )
         return [
             CallTime(
-                self._library.go_model_call_name(i).decode(),
-                self._library.go_model_call_kernel(i).decode(),
+                self._library.call_name(i).decode(),
+                self._library.call_kernel(i).decode(),
                 times[i],
             )
             for i in range(len(self.manifest.calls))
@@ -146,7 +146,7 @@ class Model:
     def time(self, runs: int, *arguments: Any, **named: Any) -> list[int]:
         """Nanoseconds of each of `runs` runs in a row, on the same memory."""
         times: list[int] = []
-        run = self._library.go_model_run
+        run = self._library.run
 
         def entry(ins: Any, outs: Any) -> int:
             for _ in range(runs):
@@ -172,7 +172,7 @@ class Model:
                 except BaseException as error:
                     raised.append(error)
 
-        callback, entry = _OBSERVER(after), self._library.go_model_observe
+        callback, entry = _OBSERVER(after), self._library.observe
         results = self._run(
             self._ordered(arguments, named),
             lambda ins, outs: entry(self._handle, ins, outs, callback, None),
@@ -185,7 +185,7 @@ class Model:
         """Give back memory and threads. A closed model cannot be called."""
         handle, self._handle = self._handle, ctypes.c_void_p()
         if handle:
-            self._library.go_model_close(handle)
+            self._library.close(handle)
 
     def __enter__(self) -> Self:
         return self
@@ -251,12 +251,9 @@ class Model:
 
     def _execute(self, entry: _Entry | None) -> None:
         ins, outs = self._in_pointers, self._out_pointers
-        if entry is None:
-            code = self._library.go_model_run(self._handle, ins, outs)
-        else:
-            code = entry(ins, outs)
+        code = self._library.run(self._handle, ins, outs) if entry is None else entry(ins, outs)
         if code != 0:
-            raise InternalError(f"run: {self._library.go_model_error(code).decode()}")
+            raise InternalError(f"run: {self._library.error(code).decode()}")
 
     def _view(self, result: Result, arena: int) -> np.ndarray:
         """A kernel's result where it lies, in the arena or in an output of the run going on."""
@@ -330,23 +327,33 @@ def type_of(array: np.ndarray) -> str:
     return f"{name}[{','.join(map(str, array.shape))}]"
 
 
-def _library(path: Path, sha256: str) -> Any:
-    """The shared library with its signatures. Raises: ArtifactError when it cannot be linked."""
+def _library(path: Path, manifest: Manifest) -> SimpleNamespace:
+    """What the shared library exports, by name without prefix, with its signatures.
+
+    Raises: ArtifactError when it cannot be linked.
+    """
+    pointer = ctypes.c_void_p
+    signatures: dict[str, tuple[list[Any], Any]] = {
+        "open": ([ctypes.c_char_p, ctypes.c_int, pointer], ctypes.c_int),
+        "run": ([pointer] * 3, ctypes.c_int),
+        "profile": ([pointer] * 4, ctypes.c_int),
+        "observe": ([*[pointer] * 3, _OBSERVER, pointer], ctypes.c_int),
+        "close": ([pointer], None),
+        **{
+            name: ([ctypes.c_int], ctypes.c_char_p)
+            for name in ("error", "call_name", "call_kernel")
+        },
+    }
+    functions = SimpleNamespace()
     try:
-        library = ctypes.CDLL(_unique_spelling(path, sha256))
-        pointer = ctypes.c_void_p
-        library.go_model_open.argtypes = [ctypes.c_char_p, ctypes.c_int, pointer]
-        library.go_model_run.argtypes = [pointer] * 3
-        library.go_model_profile.argtypes = [pointer] * 4
-        library.go_model_observe.argtypes = [pointer] * 3 + [_OBSERVER, pointer]
-        library.go_model_close.argtypes = [pointer]
-        library.go_model_close.restype = None
-        for name in ("error", "call_name", "call_kernel"):
-            function = getattr(library, f"go_model_{name}")
-            function.argtypes, function.restype = [ctypes.c_int], ctypes.c_char_p
+        library = ctypes.CDLL(_unique_spelling(path, manifest.files[LIBRARY].sha256))
+        for name, (arguments, result) in signatures.items():
+            function = getattr(library, f"{manifest.prefix}_{name}")
+            function.argtypes, function.restype = arguments, result
+            setattr(functions, name, function)
     except (OSError, AttributeError) as error:
         raise ArtifactError(f"{path} cannot be linked: {error}", hint=RECOMPILE) from error
-    return library
+    return functions
 
 
 def _unique_spelling(path: Path, sha256: str) -> str:

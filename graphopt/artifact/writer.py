@@ -15,6 +15,8 @@ from graphopt.artifact.directory import replacing
 from graphopt.artifact.golden import Golden, write_golden
 from graphopt.artifact.hashing import Hasher, record
 from graphopt.artifact.layout import WeightLayout
+from graphopt.artifact.naming import PREFIX, renamed
+from graphopt.artifact.sections import code_bytes
 from graphopt.errors import InternalError
 
 if TYPE_CHECKING:
@@ -40,6 +42,10 @@ class WriteOptions(Protocol):
     def cc(self) -> str | None: ...
     @property
     def emit_source(self) -> bool: ...
+    @property
+    def prefix(self) -> str: ...
+    @property
+    def static(self) -> bool: ...
 
 
 def write(
@@ -64,17 +70,20 @@ def write(
     Raises: BuildError; ArtifactError when the directory cannot be written.
     """
     folder, program = Path(folder), compilation.program
+    prefix = options.prefix if options else PREFIX
+    sources = renamed(compilation.sources, prefix) if prefix != PREFIX else compilation.sources
     with replacing(folder) as temporary:
         files = {f.WEIGHTS: _write_weights(temporary / f.WEIGHTS, program.weights)}
-        built = _build(temporary, compilation.sources, backend, target, options, progress)
+        built = _build(temporary, sources, backend, target, options, progress)
         for path in (*built, *write_golden(golden or Golden(), temporary)):
             files[path.relative_to(temporary).as_posix()] = _entry(path)
         manifest = dataclasses.replace(
-            _manifest(program, target, files),
+            _manifest(program, target, files, code_bytes(built[0])),
             pipeline=pipeline,
             kernel_pipeline=kernel_pipeline,
             budget=dict(budget or {}),
             extra=dict(extra or {}),
+            prefix=prefix,
         )
         (temporary / f.MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         if accept is not None:
@@ -118,9 +127,11 @@ def _build(
     options: WriteOptions | None,
     progress: Step | None,
 ) -> list[Path]:
-    """The library, its header and, when asked for, all sources."""
+    """The library, its header and, when asked for, a static library and all sources."""
     cc = options.cc if options else None
     made = [backend.build(sources, target, temporary / f.LIBRARY, cc=cc, progress=progress)]
+    if options is not None and options.static:
+        made.append(backend.build(sources, target, temporary / f.STATIC, cc=cc))
     if f.HEADER in sources:
         made.append(_write_text(temporary / f.HEADER, sources[f.HEADER]))
     if options is not None and options.emit_source:
@@ -143,13 +154,14 @@ def _entry(path: Path) -> f.File:
 # Manifest --------------------------------------------------------------------------------------
 
 
-def _manifest(program: Program, target: Target, files: dict[str, f.File]) -> f.Manifest:
+def _manifest(program: Program, target: Target, files: dict[str, f.File], code: int) -> f.Manifest:
     layout = WeightLayout(program.weights)
     memory = f.Memory(
         program.arena_bytes,
         program.arena_lower_bound,
         program.scratch_bytes,
         sum(w.size_bytes for w in program.weights),
+        code,
     )
     calls = tuple(map(_call, program.calls))
     weights = tuple(
@@ -176,6 +188,7 @@ def _call(call: KernelCall) -> f.Call:
         call.bytes_moved,
         tuple(map(_result, call.results, written)),
         call.reads,
+        call.error_bound,
     )
 
 

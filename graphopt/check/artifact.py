@@ -121,7 +121,7 @@ def compare_kernels(
 
     Raises: GraphoptError when the artifact was made by other passes.
     """
-    _check_values(model.manifest, planned)
+    check_values(model.manifest, planned)
     wrote: dict[str, list[tuple[int, Result, np.ndarray]]] = {}
 
     def keep(i: int, results: list[np.ndarray]) -> None:
@@ -165,7 +165,8 @@ def first_drifting(boundaries: list[Boundary]) -> Boundary | None:
     return next((b for b in boundaries if not b.compared.holds), None)
 
 
-def _check_values(manifest: Manifest, planned: Graph) -> None:
+def check_values(manifest: Manifest, planned: Graph) -> None:
+    """Raises: GraphoptError when a planned graph is not the one that an artifact was made from."""
     types = {v.name: str(v.type.logical) for v in planned.values()}
     for call in manifest.calls:
         for result in call.results:

@@ -1,4 +1,4 @@
-"""graphopt bench: how long an artifact takes."""
+"""graphopt bench: how long a model takes, by itself or beside other engines."""
 
 from __future__ import annotations
 
@@ -8,28 +8,99 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from graphopt.cli.console import heading, show_facts, show_json, show_table
-from graphopt.cli.parameters import artifact_argument, json_option, threads_option
+from graphopt.cli.console import heading, show_facts, show_json, show_table, warn
+from graphopt.cli.errors import BAD, OK
+from graphopt.cli.parameters import engine_names, json_option, threads_option
+from graphopt.cli.progress import stages
 from graphopt.units import format_seconds
 
 if TYPE_CHECKING:
     from graphopt.artifact.format import Manifest
+    from graphopt.check.peers import Lap
     from graphopt.target import Limits
 
 _PROFILES = 20
 
 
 @click.command()
-@artifact_argument
+@click.argument("subject", metavar="DIR|SOURCE")
 @click.option(
     "--runs", "-n", type=click.IntRange(min=1), metavar="N",
     help="How often to run.  [default: as often as fits into a second, at least 5 times]",
 )  # fmt: skip
 @threads_option
 @click.option("--per-kernel", is_flag=True, help="Time every kernel call, too.")
+@click.option(
+    "--against", metavar="ENGINES", shell_complete=engine_names,
+    help="Race other engines, such as onnxruntime,openvino,inductor,eager, each at its best "
+    "setting, taking turns on the same cores.",
+)  # fmt: skip
+@click.option(
+    "--source", metavar="SOURCE", help="With --against and a DIR: the model for the others."
+)
+@click.option(
+    "--rounds", default=7, show_default=True, type=click.IntRange(min=1), metavar="N",
+    help="With --against: how often every engine has its turn.",
+)  # fmt: skip
+@click.option(
+    "--seconds", default=0.4, show_default=True, type=click.FloatRange(min=0, min_open=True),
+    metavar="X", help="With --against: how long a turn is.",
+)  # fmt: skip
 @json_option
-def command(folder: Path, runs: int | None, threads: int, per_kernel: bool, as_json: bool) -> None:
-    """Time the artifact in DIR on its golden inputs (on zeros where it has none)."""
+def command(
+    subject: str,
+    runs: int | None,
+    threads: int,
+    per_kernel: bool,
+    against: str | None,
+    source: str | None,
+    rounds: int,
+    seconds: float,
+    as_json: bool,
+) -> int:
+    """Time an artifact, or the model that SOURCE names, on its example inputs (zeros, for an
+    artifact that has none).
+
+    SOURCE is compiled with the defaults, and kept in the cache folder.
+    """
+    if against is not None:
+        if per_kernel or runs is not None:
+            raise click.UsageError(
+                "--against races whole models: leave out --per-kernel and --runs"
+            )
+        return _race(subject, source, against.split(","), threads, rounds, seconds, as_json)
+    if source is not None:
+        raise click.UsageError("--source is the model of --against; give that, too")
+    report = _timed(_folder(subject), runs, threads, per_kernel)
+    if as_json:
+        show_json(report)
+    else:
+        _show(report)
+    return OK
+
+
+# Alone -------------------------------------------------------------------------------------------
+
+
+def _is_artifact(subject: str) -> bool:
+    """Whether it means a directory: a SOURCE is `file.py:function`, or a file."""
+    path = Path(subject)
+    return path.is_dir() or (":" not in subject and not path.is_file())
+
+
+def _folder(subject: str) -> Path:
+    """The artifact's, which is made first where SOURCE is given."""
+    from graphopt.driver import build
+
+    if _is_artifact(subject):
+        return Path(subject)
+    with stages() as progress:
+        made = build(subject, progress=progress)
+    assert made.artifact is not None
+    return made.artifact
+
+
+def _timed(folder: Path, runs: int | None, threads: int, per_kernel: bool) -> dict[str, Any]:
     from graphopt.artifact.golden import sample_inputs
     from graphopt.artifact.loader import load
     from graphopt.artifact.timing import time_calls, time_runs
@@ -39,7 +110,7 @@ def command(folder: Path, runs: int | None, threads: int, per_kernel: bool, as_j
         times = time_runs(model, inputs, runs)
         calls = time_calls(model, inputs, min(runs or _PROFILES, _PROFILES)) if per_kernel else []
         manifest = model.manifest
-    report = {
+    return {
         "runs": len(times),
         "threads": threads,
         "median_us": statistics.median(times) / 1e3,
@@ -47,10 +118,6 @@ def command(folder: Path, runs: int | None, threads: int, per_kernel: bool, as_j
         "max_us": max(times) / 1e3,
         **(_per_kernel(manifest, calls) if per_kernel else {}),
     }
-    if as_json:
-        show_json(report)
-    else:
-        _show(report)
 
 
 def _per_kernel(manifest: Manifest, nanoseconds: list[int]) -> dict[str, Any]:
@@ -131,3 +198,54 @@ def _floor(call: dict[str, Any]) -> str:
 
 def _names(computes: list[dict[str, str]]) -> str:
     return ", ".join(dict.fromkeys(c["module"] or c["source"] for c in computes))
+
+
+# Beside others -----------------------------------------------------------------------------------
+
+
+def _race(
+    subject: str,
+    source: str | None,
+    against: list[str],
+    threads: int,
+    rounds: int,
+    seconds: float,
+    as_json: bool,
+) -> int:
+    """BAD when graphopt itself has no time."""
+    from graphopt.artifact.loader import load
+    from graphopt.check.peers import OURS, race
+
+    folder = Path(subject) if _is_artifact(subject) else None
+    if folder is not None:
+        load(folder).close()  # a mistake shows before minutes of work
+        if source is None:
+            raise click.UsageError("an artifact tells other engines nothing: add --source SOURCE")
+    engines = [OURS, *dict.fromkeys(e.strip() for e in against if e.strip() not in ("", OURS))]
+    with stages(quiet=as_json) as progress:
+        laps = race(
+            source or subject, engines, artifact=folder, threads=threads, rounds=rounds,
+            seconds=seconds, progress=progress,
+        )  # fmt: skip
+    if as_json:
+        _show_race_json(subject, laps, threads)
+    else:
+        _show_race(laps, threads)
+    return OK if laps[0].rounds else BAD
+
+
+def _show_race_json(subject: str, laps: list[Lap], threads: int) -> None:
+    from graphopt.check.peers import as_json
+
+    (model,) = as_json({subject: laps})["models"].values()
+    show_json({"source": subject, "threads": threads, **model})
+
+
+def _show_race(laps: list[Lap], threads: int) -> None:
+    from graphopt.check.peers import COLUMNS, rows
+
+    show_table(COLUMNS, rows(laps), numbers=COLUMNS[1:])
+    click.echo(f"on {threads} thread{'s' if threads > 1 else ''}; errors are beside eager float64")
+    for lap in laps:
+        if lap.failure:
+            warn(f"{lap.engine}: {lap.failure}")

@@ -14,7 +14,6 @@ from graphopt.cli.parameters import (
     level_option,
     passes_option,
     quiet_option,
-    source_argument,
     target_option,
 )
 from graphopt.cli.progress import stages
@@ -24,8 +23,17 @@ if TYPE_CHECKING:
     from graphopt.driver import Compilation, Report
 
 
+def _source(ctx: click.Context, param: click.Parameter, given: str | None) -> str:
+    """In `--tuned SOURCE` the one word is the model, not the records' file."""
+    if given is None and ctx.params.get("tuned"):
+        given, ctx.params["tuned"] = ctx.params["tuned"], ""
+    if given is None:
+        raise click.MissingParameter(ctx=ctx, param=param)
+    return given
+
+
 @click.command()
-@source_argument
+@click.argument("source", metavar="SOURCE", required=False, callback=_source)
 @target_option
 @click.option(
     "--out", "-o", required=True, metavar="DIR", type=click.Path(path_type=Path),
@@ -37,6 +45,12 @@ if TYPE_CHECKING:
 @click.option("--verify-each", is_flag=True, help="Hold every pass to its numerics. Slow.")
 @click.option("--cc", metavar="COMPILER", help="Another C compiler than the pinned one.")
 @click.option("--emit-source", is_flag=True, help="Keep the C beside the library, in DIR/src.")
+@click.option(
+    "--prefix", default="go_model", show_default=True, metavar="NAME",
+    help="What every name of the C interface begins with: models of different prefixes link into "
+    "one program.",
+)  # fmt: skip
+@click.option("--static", is_flag=True, help="Also make a static library, DIR/model.a.")
 @click.option(
     "--budget", metavar="LIMITS",
     help="What the artifact may cost at most: size=2MB,memory=8MB,latency=10ms, any of them.",
@@ -58,6 +72,8 @@ def command(
     verify_each: bool,
     cc: str | None,
     emit_source: bool,
+    prefix: str,
+    static: bool,
     budget: str | None,
     tuned: str | None,
     as_json: bool,
@@ -69,7 +85,8 @@ def command(
 
     limits = None if budget is None else Budget.parse(budget)
     records = records_path(tuned or tuned is not None)
-    options = Options(level, passes, verify_each, cc, emit_source, limits, kernel_passes, records)
+    options = Options(level, passes, verify_each, cc, emit_source, limits, kernel_passes, records,
+                      prefix, static)  # fmt: skip
     with stages(quiet=quiet) as progress:
         made = build(source, target=target, out=out, options=options, progress=progress)
     if as_json:

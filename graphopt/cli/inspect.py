@@ -49,6 +49,7 @@ def _show_facts(folder: Path, manifest: Manifest) -> None:
             ("kernel passes", manifest.kernel_pipeline or "none"),
             ("kernels", f"{len({c.kernel for c in manifest.calls})}, called {len(manifest.calls)} "
              f"times: {format_count(sum(c.flops for c in manifest.calls), 'FLOP')}"),
+            ("code", format_bytes(memory.code) if memory.code else "cannot be told"),
             ("weights", f"{format_bytes(memory.weights)} in {len(manifest.weights)} tensors"),
             ("arena", f"{format_bytes(memory.arena)} (lower bound {bound})"),
             ("scratch", f"{format_bytes(memory.scratch)} a thread"),

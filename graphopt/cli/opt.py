@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from graphopt.cli.parameters import kernel_passes_option, passes_option, target_option
+from graphopt.cli.console import show_json
+from graphopt.cli.parameters import (
+    json_option,
+    kernel_passes_option,
+    passes_option,
+    target_option,
+)
 from graphopt.cli.progress import stages
 
 if TYPE_CHECKING:
     from graphopt.ir.graph import Graph
     from graphopt.kernel.ir import Kernel
+    from graphopt.kernel.passbase import KernelPass
     from graphopt.kernel.pipeline import KernelPipeline
     from graphopt.passbase import Pass
+    from graphopt.pipeline import Timing
     from graphopt.target import Backend, Target
+
+    Steps = list[tuple[str, Kernel]]
 
 
 @click.command()
@@ -41,6 +53,7 @@ if TYPE_CHECKING:
     help="Print each region's kernel after every schedule step and kernel pass, not the graph. "
     "--print-after-all prints them, too, when all that computes is in regions.",
 )  # fmt: skip
+@json_option
 def command(
     file: str,
     passes: str | None,
@@ -51,6 +64,7 @@ def command(
     pass_timeout: float,
     out: Path | None,
     kernels: bool,
+    as_json: bool,
 ) -> None:
     """Run graph passes on FILE and print the result.
 
@@ -66,6 +80,7 @@ def command(
     pipeline = Pipeline.parse(passes or "")
     then = KernelPipeline.parse(kernel_passes or "")
     backend, row = resolve(target)
+    timings: list[Timing] = []
     with stages() as progress:
         progress("read")
         graph = _read(file)
@@ -75,15 +90,19 @@ def command(
             PassContext(target=row),
             verify_each=verify_each,
             gate=NumericsGate() if verify_each else None,
+            timings=timings,
             print_after=_print_after if print_after_all else None,
             announce=lambda name: progress(f"passes {name}"),
             pass_timeout_s=pass_timeout,
         )
-    if kernels or (print_after_all and _is_fused(result)):
-        _print_kernels(result, backend, row, then, err=not kernels)
+    if (kernels and not as_json) or (print_after_all and _is_fused(result)):
+        _print_kernels(result, backend, row, then, err=as_json or not kernels)
     if out is not None:
         _write(result, out)
-    elif not kernels:
+    if as_json:
+        regions = [*_kernels(result, backend, row, then)] if kernels else []
+        show_json(_as_json(result, timings, regions))
+    elif out is None and not kernels:
         _print(result)
 
 
@@ -134,23 +153,52 @@ def _is_fused(graph: Graph) -> bool:
     return len(rest) < len(graph.nodes) and all(n.op.kind == "source" or is_view(n) for n in rest)
 
 
+def _as_json(
+    graph: Graph, timings: list[Timing], regions: list[tuple[str, Steps]]
+) -> dict[str, Any]:
+    from graphopt.ir.text import print_graph
+    from graphopt.kernel.text import print_kernel
+
+    return {
+        "graph": print_graph(graph),
+        "passes": list(map(dataclasses.asdict, timings)),
+        "kernels": [
+            {
+                "region": region,
+                "steps": [{"step": name, "kernel": print_kernel(k)} for name, k in steps],
+            }
+            for region, steps in regions
+        ],
+    }
+
+
 def _print_kernels(
     graph: Graph, backend: Backend, target: Target, passes: KernelPipeline, *, err: bool
 ) -> None:
+    from graphopt.kernel.text import print_kernel
+
+    for region, steps in _kernels(graph, backend, target, passes):
+        click.echo(f"# {region}", err=err)
+        for step, kernel in steps:
+            click.echo(f"# {step}\n{print_kernel(kernel)}", err=err)
+
+
+def _kernels(
+    graph: Graph, backend: Backend, target: Target, passes: KernelPipeline
+) -> Iterator[tuple[str, Steps]]:
     """Every region's kernel, as each schedule step and each kernel pass leaves it."""
     from graphopt.ir.verify import describe_node
     from graphopt.kernel.passbase import KernelContext
-    from graphopt.kernel.text import print_kernel
-
-    def show(step: str, kernel: Kernel) -> None:
-        click.echo(f"# {step}\n{print_kernel(kernel)}", err=err)
 
     ctx = KernelContext(target=target)
     for node in graph.nodes:
         if node.body is None:
             continue
-        click.echo(f"# {describe_node(node)}", err=err)
-        steps = backend.lower_node(node, graph, target)
-        for step, kernel in steps:
-            show(step, kernel)
-        passes.run(steps[-1][1], ctx, print_after=lambda p, k: show(f"after {p.name}", k))
+        steps = list(backend.lower_node(node, graph, target))
+        after: Steps = []
+
+        def keep(pass_: KernelPass, kernel: Kernel, to: Steps = after) -> None:
+            to.append((f"after {pass_.name}", kernel))
+
+        passes.run(steps[-1][1], ctx, print_after=keep)
+        yield describe_node(node), [*steps, *after]

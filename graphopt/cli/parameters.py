@@ -38,6 +38,14 @@ def any_pass_name(ctx: click.Context, param: click.Parameter, given: str) -> lis
     return [*_names("passes", given), *_names("kernel_passes", given)]
 
 
+def engine_names(ctx: click.Context, param: click.Parameter, given: str) -> list[CompletionItem]:
+    """Completes the last engine of a race."""
+    from graphopt.check.peers.engines import ENGINES
+
+    before, comma, last = given.rpartition(",")
+    return [CompletionItem(before + comma + e) for e in ENGINES if e.startswith(last)]
+
+
 def _names(kind: str, given: str) -> list[CompletionItem]:
     from graphopt.plugins import registry
 

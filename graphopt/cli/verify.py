@@ -14,6 +14,7 @@ from graphopt.cli.progress import Announce, stages
 
 if TYPE_CHECKING:
     from graphopt.artifact.loader import Model
+    from graphopt.check.approximation import Approximation
     from graphopt.check.artifact import Boundary, Compared
 
 
@@ -39,8 +40,9 @@ def command(
 ) -> int:
     """Check the artifact in DIR: every byte of its files, and its results on the golden inputs.
 
-    With SOURCE also against the model itself in float64; with --per-op at the boundary of every
-    kernel, naming the first node that drifts. Exits with 1 when results differ.
+    With SOURCE also against the model itself in float64, and kernels whose algorithm is less exact
+    against the bound that is declared for it; with --per-op at the boundary of every kernel, naming
+    the first node that drifts. Exits with 1 when results differ.
     """
     if per_op and source is None:
         raise click.UsageError("--per-op needs SOURCE: the model to compare with")
@@ -73,10 +75,12 @@ class _Report:
         self.source: list[Compared] = []
         self.reference = ""
         self.kernels: list[Boundary] = []
+        self.approximate = _declared(self.model)
 
     def against(self, source: str, per_op: bool) -> None:
         """Compare with the model itself."""
         from graphopt.check import artifact as check
+        from graphopt.check.approximation import measured
         from graphopt.driver import read_model
 
         self.progress("trace")
@@ -86,16 +90,19 @@ class _Report:
         self.progress("eager")
         expected, self.reference = check.exact_outputs(graph, traced, inputs)
         self.source = check.compare_outputs(self.model, inputs, expected, self.tolerance)
+        if not per_op and not self.approximate:
+            return
+        self.progress("passes")
+        planned = check.planned_again(self.model.manifest, graph)
+        self.progress("kernels")
+        self.approximate = measured(self.model, planned, inputs)
         if per_op:
-            self.progress("passes")
-            planned = check.planned_again(self.model.manifest, graph)
-            self.progress("kernels")
             self.kernels = check.compare_kernels(self.model, planned, inputs, self.tolerance)
 
     @property
     def agrees(self) -> bool:
         results = [*self.golden, *self.source, *(b.compared for b in self.kernels)]
-        return all(c.holds for c in results)
+        return all(c.holds for c in results) and all(a.holds for a in self.approximate)
 
     def as_json(self) -> dict[str, Any]:
         first = self._first()
@@ -105,6 +112,7 @@ class _Report:
             "golden": list(map(_compared, self.golden)),
             "source": list(map(_compared, self.source)),
             "reference": self.reference,
+            "approximate": list(map(_approximation, self.approximate)),
             "kernels": list(map(_boundary, self.kernels)),
             "first_drift": None if first is None else _boundary(first),
         }
@@ -126,10 +134,25 @@ class _Report:
                 ((what, c.difference.output, *_numbers(c)) for what, c in rows),
                 numbers=("error", "allowed"),
             )
+        if self.approximate:
+            self._show_approximate()
         if self.kernels:
             self._show_kernels()
         elif not self.agrees:
             click.echo(f"\n{_advice(self)}")
+
+    def _show_approximate(self) -> None:
+        heading("Kernels by a faster, less exact algorithm, each by itself")
+        show_table(
+            ("call", "error", "declared", "", "computes", "kernel"),
+            (
+                (a.number, *_error_of(a), a.call.name, a.call.kernel)
+                for a in sorted(self.approximate, key=lambda a: -(a.measured or 0.0))
+            ),
+            numbers=("call", "error", "declared"),
+        )
+        if not self.reference:
+            click.echo("SOURCE tells how far off they are")
 
     def _show_kernels(self) -> None:
         heading("What each kernel wrote, beside the planned graph in float64")
@@ -165,6 +188,25 @@ def _compare_golden(model: Model, tolerance: float | None) -> list[Compared]:
 
     dtypes = {t.name: t.dtype for t in model.outputs}
     return [Compared(d, tolerance_of(dtypes[d.output], tolerance)) for d in compare_golden(model)]
+
+
+def _declared(model: Model) -> list[Approximation]:
+    from graphopt.check.approximation import declared
+
+    return declared(model.manifest)
+
+
+def _error_of(a: Approximation) -> tuple[str, str, str]:
+    if a.measured is None:
+        return "", f"{a.bound:g}", ""
+    return f"{a.measured:.2g}", f"{a.bound:g}", "ok" if a.holds else "EXCEEDED"
+
+
+def _approximation(a: Approximation) -> dict[str, Any]:
+    return {
+        "call": a.number, "kernel": a.call.kernel, "declared": a.bound, "measured": a.measured,
+        "holds": a.holds, "computes": [{"module": m, "source": s} for m, s in a.call.computes],
+    }  # fmt: skip
 
 
 def _numbers(c: Compared) -> tuple[str, str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,7 @@ from graphopt.frontend.torch_export import (
     import_exported,
     refuse_training,
 )
-from graphopt.frontend.widen import run_in_float64
+from graphopt.frontend.widen import exact_outputs
 from graphopt.ir.graph import Graph
 
 Arrays = dict[str, np.ndarray]
@@ -45,20 +44,12 @@ class Traced:
 
     def golden(self) -> tuple[Arrays, Arrays]:
         """The example inputs, and the eager model's outputs for them, by port name."""
-        return self.inputs(), self._named(self._run(self.model, lambda t: t))
+        with torch.no_grad():
+            return self.inputs(), self._named(self.model(*self.args, **self.kwargs))
 
     def exact(self) -> Arrays:
         """The eager model's outputs with all its floating-point arithmetic in float64."""
-        if isinstance(self.model, torch.fx.GraphModule):
-            leaves = pytree.tree_leaves((self.args, dict(self.kwargs)))
-            return self._named(run_in_float64(self.model, tuple(leaves)))
-        model = copy.deepcopy(self.model).double()
-        return self._named(self._run(model, lambda t: t.double() if t.is_floating_point() else t))
-
-    def _run(self, model: torch.nn.Module, convert: Any) -> Any:
-        args, kwargs = pytree.tree_map_only(torch.Tensor, convert, (self.args, dict(self.kwargs)))
-        with torch.no_grad():
-            return model(*args, **kwargs)
+        return self._named(exact_outputs(self.model, self.args, self.kwargs))
 
     def _named(self, outputs: Any) -> Arrays:
         names = self.graph.output_names or tuple(

@@ -1,12 +1,23 @@
-"""An exported program run in float64, though float32 is written all over it."""
+"""A model run in float64; an exported program, too, though float32 is written all over it."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import fx
 from torch.utils import _pytree as pytree
+
+
+def exact_outputs(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What `model(*args, **kwargs)` returns with all its floating-point arithmetic in float64."""
+    if isinstance(model, fx.GraphModule):
+        return run_in_float64(model, tuple(pytree.tree_leaves((args, dict(kwargs)))))
+    wide_args, wide_kwargs = pytree.tree_map_only(torch.Tensor, _wide, (args, dict(kwargs)))
+    with torch.no_grad():
+        return copy.deepcopy(model).double()(*wide_args, **wide_kwargs)
 
 
 def run_in_float64(module: fx.GraphModule, arguments: tuple[Any, ...]) -> Any:

@@ -13,6 +13,7 @@ from graphopt.errors import IRError
 from graphopt.ir.types import TensorType, broadcast_shapes
 from graphopt.ops.base import Attrs, NoAttrs
 from graphopt.ops.define import check_number, check_same_dtype, define, static_extent, upper
+from graphopt.ops import strassen, winograd
 from graphopt.ops.strassen import multiplied
 from graphopt.ops.winograd import TRANSFORMS, convolved
 
@@ -30,12 +31,20 @@ class ConvAttrs(Attrs):
     winograd: int = 0
     strassen: bool = False
 
+    @property
+    def error_bound(self) -> float:
+        return strassen.ERROR if self.strassen else winograd.ERROR.get(self.winograd, 0.0)
+
 
 @dataclass(frozen=True)
 class LinearAttrs(Attrs):
     """`strassen`: by one level of Strassen's algorithm, 7 products of half the size for 8."""
 
     strassen: bool = False
+
+    @property
+    def error_bound(self) -> float:
+        return strassen.ERROR if self.strassen else 0.0
 
 
 @dataclass(frozen=True)

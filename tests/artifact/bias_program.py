@@ -43,6 +43,8 @@ class Compiled:
 class Options:
     cc: str | None = None
     emit_source: bool = False
+    prefix: str = "go_model"
+    static: bool = False
 
 
 def add_bias(dtype: DType = DType.F32, padding: int = 0) -> Program:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 import weakref
 from pathlib import Path
 
@@ -72,6 +73,15 @@ def test_large_files_get_a_tree_digest(tmp_path: Path) -> None:
     pieces = [content[i : i + PIECE_BYTES] for i in range(0, len(content), PIECE_BYTES)]
     joined = b"".join(hashlib.sha256(p).digest() for p in pieces)
     assert entry.tree == hashlib.sha256(joined).hexdigest()
+
+
+def test_files_keep_their_change_times(tmp_path: Path) -> None:
+    """By which the writer's record of whole files tells that they are old enough to count."""
+    with replacing(tmp_path / "a") as folder:
+        (folder / "file").write_bytes(b"x")
+        written = (folder / "file").stat().st_ctime_ns
+        time.sleep(0.05)
+    assert (tmp_path / "a" / "file").stat().st_ctime_ns == written
 
 
 def test_one_weight_at_a_time(tmp_path: Path) -> None:

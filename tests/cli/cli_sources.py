@@ -35,6 +35,14 @@ def wider() -> Built:
     return Net().eval(), (torch.randn(2, 3, 16, 16),)
 
 
+def wide_convolutions() -> Built:
+    """Two convolutions that are worth Winograd's transforms, the second behind a reshape."""
+    torch.manual_seed(0)
+    convs = [nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.Unflatten(1, (1, 32)), nn.Flatten(1, 2),
+             nn.Conv2d(32, 32, 3, padding=1)]  # fmt: skip
+    return nn.Sequential(*convs).eval(), (torch.randn(1, 32, 28, 28),)
+
+
 def resnet() -> Built:
     from models import TINY
 

@@ -142,6 +142,7 @@ def test_inspect_runs_no_code(run: Run, artifact: Path) -> None:
     assert re.search(r"^target +cpu:host \(", shown, re.MULTILINE)
     assert re.search(r"^input +x +f32\[1,3,16,16\] +3.07 kB$", shown, re.MULTILINE)
     assert re.search(r"^output +output +f32\[1,10\] +40 B$", shown, re.MULTILINE)
+    assert re.search(r"^code +\d.* kB$", shown, re.MULTILINE)
     assert re.search(r"%relu +f32\[1,8,16,16\] +conv", shown)
     assert re.search(r"head +cli_sources.py:\d+ +go_contraction_f32_", shown)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,25 @@ def test_passes_and_the_graph_after_each(run: Run, file: Path) -> None:
     assert after.startswith(done.stdout), "the last graph printed is the result"
     assert "kernel " in after, "all that computes is in regions: kernels follow"
     assert "# parallelize" in after or "# vectorize" in after or "# kernel" in after
+
+
+def test_as_json(run: Run, file: Path, tmp_path: Path) -> None:
+    pipeline = "simplify-arithmetic,assign-layouts,fuse"
+    done = run("opt", file, "-p", pipeline, "--json", "--kernels", "--kernel-passes",
+               "vectorize-innermost", "--target", "cpu:x86-64-v3")  # fmt: skip
+    report = json.loads(done.stdout)
+    assert report["graph"] == run("opt", file, "-p", pipeline).stdout
+    assert [p["pass_name"] for p in report["passes"]] == pipeline.split(",")
+    assert [p["rewrites"] for p in report["passes"]] == [0, 0, 1]
+    (region,) = report["kernels"]
+    shown = run("opt", file, "-p", pipeline, "--kernels", "--kernel-passes", "vectorize-innermost",
+                "--target", "cpu:x86-64-v3").stdout  # fmt: skip
+    steps = (f"# {s['step']}\n{s['kernel']}\n" for s in region["steps"])
+    assert "".join([f"# {region['region']}\n", *steps]) == shown
+    assert region["steps"][-1]["step"] == "after vectorize-innermost"
+    plain = json.loads(run("opt", file, "--json", "-o", tmp_path / "out.go.txt").stdout)
+    assert (plain["passes"], plain["kernels"]) == ([], [])
+    assert load(tmp_path / "out.go.txt") == parse(plain["graph"])
 
 
 def test_kernels_after_every_schedule_step(run: Run, tmp_path: Path) -> None:

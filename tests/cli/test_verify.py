@@ -154,6 +154,62 @@ def test_a_wrong_kernel_is_found_at_its_node(
     assert report["first_drift"]["relative"] == pytest.approx(0.01, rel=0.1)
 
 
+# Algorithms that approximate -------------------------------------------------------------------
+
+
+def test_approximating_kernels_are_named_with_their_bound(
+    run: Run, compiled: Callable[[str], Path]
+) -> None:
+    folder = compiled("wide_convolutions")
+    report = json.loads(run("verify", folder, "--json").stdout)
+    assert [a["computes"][0]["module"] for a in report["approximate"]] == ["0", "4"]
+    assert {(a["declared"], a["measured"]) for a in report["approximate"]} == {(5e-05, None)}
+    done = run("verify", folder)
+    assert "Kernels by a faster, less exact algorithm, each by itself" in done.stdout
+    assert done.stdout.splitlines()[-1] == "SOURCE tells how far off they are"
+
+
+def test_approximating_kernels_are_measured_one_by_one(
+    run: Run, compiled: Callable[[str], Path], source: Source
+) -> None:
+    folder = compiled("wide_convolutions")
+    done = run("verify", folder, source("wide_convolutions"), "--json")
+    found = json.loads(done.stdout)["approximate"]
+    assert len(found) == 2
+    # Measured: 4e-7 to 4e-6. A direct sum of 288 products would be off by less than 4e-7.
+    assert all(1e-8 < a["measured"] < a["declared"] for a in found)
+    assert all(a["holds"] for a in found)
+    assert done.exit_code == 0
+
+
+def test_no_kernel_approximates(run: Run, built: Path, source: Source) -> None:
+    assert json.loads(run("verify", built, source("net"), "--json").stdout)["approximate"] == []
+
+
+def test_a_broken_bound_is_a_bad_finding(
+    run: Run, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though all results agree by the tolerance that is asked for."""
+    right = link.lower_region
+
+    def lower(node: Node, *rest: Any) -> Any:
+        lowered = right(node, *rest)
+        if node.loc.module != "0" or node.attrs.kind != "contraction":  # type: ignore[attr-defined]
+            return lowered
+        return dataclasses.replace(lowered, kernel=_louder(lowered.kernel))
+
+    monkeypatch.setattr(link, "lower_region", lower)
+    given = source("wide_convolutions")
+    assert run("compile", given, "-o", tmp_path / "m", "-q").exit_code == 0
+    done = run("verify", tmp_path / "m", given, "--tolerance", "0.1", "--json")
+    wrong, fine = json.loads(done.stdout)["approximate"]
+    assert wrong["measured"] == pytest.approx(0.01, rel=0.1)
+    assert (wrong["holds"], fine["holds"], done.exit_code) == (False, True, 1)
+    shown = run("verify", tmp_path / "m", given, "--tolerance", "0.1").stdout
+    assert shown.count("EXCEEDED") == 1
+    assert "DIFFERS" not in shown
+
+
 # Sources that are not the artifact's -----------------------------------------------------------
 
 

@@ -23,11 +23,12 @@ from graphopt.ir.text import parse, print_graph
 
 pytest.importorskip("torch")
 pytest.importorskip("hatchling")
+pytest.importorskip("optuna")
 
 pytestmark = [pytest.mark.torch, pytest.mark.compiler]
 
 PAGES = ("README.md", "docs/architecture.md", "docs/artifact.md", "docs/ir.md",
-         "docs/writing-a-pass.md")  # fmt: skip
+         "docs/tuning.md", "docs/writing-a-pass.md")  # fmt: skip
 _FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PROGRESS = re.compile(r"^[\w -]+: [\d.]+ m?s$")
 _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")

@@ -8,11 +8,12 @@ from graphopt_passes.pipelines import text
 from real_graphs import prepared
 from soups import SOUPS
 
-from graphopt.check import check_pass, random_constant, random_graph
+from graphopt.check import NumericsGate, check_pass, random_constant, random_graph
 from graphopt.ir.graph import Graph
 from graphopt.ir.text import parse
 from graphopt.ir.types import Layout
 from graphopt.ir.views import is_view
+from graphopt.passbase import PassContext
 from graphopt.pipeline import Pipeline
 
 CONV = "{stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1]}"
@@ -32,6 +33,24 @@ def test_images_lie_channels_last() -> None:
         + f"%i = relayout %x : {NHWC}\n%c = conv %i, %w {CONV} : {NHWC}\n%r = relu %c : {NHWC}\n"
         "%o = relayout %r : f32[1,4,6,6]\nreturn %o",
     )
+
+
+@pytest.mark.parametrize("name", ["tiny_resnet", "tiny_bert"])
+def test_every_layout_is_a_rewrite_of_its_own(name: str) -> None:
+    """What bisect relies on: any number of layouts leaves a graph that means the same, and one more
+    unit of fuel gives one more node a layout."""
+    graph = prepared(name, "fold-constants,fold-batchnorm")
+    ctx = PassContext(record=True)
+    Pipeline.parse("assign-layouts").run(graph, ctx)
+    assert ctx.rewrites == len(ctx.events) > 5
+    for fuel in (0, 1, 2, ctx.rewrites // 2, ctx.rewrites - 1):
+        some = PassContext(fuel=fuel, record=True)
+        Pipeline.parse("assign-layouts").run(
+            graph, some, verify_each=True, gate=NumericsGate(seeds=(0,))
+        )
+        assert [str(e.node.loc) for e in some.events] == [
+            str(e.node.loc) for e in ctx.events[:fuel]
+        ]
 
 
 def test_padding_relays_on_its_way() -> None:

@@ -168,6 +168,17 @@ def test_compile_tuned_from_the_terminal(tmp_path: Path, winners: list[Won]) -> 
     assert f", {len(records)} tuned" in done.stdout
 
 
+def test_the_model_may_stand_behind_tuned(
+    tmp_path: Path, winners: list[Won], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--tuned` takes a file or none: the one word behind it is the model."""
+    monkeypatch.setenv("GRAPHOPT_CACHE", str(tmp_path))
+    records = plant(tmp_path / "tuning.sqlite", winners)
+    done = run("compile", "-o", tmp_path / "net", "--tuned", SOURCE)
+    assert done.exit_code == 0, done.output
+    assert f", {len(records)} tuned" in done.stdout
+
+
 def test_without_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAPHOPT_CACHE", str(tmp_path))
     done = run("compile", SOURCE, "-o", tmp_path / "net", "-q", "--tuned")

@@ -128,9 +128,10 @@ class Linker:
         results = tuple(CallResult(v.name, v.type) for v in node.results)
         self.calls.append(
             KernelCall(
-                name, tuple(args), locs, flops(node), moved, results, self._reads(node), region
+                name, tuple(args), locs, flops(node), moved, results, self._reads(node), region,
+                error_bound(node.body),
             )
-        )
+        )  # fmt: skip
 
     def _reads(self, node: Node) -> tuple[str, ...]:
         """The inputs and results that a region reads, views of them by the name of the whole."""
@@ -190,6 +191,12 @@ def flops(node: Node) -> int:
     """Floating-point operations of a region."""
     assert node.body is not None
     return sum(n.op.flops(*(o.type for o in n.operands), n.attrs) for n in node.body.nodes)
+
+
+def error_bound(body: Graph) -> float:
+    """What the algorithms of a region may be off by: theirs added up."""
+    inner = sum(error_bound(n.body) for n in body.nodes if n.body is not None)
+    return inner + sum(n.attrs.error_bound for n in body.nodes)
 
 
 def scratch_bytes(kernel: Kernel) -> int:

@@ -8,6 +8,8 @@ disk (eager, inductor) prepare when they open.
 from __future__ import annotations
 
 import abc
+import importlib.util
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,12 +20,19 @@ import numpy as np
 Arrays = list[np.ndarray]
 Run = Callable[[], Arrays]
 
+OURS, ARTIFACT = "graphopt", "artifact"
+"""Our engine, and the folder of what it runs among the files of a race."""
+
 
 class Engine(abc.ABC):
-    """`package` is what must be installed for it."""
+    """`packages` are what must be installed for it."""
 
     name: ClassVar[str]
-    package: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]] = ("torch",)
+
+    def missing(self) -> list[str]:
+        """Its packages that are not installed."""
+        return [p for p in self.packages if importlib.util.find_spec(p) is None]
 
     def prepare(self, source: str, folder: Path) -> None:  # noqa: B027
         """Turn the model into files in `folder`; nothing where the engine keeps none."""
@@ -34,17 +43,20 @@ class Engine(abc.ABC):
 
 
 class Graphopt(Engine):
-    name, package = "graphopt", "graphopt"
+    """The artifact that lies in the folder, or else one compiled for this machine."""
+
+    name = OURS
 
     def prepare(self, source: str, folder: Path) -> None:
         from graphopt.driver import build
 
-        build(source, out=folder / "artifact")
+        if not (folder / ARTIFACT).is_dir():
+            build(source, out=folder / ARTIFACT)
 
     def open(self, source: str, folder: Path, threads: int) -> Run:
         from graphopt.artifact.loader import load
 
-        model = load(folder / "artifact", threads)
+        model = load(folder / ARTIFACT, threads)
         inputs = read_inputs(folder)
         return lambda: _as_list(model(*inputs))
 
@@ -52,24 +64,23 @@ class Graphopt(Engine):
 class Eager(Engine):
     """torch as the model is written."""
 
-    name, package = "eager", "torch"
+    name = "eager"
 
     def open(self, source: str, folder: Path, threads: int) -> Run:
-        model, inputs = _in_torch(source, threads)
-        return _torch_run(model, inputs)
+        return _torch_run(*in_torch(source, threads))
 
 
 class Inductor(Engine):
     """torch.compile with weights frozen."""
 
-    name, package = "inductor", "torch"
+    name = "inductor"
     options: ClassVar[Mapping[str, Any]] = {"freezing": True}
 
     def open(self, source: str, folder: Path, threads: int) -> Run:
         import torch
         import torch._inductor.config as settings
 
-        model, inputs = _in_torch(source, threads)
+        model, inputs = in_torch(source, threads)
         settings.freezing = True
         settings.max_autotune = bool(self.options.get("max_autotune"))
         return _torch_run(torch.compile(model), inputs)
@@ -83,46 +94,82 @@ class InductorAutotune(Inductor):
 
 
 class OnnxRuntime(Engine):
-    """All graph optimizations, threads that spin."""
+    """All graph optimizations, threads that spin. Of torch's two exporters, which give it different
+    operators to work on, that whose model is faster."""
 
-    name, package = "onnxruntime", "onnxruntime"
+    name = "onnxruntime"
+    packages = ("torch", "onnxruntime", "onnx", "onnxscript")
 
     def prepare(self, source: str, folder: Path) -> None:
-        import torch
-
-        model, inputs = _in_torch(source, 1)
-        path = str(folder / "model.onnx")
-        try:
-            program = torch.onnx.export(model, inputs, dynamo=True, verbose=False)
-            assert program is not None
-            program.save(path)
-        except torch.onnx.errors.OnnxExporterError:  # the older exporter knows other operators
-            torch.onnx.export(model, inputs, path, dynamo=False, opset_version=17)
+        model, inputs = in_torch(source, 1)
+        paths: list[Path] = []
+        refusals: list[Exception] = []
+        for export in (_export_dynamo, _export_traced):
+            path = folder / f"{export.__name__}.onnx"
+            try:
+                export(model, inputs, path)
+            except Exception as error:  # each knows operators that the other does not
+                refusals.append(error)
+            else:
+                paths.append(path)
+        if not paths:
+            raise refusals[0]
+        sessions = {path: self._session(path, folder, 1) for path in paths}
+        paths.sort(key=lambda path: _fastest(sessions[path]))
+        paths[0].replace(folder / "model.onnx")
+        for path in paths[1:]:
+            path.unlink()
 
     def open(self, source: str, folder: Path, threads: int) -> Run:
+        return self._session(folder / "model.onnx", folder, threads)
+
+    def _session(self, path: Path, folder: Path, threads: int) -> Run:
         import onnxruntime as ort
 
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        session = ort.InferenceSession(
-            str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
-        )
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         names = [i.name for i in session.get_inputs()]
         feed = dict(zip(names, read_inputs(folder), strict=True))
         return lambda: list(session.run(None, feed))
 
 
+def _export_dynamo(model: Any, inputs: tuple[Any, ...], path: Path) -> None:
+    import torch
+
+    program = torch.onnx.export(model, inputs, dynamo=True, verbose=False)
+    assert program is not None
+    program.save(str(path))
+
+
+def _export_traced(model: Any, inputs: tuple[Any, ...], path: Path) -> None:
+    import torch
+
+    torch.onnx.export(model, inputs, str(path), dynamo=False, opset_version=17)
+
+
+def _fastest(run: Run) -> float:
+    """Seconds, of a few runs."""
+    times = []
+    for _ in range(6):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
 class OpenVino(Engine):
     """The latency hint, in float32."""
 
-    name, package = "openvino", "openvino"
+    name = "openvino"
+    packages = ("torch", "openvino")
 
     def prepare(self, source: str, folder: Path) -> None:
         import openvino
         import torch
 
-        model, inputs = _in_torch(source, 1)
+        model, inputs = in_torch(source, 1)
         with torch.no_grad():
             converted = openvino.convert_model(torch.export.export(model, inputs))
         openvino.save_model(converted, folder / "model.xml", compress_to_fp16=False)
@@ -160,7 +207,7 @@ ENGINES: Mapping[str, Engine] = MappingProxyType(
 
 def write_inputs(source: str, folder: Path) -> None:
     """The source's example inputs, for every engine."""
-    _, inputs = _in_torch(source, 1)
+    _, inputs = in_torch(source, 1)
     np.savez(folder / "inputs.npz", *(t.numpy() for t in inputs))
 
 
@@ -169,10 +216,13 @@ def read_inputs(folder: Path) -> Arrays:
         return [arrays[f"arr_{i}"] for i in range(len(arrays.files))]
 
 
-def _in_torch(source: str, threads: int) -> tuple[Any, tuple[Any, ...]]:
+def in_torch(source: str, threads: int) -> tuple[Any, tuple[Any, ...]]:
+    """(a module, its example inputs as tensors by position)."""
     import torch
     from torch.export import ExportedProgram
+    from torch.utils import _pytree as pytree
 
+    from graphopt.check.peers.positional import Positional
     from graphopt.frontend.source import load_source
     from graphopt.frontend.torch_export import arguments
 
@@ -180,18 +230,22 @@ def _in_torch(source: str, threads: int) -> tuple[Any, tuple[Any, ...]]:
     model, inputs = load_source(source)
     args, kwargs = arguments(inputs)
     module = model.module() if isinstance(model, ExportedProgram) else model
-    return module, (*args, *kwargs.values())
+    if not kwargs and all(isinstance(a, torch.Tensor) for a in args):
+        return module, args
+    leaves = pytree.tree_leaves((args, kwargs))
+    return Positional(module, args, kwargs), tuple(t for t in leaves if isinstance(t, torch.Tensor))
 
 
 def _torch_run(model: Any, inputs: tuple[Any, ...]) -> Run:
     import torch
+    from torch.utils import _pytree as pytree
 
     def run() -> Arrays:
         with torch.inference_mode():
-            return _as_list(model(*inputs))
+            return [t for t in pytree.tree_leaves(model(*inputs)) if t is not None]
 
     return run
 
 
 def _as_list(outputs: Any) -> Arrays:
-    return list(outputs) if isinstance(outputs, (tuple, list)) else [outputs]
+    return list(outputs) if isinstance(outputs, tuple) else [outputs]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import shutil
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from graphopt.artifact.verify import difference
 from graphopt.check.peers import worker
-from graphopt.check.peers.engines import ENGINES
+from graphopt.check.peers.engines import ARTIFACT, ENGINES, OURS
 from graphopt.errors import GraphoptError
 
 Progress = Callable[[str], None]
@@ -26,7 +30,8 @@ _PREPARE_S, _OPEN_S, _LAP_S = 900.0, 900.0, 120.0
 @dataclass
 class Lap:
     """One engine on one model. `times` holds a list of seconds per round; `failure` says why there
-    is none. `error` is the largest difference from eager over the output's largest magnitude."""
+    is none. `error` is the largest difference from eager in float64 over the output's largest
+    magnitude, NaN where the model runs in no float64."""
 
     engine: str
     prepare_s: float = 0.0
@@ -62,6 +67,7 @@ def race(
     source: str,
     engines: Sequence[str],
     *,
+    artifact: Path | None = None,
     threads: int = 1,
     rounds: int = 7,
     seconds: float = 0.4,
@@ -69,36 +75,77 @@ def race(
 ) -> list[Lap]:
     """Time engines on one model: `rounds` rounds, in each every engine runs for `seconds`.
 
-    source: a SOURCE string. The order turns by one place each round. Outputs are compared with the
-    engine "eager" if it takes part. Raises: GraphoptError for an unknown engine.
+    source: a SOURCE string. artifact: what graphopt runs; without one it compiles. The order turns
+    by one place each round. Outputs are compared with eager in float64.
+    Raises: GraphoptError for an unknown engine, and for a model that cannot be loaded.
     """
-    unknown = [e for e in engines if e not in ENGINES]
-    if unknown:
-        raise GraphoptError(
-            f"there is no engine {unknown[0]!r}", hint=f"choose among {', '.join(ENGINES)}"
-        )
-    cores = sorted(os.sched_getaffinity(0))[-threads:]
-    with tempfile.TemporaryDirectory(prefix="graphopt-race-") as folder:
-        laps = [_prepared(e, source, Path(folder), progress, e == engines[0]) for e in engines]
+    cores = _checked(engines, threads)
+    with tempfile.TemporaryDirectory(prefix="graphopt-race-") as name:
+        folder = Path(name)
+        progress("reference")
+        expected = _reference(source, folder)
+        laps = [_prepared(e, source, folder, artifact, progress) for e in engines]
         contenders: list[Contender] = []
-        outputs: dict[str, tuple[np.ndarray, ...]] = {}
         try:
             for lap in laps:
                 if not lap.failure:
-                    progress(f"{lap.engine}: opening")
-                    _opened(lap, source, Path(folder), cores, contenders, outputs)
-            _compare(laps, outputs)
+                    progress(f"open {lap.engine}")
+                    _opened(lap, source, folder, cores, contenders, expected)
             _turns(contenders, rounds, seconds, progress)
         finally:
             _end(contenders)
     return laps
 
 
-def _prepared(engine: str, source: str, folder: Path, progress: Progress, first: bool) -> Lap:
-    progress(f"{engine}: preparing")
+def _checked(engines: Sequence[str], threads: int) -> list[int]:
+    """The cores to run on. Raises: GraphoptError for what cannot be raced."""
+    unknown = [e for e in engines if e not in ENGINES]
+    if unknown:
+        raise GraphoptError(
+            f"there is no engine {unknown[0]!r}", hint=f"choose among {', '.join(ENGINES)}"
+        )
+    if sys.platform != "linux":
+        raise GraphoptError(
+            "engines are raced on Linux alone: they are bound to cores",
+            hint="`graphopt bench DIR` times an artifact by itself",
+        )
+    if ENGINES["eager"].missing():
+        raise GraphoptError(
+            "torch is not installed, and every engine's model comes from it",
+            hint="run `pip install 'graphopt[torch]'`",
+        )
+    cores = sorted(os.sched_getaffinity(0))
+    if threads > len(cores):
+        raise GraphoptError(
+            f"a race of {threads} threads needs as many cores; there are {len(cores)}",
+            hint=f"give --threads {len(cores)} or less",
+        )
+    return cores[-threads:]
+
+
+def _reference(source: str, folder: Path) -> tuple[np.ndarray, ...] | None:
+    """Inputs into the folder; the outputs in float64, if the model runs in it."""
+    process, pipe = _start(worker.reference, source, folder)
+    answer = _receive(pipe, _PREPARE_S)
+    process.kill()
+    if isinstance(answer, worker.Failed):
+        raise GraphoptError(answer.reason, hint=answer.hint or "run the model by itself")
+    return None if answer is None else tuple(answer)
+
+
+def _prepared(
+    engine: str, source: str, folder: Path, artifact: Path | None, progress: Progress
+) -> Lap:
+    progress(f"prepare {engine}")
     lap = Lap(engine)
+    missing = ENGINES[engine].missing()
+    if missing:
+        lap.failure = f"not installed: pip install {' '.join(missing)}"
+        return lap
     before = _bytes_in(folder)
-    process, pipe = _start(worker.prepare, engine, source, folder, first)
+    if engine == OURS and artifact is not None:
+        shutil.copytree(artifact, folder / ARTIFACT)
+    process, pipe = _start(worker.prepare, engine, source, folder)
     answer = _receive(pipe, _PREPARE_S)
     process.join(10)
     process.kill()
@@ -116,7 +163,7 @@ def _opened(
     folder: Path,
     cores: Sequence[int],
     contenders: list[Contender],
-    outputs: dict[str, tuple[np.ndarray, ...]],
+    expected: Sequence[np.ndarray] | None,
 ) -> None:
     process, pipe = _start(worker.serve, lap.engine, source, folder, cores)
     answer = _receive(pipe, _OPEN_S)
@@ -125,7 +172,7 @@ def _opened(
         process.kill()
         return
     lap.open_s, lap.first_s, lap.peak_bytes = answer.open_s, answer.first_s, answer.peak_bytes
-    outputs[lap.engine] = answer.outputs
+    lap.error = _error(answer.outputs, expected)
     contenders.append(Contender(lap, process, pipe))
 
 
@@ -135,7 +182,7 @@ def _turns(
     """Engines in turn, another one first each round. One that fails leaves the race."""
     running = list(contenders)
     for r in range(rounds):
-        progress(f"round {r + 1} of {rounds}")
+        progress(f"race {r + 1}/{rounds}")
         turn = r % max(1, len(running))
         for c in (*running[turn:], *running[:turn]):
             c.pipe.send(seconds)
@@ -149,24 +196,20 @@ def _turns(
 
 def _end(contenders: Sequence[Contender]) -> None:
     for c in contenders:
-        c.process.kill()
+        with contextlib.suppress(OSError):  # one that has died
+            c.pipe.send(None)
+    for c in contenders:
         c.process.join(10)
+        c.process.kill()
 
 
-def _compare(laps: Sequence[Lap], outputs: dict[str, tuple[np.ndarray, ...]]) -> None:
-    expected = outputs.get("eager")
-    for lap in laps:
-        if expected is None or lap.engine not in outputs:
-            continue
-        pairs = zip(outputs[lap.engine], expected, strict=False)
-        lap.error = max(_relative(a, b) for a, b in pairs)
-
-
-def _relative(a: np.ndarray, b: np.ndarray) -> float:
-    if a.shape != b.shape:
+def _error(outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray] | None) -> float:
+    if expected is None:
+        return float("nan")
+    if [a.shape for a in outputs] != [b.shape for b in expected]:
         return float("inf")
-    scale = float(np.abs(b).max(initial=0.0)) or 1.0
-    return float(np.abs(a.astype(np.float64) - b).max(initial=0.0)) / scale
+    found = [difference("", a, b) for a, b in zip(outputs, expected, strict=True)]
+    return max((d.relative if d.agrees else float("inf") for d in found), default=0.0)
 
 
 # Processes ---------------------------------------------------------------------------------------

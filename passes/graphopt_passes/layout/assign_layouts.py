@@ -9,7 +9,7 @@ outputs, which are row-major.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -32,7 +32,8 @@ _FREE_RESULT = frozenset({"attention", "matmul"})
 
 @dataclass(frozen=True)
 class AssignLayouts(Pass):
-    """Numerics: exact: a layout says where elements lie, not what they are."""
+    """Numerics: exact: a layout says where elements lie, not what they are. Each node that gets a
+    layout is a rewrite; without fuel it stays row-major, and its readers take it as it is."""
 
     name: ClassVar[str] = "assign-layouts"
     numerics: ClassVar[Numerics] = EXACT
@@ -44,12 +45,20 @@ class AssignLayouts(Pass):
             assert node is not None
             if node.op.name in ("constant", "relayout", "fused"):
                 continue
-            _prepare_operands(rw, node)
-            for result in node.results:
-                rw.set_type(result, result.type.with_layout(_layout(rw, node, result)))
+            copies = _copies(rw, node)
+            layouts = [_layout(rw, node, result) for result in node.results]
+            same = layouts == [result.type.layout for result in node.results]
+            if (same and not copies) or not ctx.spend():
+                continue
+            for i, layout in copies.items():
+                operands = list(node.operands)
+                operands[i] = _relaid(rw, operands[i], layout)
+                rw.set_operands(node, operands)
+            for result, layout in zip(node.results, layouts, strict=True):
+                rw.set_type(result, result.type.with_layout(layout))
+            ctx.fired(self.name, node)
         for value in dict.fromkeys(rw.outputs):
             if value.type.layout is not None:
-                ctx.rewrites += 1
                 plain = _relaid(rw, value, None)
                 rw.outputs = [plain if o is value else o for o in rw.outputs]
         return rw.freeze()
@@ -60,17 +69,19 @@ def channels_last(rank: int) -> Layout:
     return Layout.ordered((0, *range(2, rank), 1))
 
 
-def _prepare_operands(rw: Rewriter, node: Node) -> None:
-    """Copies that a kernel would otherwise pay for many times over."""
+def _copies(rw: Rewriter, node: Node) -> Mapping[int, Layout | None]:
+    """Operands to copy, by position, and the layout that each is to have: what a kernel would
+    otherwise pay for many times over."""
     x = node.operands[0] if node.operands else None
     if node.op.name in _WINDOWS and x is not None:
         wanted = channels_last(x.type.rank)
         if x.type.order != wanted.order and x.type.dims[1] > 1:
-            rw.set_operands(node, [_relaid(rw, x, wanted), *node.operands[1:]])
+            return {0: wanted}
     if node.op.name == "matmul":
         right = node.operands[1]
         if right.type.dims[-1] > 1 and right.type.strides[-1] != 1 and rw.array(right) is None:
-            rw.set_operands(node, [node.operands[0], _relaid(rw, right, None)])
+            return {1: None}
+    return {}
 
 
 def _relaid(rw: Rewriter, x: Value, layout: Layout | None) -> Value:
