@@ -11,9 +11,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from graphopt.errors import IRError
 from graphopt.ir.types import TensorType, broadcast_shapes
+from graphopt.ops import strassen, winograd
 from graphopt.ops.base import Attrs, NoAttrs
 from graphopt.ops.define import check_number, check_same_dtype, define, static_extent, upper
-from graphopt.ops import strassen, winograd
 from graphopt.ops.strassen import multiplied
 from graphopt.ops.winograd import TRANSFORMS, convolved
 
