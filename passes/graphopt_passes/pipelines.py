@@ -57,11 +57,14 @@ _LEGALIZE: tuple[Entry, ...] = (
     ("explicit-padding", "after all that makes windows: kernels know no borders"),
 )
 
-_FINISH: tuple[Entry, ...] = (
+_FUSE: tuple[Entry, ...] = (
     ("assign-layouts", "before fusion, which joins nodes of one layout"),
     ("fuse", "last of what changes the graph: every region is a kernel"),
-    ("plan-memory", "lifetimes are known only in the final order"),
 )
+
+_PLAN: tuple[Entry, ...] = (("plan-memory", "lifetimes are known only in the final order"),)
+
+_FINISH: tuple[Entry, ...] = (*_FUSE, *_PLAN)
 
 _FOLD_EXACTLY: tuple[Entry, ...] = (
     ("fold-batchnorm", "before batch norms are written out"),
@@ -79,7 +82,9 @@ LEVELS: Mapping[str, tuple[Entry, ...]] = {
         *_LEGALIZE,
         *_SIMPLIFY,  # what recognition, sinking and legalization have uncovered
         ("choose-winograd", "once batch norms are in the weights that it transforms"),
-        *_FINISH,
+        *_FUSE,
+        ("fuse-strips", "what regions write to memory and read again is known now"),
+        *_PLAN,
     ),
 }
 """O0: what lowering needs, nothing else. O1: and what simplifies. O2: and what fuses best."""
