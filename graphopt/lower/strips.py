@@ -18,7 +18,7 @@ _FLOPS_PER_BYTE = 4.4
 """What one byte moved beyond the level 2 cache costs: 26 GB/s beside 115 GFLOP/s on one core."""
 
 _LAST = 0.15
-"""How much longer the only strip takes than many would: threads share them, and wait for the last."""
+"""How much longer a single strip takes than many do: threads share them, and wait for the last."""
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ in the level 2 cache. Where that saves nothing the kernels stay apart, or only t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from graphopt.ir.graph import Graph, Node, Value
-from graphopt.lower.strips import chain_of, is_depthwise, links_of
+from graphopt.lower.strips import chain_of, links_of
 from graphopt.ops import ConvAttrs, FusedAttrs, PadAttrs
 from graphopt.passbase import EXACT, Numerics, Pass, PassContext
 from graphopt.rewrite import Plan, Reject, Rewriter
@@ -27,16 +27,13 @@ _CACHE_BYTES, _LANES = 1 << 20, 16
 _BLOCK_VECTORS = 3
 """Vectors of channels that a product usually has in one panel."""
 
-_CLEARLY = 0.97
-"""Of an estimate: what is no better than that may be worse."""
-
 _SUMS = frozenset({"conv", "linear", "matmul"})
 
 
 @dataclass(frozen=True)
 class FuseStrips(Pass):
     """`cache_bytes`: what should hold the rows between two convolutions; 0 is the target's level 2
-    cache.
+    cache. `least`: the share of the time that has to be saved; an estimate of less may be a loss.
 
     Numerics: exact; every sum is the same, some are computed twice. Refuses: depthwise regions
     whose neighbours are no plain convolutions or have other readers; layouts other than
@@ -46,6 +43,7 @@ class FuseStrips(Pass):
     name: ClassVar[str] = "fuse-strips"
     numerics: ClassVar[Numerics] = EXACT
     cache_bytes: int = 0
+    least: float = 0.03
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         rw = Rewriter(graph)
@@ -72,7 +70,7 @@ class FuseStrips(Pass):
         candidates = [[*first, node, *last], *([[*first, node]] if first and last else [])]
         savings = [(self._saving(c, ctx), c) for c in candidates]
         share, regions = max(savings, key=lambda found: found[0])
-        if share < 1 - _CLEARLY:
+        if share < self.least:
             return Reject("what lies between its neighbours and it stays in the cache anyway")
         return Plan(node, regions=regions)
 

@@ -49,6 +49,7 @@ from graphopt_backends.cpu.lower.tiles import (
 )
 from graphopt_backends.cpu.schedule import contraction_steps
 
+_FIRST = index_const(0)
 Axes = dict[str, Expr]
 """Axis name → index expression."""
 
@@ -61,7 +62,7 @@ class PackedWeight:
 
     operand: int
     matrix: Callable[[np.ndarray], np.ndarray]
-    start: Expr = index_const(0)
+    start: Expr = _FIRST
 
 
 Factor = Callable[[Axes, Expr, Axes], Expr]
@@ -175,7 +176,8 @@ class Builder:
 
     def shape(self) -> tuple[tuple[int, ...], int, int]:
         """Extents of the fused m loops, N, and K."""
-        return tuple(self._extent(g) for g in self.m_groups), self.product.channels, self.product.depth
+        p = self.product
+        return tuple(self._extent(g) for g in self.m_groups), p.channels, p.depth
 
     def panels(self, tile: Tile) -> list[Panel]:
         return panels_of(self.product.channels, tile, self.region.target.lanes_f32)
