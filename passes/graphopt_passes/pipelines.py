@@ -45,6 +45,8 @@ _SINK: tuple[Entry, ...] = (
     ("cancel-transposes", "fewer views for the next to move"),
     ("compose-views", "the reshapes that have met"),
     ("sink-views", "what is left between a kernel and its epilogue"),
+    ("linear-to-conv", "once nothing stands between products and the images they are read as"),
+    ("sink-views", "the views that it leaves behind"),
     ("fold-scale", "scales that stood behind a view"),
 )
 

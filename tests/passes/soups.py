@@ -299,7 +299,10 @@ def products(seed: int) -> Graph:
 def _image_step(soup: Soup, x: Value) -> Value:
     """A convolution of some kind, or what stands between two."""
     c = x.type.dims[1]
-    kind = soup.choice(["pointwise", "pointwise", "depthwise", "depthwise", "act", "residual"])
+    kinds = ["pointwise", "pointwise", "depthwise", "depthwise", "act", "residual", "tokens"]
+    kind = soup.choice(kinds)
+    if kind == "tokens":
+        return _through_tokens(soup, x)
     if kind == "act":
         return soup.emit(soup.choice(["relu", "sigmoid"]), x)
     if kind == "residual":
@@ -314,11 +317,22 @@ def _image_step(soup: Soup, x: Value) -> Value:
                      groups=groups)  # fmt: skip
 
 
+def _through_tokens(soup: Soup, x: Value) -> Value:
+    """A linear layer at every pixel of an image that is flattened for it."""
+    n, c, height, width = x.type.dims
+    flat = soup.emit("reshape", x, shape=(n, c, height * width))
+    tokens = soup.emit("transpose", flat, perm=(0, 2, 1))
+    bias = [soup.array(c)] if soup.random.random() < 0.5 else []
+    y = soup.emit("linear", tokens, soup.array(c, c), *bias)
+    turned = soup.emit("transpose", y, perm=(0, 2, 1))
+    return soup.emit("reshape", turned, shape=(n, c, height, width))
+
+
 def residuals(seed: int) -> Graph:
     """Chains of pointwise and depthwise convolutions, with readers in between."""
     soup = Soup(seed, TensorType(F32, (1, 3, 8, 7)), TensorType(F32, (2, 2, 5, 6)))
     for _ in range(3):
-        y = soup.draw()
+        y = soup.draw(lambda v: v.type.rank == 4)
         for _ in range(soup.random.randint(3, 6)):
             y = _image_step(soup, y)
     return soup.finish()

@@ -68,14 +68,15 @@ class FuseStrips(Pass):
         first = [] if isinstance(before, Reject) else [before]
         last = [] if isinstance(after, Reject) else [after]
         candidates = [[*first, node, *last], *([[*first, node]] if first and last else [])]
-        savings = [(self._saving(c, ctx), c) for c in candidates]
-        share, regions = max(savings, key=lambda found: found[0])
-        if share < self.least:
+        costs = {i: self._costs(regions, ctx) for i, regions in enumerate(candidates)}
+        best = max(costs, key=lambda i: costs[i][0] - costs[i][1])
+        apart, joined = costs[best]
+        if joined > (1 - self.least) * apart:
             return Reject("what lies between its neighbours and it stays in the cache anyway")
-        return Plan(node, regions=regions)
+        return Plan(node, regions=candidates[best])
 
-    def _saving(self, regions: Sequence[Node], ctx: PassContext) -> float:
-        """The share of the regions' time that strips save."""
+    def _costs(self, regions: Sequence[Node], ctx: PassContext) -> tuple[float, float]:
+        """Of the regions apart, and by strips."""
         target = ctx.target
         cache = self.cache_bytes or (target.l2_bytes if target else _CACHE_BYTES)
         lanes = target.lanes_f32 if target else _LANES
@@ -83,7 +84,7 @@ class FuseStrips(Pass):
         links = links_of(body)
         channels = links.depthwise.root.result.type.dims[1]
         chain = chain_of(links, -(-channels // (_BLOCK_VECTORS * lanes)))
-        return 1 - chain.cost(chain.best_rows(cache), cache) / chain.cost_apart(cache)
+        return chain.cost_apart(cache), chain.cost(chain.best_rows(cache), cache)
 
 
 def _apply(plan: Plan, rw: Rewriter) -> None:
