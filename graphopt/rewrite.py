@@ -13,7 +13,7 @@ from graphopt.errors import InternalError, IRError
 from graphopt.ir.graph import NOWHERE, Graph, Loc, Node, Value
 from graphopt.ir.types import TensorType
 from graphopt.ops import CONSTANT, OPS, ConstantAttrs
-from graphopt.ops.base import Attrs, NoAttrs, OpDef
+from graphopt.ops.base import Attrs, OpDef
 
 
 class Plan:
@@ -103,7 +103,7 @@ class Rewriter:
     ) -> Node:
         """Add a node; result types are inferred unless given (to choose a layout)."""
         definition = OPS[op]
-        attrs = NoAttrs() if attrs is None else attrs
+        attrs = definition.defaults() if attrs is None else attrs
         if not types:
             types = infer_types(definition, operands, attrs, body)
         node = Node(definition, operands, attrs, types, loc=loc, body=body)

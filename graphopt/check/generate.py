@@ -17,7 +17,7 @@ from graphopt.ir.graph import NOWHERE, Graph, Loc, Node, State, Value
 from graphopt.ir.infer import infer
 from graphopt.ir.types import DType, Layout, TensorType
 from graphopt.ops import CONSTANT, OPS, ConstantAttrs
-from graphopt.ops.base import Attrs, NoAttrs
+from graphopt.ops.base import Attrs
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
@@ -177,7 +177,7 @@ class Builder:
         if op is None or op not in self.allowed or None in operands:
             return
         given = [o for o in operands if o is not None]
-        attrs = NoAttrs() if attrs is None else attrs
+        attrs = OPS[op].defaults() if attrs is None else attrs
         try:
             types = infer(OPS[op], [o.type for o in given], attrs)
         except IRError:

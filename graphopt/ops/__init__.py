@@ -19,7 +19,7 @@ from graphopt.ops import (
 )
 from graphopt.ops.attention import ATTENTION, AttentionAttrs
 from graphopt.ops.base import Attrs, NoAttrs, OpDef
-from graphopt.ops.contraction import ConvAttrs, ConvTransposeAttrs
+from graphopt.ops.contraction import ConvAttrs, ConvTransposeAttrs, LinearAttrs
 from graphopt.ops.creation import CONSTANT, FULL, IOTA, ConstantAttrs, FullAttrs, IotaAttrs
 from graphopt.ops.indexing import (
     GatherAttrs,
@@ -76,8 +76,8 @@ __all__ = [
     "BatchNormAttrs", "CastAttrs", "ClampAttrs", "ConcatAttrs", "ConstantAttrs", "ConvAttrs",
     "ConvTransposeAttrs", "CumsumAttrs", "EluAttrs", "ExpandAttrs", "FlipAttrs", "FullAttrs",
     "FusedAttrs", "GatherAttrs", "GeluAttrs", "GroupNormAttrs", "IotaAttrs", "LayerNormAttrs",
-    "LeakyReluAttrs", "LogSoftmaxAttrs", "MaxAttrs", "MaxPoolAttrs", "MeanAttrs", "MinAttrs",
-    "NoAttrs", "OpDef", "PadAttrs", "ProdAttrs", "ReshapeAttrs", "ResizeAttrs", "RmsNormAttrs",
-    "ScatterAlongAttrs", "ScatterNdAttrs", "SliceAttrs", "SoftmaxAttrs", "SumAttrs",
+    "LeakyReluAttrs", "LinearAttrs", "LogSoftmaxAttrs", "MaxAttrs", "MaxPoolAttrs", "MeanAttrs",
+    "MinAttrs", "NoAttrs", "OpDef", "PadAttrs", "ProdAttrs", "ReshapeAttrs", "ResizeAttrs",
+    "RmsNormAttrs", "ScatterAlongAttrs", "ScatterNdAttrs", "SliceAttrs", "SoftmaxAttrs", "SumAttrs",
     "TakeAlongAttrs", "TopkAttrs", "TransposeAttrs",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from graphopt.errors import InternalError
 from graphopt.ir.types import TensorType
 
 
@@ -51,3 +52,10 @@ class OpDef:
     flops: Flops = no_flops
     kind: str = "opaque"
     commutative: bool = False
+
+    def defaults(self) -> Attrs:
+        """Attributes where none are given. Raises: InternalError when some have to be."""
+        try:
+            return self.attrs()
+        except TypeError as error:
+            raise InternalError(f"{self.name} needs {self.attrs.__name__}") from error

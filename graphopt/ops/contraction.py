@@ -13,19 +13,29 @@ from graphopt.errors import IRError
 from graphopt.ir.types import TensorType, broadcast_shapes
 from graphopt.ops.base import Attrs, NoAttrs
 from graphopt.ops.define import check_number, check_same_dtype, define, static_extent, upper
+from graphopt.ops.strassen import multiplied
 from graphopt.ops.winograd import TRANSFORMS, convolved
 
 
 @dataclass(frozen=True)
 class ConvAttrs(Attrs):
     """One entry per spatial axis; padding is zeros, (before, after). `winograd`: the edge of the
-    output tiles that Winograd's F(winograd, 3) computes at a time; 0 sums directly."""
+    output tiles that Winograd's F(winograd, 3) computes at a time; 0 sums directly. `strassen`: as
+    the product of a linear."""
 
     stride: tuple[int, ...]
     padding: tuple[tuple[int, int], ...]
     dilation: tuple[int, ...]
     groups: int = 1
     winograd: int = 0
+    strassen: bool = False
+
+
+@dataclass(frozen=True)
+class LinearAttrs(Attrs):
+    """`strassen`: by one level of Strassen's algorithm, 7 products of half the size for 8."""
+
+    strassen: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,13 +69,23 @@ def _matmul_infer(a: TensorType, b: TensorType, _: NoAttrs) -> TensorType:
 
 
 def _linear_infer(*args: Any) -> TensorType:
-    x, w, *bias, _ = args
+    x, w, *bias, a = args
     check_number("linear", x)
     check_same_dtype("linear", x, w, *bias)
     if w.rank != 2 or x.rank < 1 or x.shape[-1] != w.shape[1]:
         raise IRError(f"linear: {x} and {w} do not fit", hint="expected [..., k] and [n, k]")
     _check_bias("linear", bias, w, w.shape[0])
+    if a.strassen:
+        _check_strassen("linear", x, w)
     return TensorType(x.dtype, (*x.shape[:-1], w.shape[0]))
+
+
+def _check_strassen(name: str, x: TensorType, w: TensorType) -> None:
+    if any(extent % 2 for extent in w.dims[:2]) or not x.dtype.is_float:
+        raise IRError(
+            f"{name}: strassen does not fit weights {w}",
+            hint="it is for products of floats whose k and n are even",
+        )
 
 
 def _check_bias(name: str, bias: list[TensorType], w: TensorType, channels: Any) -> None:
@@ -90,6 +110,11 @@ def _conv_infer(*args: Any) -> TensorType:
         )
     _check_bias("conv", bias, w, outputs)
     _check_winograd(x, w, a)
+    if a.strassen:
+        _check_strassen("conv", x, w)
+        if a.groups > 1 or a.winograd or prod(w.dims[2:]) > 1:
+            raise IRError(f"conv: strassen does not fit weights {w}",
+                          hint="it is for ungrouped kernels of one pixel")  # fmt: skip
     extents = window_extents("conv", x, w.dims[2:], a.stride, a.padding, a.dilation)
     return TensorType(x.dtype, (x.shape[0], outputs, *extents))
 
@@ -200,8 +225,9 @@ def _matmul(a: np.ndarray, b: np.ndarray, _: NoAttrs) -> np.ndarray:
 
 
 def _linear(*args: Any) -> np.ndarray:
-    x, w, *bias, _ = args
-    y = product(x.reshape(-1, x.shape[-1]), w.T).reshape(*x.shape[:-1], w.shape[0])
+    x, w, *bias, a = args
+    multiply = multiplied if a.strassen else product
+    y = multiply(x.reshape(-1, x.shape[-1]), w.T).reshape(*x.shape[:-1], w.shape[0])
     return np.asarray(y + bias[0]) if bias else y
 
 
@@ -223,6 +249,10 @@ def _conv(*args: Any) -> np.ndarray:
         return y + bias[0].reshape(-1, 1, 1) if bias else y
     view = windows(np.pad(x, ((0, 0), (0, 0), *a.padding)), w.shape[2:], a.stride, a.dilation)
     spatial = x.ndim - 2
+    if a.strassen:
+        pixels = np.moveaxis(view.reshape(view.shape[: 2 + spatial]), 1, -1)
+        y = np.moveaxis(multiplied(pixels, w.reshape(w.shape[:2]).T), -1, 1)
+        return y + bias[0].reshape(-1, *(1,) * spatial) if bias else y
     n, c, rows, *rest = view.shape[: 2 + spatial]
     groups, inner = a.groups, prod(w.shape[1:])
     weights = w.reshape(groups, w.shape[0] // groups, inner)
@@ -288,7 +318,7 @@ def _conv_transpose_flops(*args: Any) -> int:
 OPS = (
     define("matmul", NoAttrs, _matmul_infer, _matmul, _matmul_flops,
            kind="contraction", operands=2),
-    define("linear", NoAttrs, _linear_infer, _linear, _linear_flops,
+    define("linear", LinearAttrs, _linear_infer, _linear, _linear_flops,
            kind="contraction", operands=(2, 3)),
     define("conv", ConvAttrs, _conv_infer, _conv, _conv_flops,
            kind="contraction", operands=(2, 3)),

@@ -86,6 +86,17 @@ def required_fields(cls: type) -> tuple[str, ...]:
     return _required_fields(cls)
 
 
+def default_fields(cls: type) -> Mapping[str, Any]:
+    """Name → value of the fields that have one by default."""
+    return _default_fields(cls)
+
+
+@cache
+def _default_fields(cls: type) -> Mapping[str, Any]:
+    missing = dataclasses.MISSING
+    return {f.name: f.default for f in dataclasses.fields(cls) if f.default is not missing}
+
+
 @cache
 def _field_types(cls: type) -> Mapping[str, Any]:
     hints = typing.get_type_hints(cls)

@@ -84,6 +84,7 @@ LEVELS: Mapping[str, tuple[Entry, ...]] = {
         *_LEGALIZE,
         *_SIMPLIFY,  # what recognition, sinking and legalization have uncovered
         ("choose-winograd", "once batch norms are in the weights that it transforms"),
+        ("choose-strassen", "the products that are left"),
         *_FUSE,
         ("fuse-strips", "what regions write to memory and read again is known now"),
         *_PLAN,

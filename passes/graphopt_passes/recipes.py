@@ -48,7 +48,7 @@ reason why it came close."""
 
 
 def make(op: str, *operands: Recipe, attrs: Attrs | None = None) -> Make:
-    return Make(op, operands, _NO_ATTRS if attrs is None else attrs)
+    return Make(op, operands, OPS[op].defaults() if attrs is None else attrs)
 
 
 def full(value: float, shape: tuple[int, ...], dtype: DType) -> Make:

@@ -26,11 +26,11 @@ CONV = """graph {
   %y = fused %a, %w {kind="contraction"} : f32[1,16,8,8]@[0,2:1:1,3:1:1,1] at 4096 loc("c", "") {
     %p = input : f32[1,3,8,8]
     %q = input : f32[16,3,3,3]
-    %r = conv %p, %q {stride=[1,1], padding=[[1,1],[1,1]], dilation=[1,1], groups=1, \
-winograd=0} : f32[1,16,8,8]@[0,2:1:1,3:1:1,1]
+    %r = conv %p, %q {stride=[1,1], padding=[[1,1],[1,1]], dilation=[1,1]} : \
+f32[1,16,8,8]@[0,2:1:1,3:1:1,1]
     return %r
   }
-  %v, %i = topk %a {k=2, axis=1, largest=true} : f32[1,2,8,8], i64[1,2,8,8]
+  %v, %i = topk %a {k=2, axis=1} : f32[1,2,8,8], i64[1,2,8,8]
   return %y, %i {names=["logits", "best one"]}
 }
 """

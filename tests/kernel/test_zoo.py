@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.torch, pytest.mark.transformers]
 ROUNDING = 1e-11
 """Of the largest magnitude. Both sides run in float64: sums of a few thousand terms."""
 
-# The weights that Winograd transforms are packed in f32: a rounding of 2^-24 in every term.
-WEIGHT_ROUNDING = {"winograd": 1e-6}
+# The weights that these transform are packed in f32: a rounding of 2^-24 in every term.
+WEIGHT_ROUNDING = {"winograd": 1e-6, "strassen": 1e-6}
 
 
 @pytest.mark.parametrize("name", TINY)

@@ -28,6 +28,7 @@ from graphopt.ops import (
     GroupNormAttrs,
     IotaAttrs,
     LayerNormAttrs,
+    LinearAttrs,
     MaxAttrs,
     MaxPoolAttrs,
     NoAttrs,
@@ -125,12 +126,18 @@ _ERRORS: list[tuple[str, list[TensorType], Attrs, str]] = [
     ("matmul", [f32(2, 3, 4), f32(3, 4, 5)], _NO,
      "matmul: the batch axes of f32[2,3,4] and f32[3,4,5] do not broadcast\n"
      "hint: axes before the last two must match or be 1"),
-    ("linear", [f32(2, 3), f32(3, 5)], _NO,
+    ("linear", [f32(2, 3), f32(3, 5)], LinearAttrs(),
      "linear: f32[2,3] and f32[3,5] do not fit\nhint: expected [..., k] and [n, k]"),
-    ("linear", [f32(2, 3), f32(5, 3), f32(3)], _NO,
+    ("linear", [f32(2, 3), f32(5, 3), f32(3)], LinearAttrs(),
      "linear: bias f32[3] does not fit weights f32[5,3]\nhint: expected [5]"),
-    ("linear", [f32(2, 3), f32(5, 3), f32(5), f32(5)], _NO,
+    ("linear", [f32(2, 3), f32(5, 3), f32(5), f32(5)], LinearAttrs(),
      "linear takes 2 to 3 operands, got 4\nhint: give linear 2 to 3 operands"),
+    ("linear", [f32(2, 3), f32(6, 3)], LinearAttrs(strassen=True),
+     "linear: strassen does not fit weights f32[6,3]\n"
+     "hint: it is for products of floats whose k and n are even"),
+    ("conv", [f32(1, 4, 8, 8), f32(8, 4, 3, 3)], conv(strassen=True),
+     "conv: strassen does not fit weights f32[8,4,3,3]\n"
+     "hint: it is for ungrouped kernels of one pixel"),
     ("conv", [f32(1, 4, 8, 8), f32(8, 4, 3)], conv(),
      "conv: f32[1,4,8,8] and weights f32[8,4,3] do not fit\n"
      "hint: expected [n, c, ...] and [o, c/groups, ...]"),

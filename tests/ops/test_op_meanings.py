@@ -22,6 +22,7 @@ from graphopt.ops import (
     ConvAttrs,
     ConvTransposeAttrs,
     ExpandAttrs,
+    LinearAttrs,
     NoAttrs,
     OpDef,
     ReshapeAttrs,
@@ -143,7 +144,7 @@ def _t(*shape: int | SymDim, dtype: DType = DType.F32) -> TensorType:
     ("op", "operands", "attrs", "expected"),
     [
         ("add", [_t(_N, 3), _t(3)], NoAttrs(), _t(_N, 3)),
-        ("linear", [_t(_N, 4), _t(5, 4)], NoAttrs(), _t(_N, 5)),
+        ("linear", [_t(_N, 4), _t(5, 4)], LinearAttrs(), _t(_N, 5)),
         ("matmul", [_t(_N, 3, 4), _t(_N, 4, 2)], NoAttrs(), _t(_N, 3, 2)),
         ("softmax", [_t(_N, 4)], SoftmaxAttrs(0), _t(_N, 4)),
         ("sum", [_t(_N, 4)], SumAttrs((1,)), _t(_N)),
@@ -179,8 +180,8 @@ def test_symbolic_dims_pass_through(
     ("op", "operands", "attrs", "expected"),
     [
         ("matmul", [_t(2, 3, 4), _t(4, 5)], NoAttrs(), 2 * 2 * 3 * 4 * 5),
-        ("linear", [_t(3, 4), _t(5, 4), _t(5)], NoAttrs(), 2 * 3 * 4 * 5 + 3 * 5),
-        ("linear", [_t(_N, 4), _t(5, 4)], NoAttrs(), 2 * 8 * 4 * 5),
+        ("linear", [_t(3, 4), _t(5, 4), _t(5)], LinearAttrs(), 2 * 3 * 4 * 5 + 3 * 5),
+        ("linear", [_t(_N, 4), _t(5, 4)], LinearAttrs(), 2 * 8 * 4 * 5),
         (
             "conv",
             [_t(1, 4, 6, 6), _t(8, 2, 3, 3)],

@@ -51,10 +51,16 @@ def test_control(title: str) -> None:
 
 
 def test_there_are_enough() -> None:
-    """plan-memory changes no value: test_plan_memory checks its plans. clip-windows, absorb-expands
-    and choose-winograd change one attribute or operand each."""
+    """plan-memory changes no value: test_plan_memory checks its plans. clip-windows,
+    absorb-expands, choose-winograd and choose-strassen change one attribute or operand each."""
     assert len(BUGS) >= 30
-    unplanted = {"plan-memory", "clip-windows", "absorb-expands", "choose-winograd"}
+    unplanted = {
+        "plan-memory",
+        "clip-windows",
+        "absorb-expands",
+        "choose-winograd",
+        "choose-strassen",
+    }
     assert {b.pass_ for b in BUGS.values()} | unplanted >= set(PLUGIN.passes) - {
         "decompose-batch-norm"  # shares its arithmetic with fold-batchnorm
     }

@@ -23,6 +23,7 @@ from graphopt.ops import (
     AttentionAttrs,
     ConvAttrs,
     LayerNormAttrs,
+    LinearAttrs,
     MaxPoolAttrs,
     PadAttrs,
     SoftmaxAttrs,
@@ -75,9 +76,9 @@ def sample(
     return Sample(fused, tuple(numbers(*t.dims) for t in inputs))
 
 
-def linear(m: int, k: int, n: int) -> Sample:
+def linear(m: int, k: int, n: int, *, strassen: bool = False) -> Sample:
     return sample([f32(m, k)], [numbers(n, k), numbers(n)], lambda rw, x, w, b: rw.emit(
-        "relu", rw.emit("linear", x, w, b)))  # fmt: skip
+        "relu", rw.emit("linear", x, w, b, attrs=LinearAttrs(strassen))))  # fmt: skip
 
 
 def laid(rw: Rewriter, op: str, operands: list[Value], attrs: Attrs) -> Value:
@@ -138,6 +139,7 @@ SAMPLES = {
     "linear": lambda: linear(7, 37, 50),
     "linear-short": lambda: linear(5, 19, 33),
     "linear-row": lambda: linear(1, 40, 17),
+    "strassen": lambda: linear(13, 40, 68, strassen=True),
     "conv-3x3": lambda: conv(5, 33, 3, 9, 11),
     "conv-1x1": lambda: conv(17, 7, 1, 7, 6),
     "conv-strided": lambda: conv(3, 18, 3, 12, 11, stride=2),
@@ -241,4 +243,4 @@ def test_a_digest_tells_computations_apart() -> None:
     """The last line: it is the same in every process, or records would be of no use."""
     digests = [region_digest(make().node) for make in SAMPLES.values()]
     assert len(set(digests)) == len(digests)
-    assert region_digest(linear(7, 37, 50).node) == "30954b6ed659fa1b"
+    assert region_digest(linear(7, 37, 50).node) == "661ea18ecf187489"

@@ -9,7 +9,7 @@ import numpy as np
 from graphopt.ir.graph import NOWHERE, Graph, Loc, Node, Value
 from graphopt.ir.types import DType
 from graphopt.syntax.lexer import PLAIN_NAME, quote
-from graphopt.syntax.literals import field_types, format_literal
+from graphopt.syntax.literals import default_fields, field_types, format_literal
 
 INLINE_ELEMENTS = 16
 """Constants up to this size are written into the text: scales, axes' sizes, epsilons."""
@@ -93,9 +93,10 @@ def _typed(value: Value) -> str:
 
 
 def _attrs(node: Node, constants: Mapping[str, np.ndarray]) -> str:
-    fields = [
-        f"{k}={format_literal(getattr(node.attrs, k))}" for k in field_types(type(node.attrs))
-    ]
+    """Those that are not what they are by default."""
+    usual = default_fields(node.op.attrs)
+    given = ((k, getattr(node.attrs, k)) for k in field_types(node.op.attrs))
+    fields = [f"{k}={format_literal(v)}" for k, v in given if k not in usual or v != usual[k]]
     if node.op.name == "constant":
         array = constants.get(getattr(node.attrs, "key", ""))
         if array is not None and array.size <= INLINE_ELEMENTS:

@@ -105,7 +105,8 @@ def _root(region: Node) -> Node | None:
     sums = [n for n in region.body.nodes if n.op.name in _SUMS]
     if len(sums) != 1 or not isinstance(sums[0].attrs, ConvAttrs):
         return None
-    plain = not sums[0].attrs.winograd and sums[0].result.type.rank == 4
+    attrs, rank = sums[0].attrs, sums[0].result.type.rank
+    plain = not attrs.winograd and not attrs.strassen and rank == 4
     return sums[0] if plain and len(region.results) == 1 else None
 
 

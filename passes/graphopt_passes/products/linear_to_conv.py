@@ -11,12 +11,12 @@ them are fused.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from graphopt.ir.graph import Node, Value
 from graphopt.lower.strips import is_depthwise
-from graphopt.ops import ConvAttrs, ReshapeAttrs, TransposeAttrs
+from graphopt.ops import ConvAttrs, LinearAttrs, ReshapeAttrs, TransposeAttrs
 from graphopt.passbase import REASSOCIATES, Numerics, RewritePass
 from graphopt.rewrite import Plan, Reject, Rewriter
 from graphopt_passes.recipes import LAID_OUT, laid_out
@@ -60,7 +60,9 @@ class LinearToConv(RewritePass):
         shape = ReshapeAttrs((n, inputs, height, width))
         image = rw.emit("transpose", x, attrs=_TURNED, loc=node.loc)
         image = rw.emit("reshape", image, attrs=shape, loc=node.loc)
-        y = rw.emit("conv", image, kernel, *bias, attrs=_POINTWISE, loc=node.loc)
+        assert isinstance(node.attrs, LinearAttrs)
+        attrs = replace(_POINTWISE, strassen=node.attrs.strassen)
+        y = rw.emit("conv", image, kernel, *bias, attrs=attrs, loc=node.loc)
         flat = ReshapeAttrs((n, len(weights), height * width))
         y = rw.emit("reshape", y, attrs=flat, loc=node.loc)
         rw.replace(node.result, rw.emit("transpose", y, attrs=_TURNED, loc=node.loc))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graphopt_backends.cpu.lower.winograd import choose_blocking
+from graphopt_backends.cpu.lower.domain import Sizes
+from graphopt_backends.cpu.lower.winograd import choose_tile_rows
 from graphopt_backends.cpu.targets import TARGETS, host
 from regions import check_regions, graph_of
 
@@ -97,6 +98,6 @@ def test_weights_keep_their_order() -> None:
 
 def test_blocks_divide_the_image_and_leave_work_for_threads() -> None:
     for tile_rows in (4, 7, 14, 28):
-        blocking = choose_blocking(6, tile_rows, tile_rows, 64, 64, 64, TARGETS["x86-64-v4"])
-        assert tile_rows % blocking.rows == 0
-        assert blocking.rows < tile_rows
+        rows = choose_tile_rows(tile_rows, tile_rows, Sizes(36, 64, 64), 64, TARGETS["x86-64-v4"])
+        assert tile_rows % rows == 0
+        assert rows < tile_rows

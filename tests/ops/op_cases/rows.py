@@ -17,6 +17,7 @@ from graphopt.ops import (
     CumsumAttrs,
     GroupNormAttrs,
     LayerNormAttrs,
+    LinearAttrs,
     LogSoftmaxAttrs,
     MaxAttrs,
     MeanAttrs,
@@ -166,13 +167,17 @@ def _products() -> Iterator[Case]:
     for shape in ((4,), (3, 4), (2, 1, 3, 4)):
         x, w = normal(*shape), normal(5, 4)
         yield Case(
-            "linear", f"{len(shape)}d", (x, w), NO, lambda t, *xs: t.nn.functional.linear(*xs)
+            "linear",
+            f"{len(shape)}d",
+            (x, w),
+            LinearAttrs(),
+            lambda t, *xs: t.nn.functional.linear(*xs),
         )
         yield Case(
             "linear",
             f"{len(shape)}d-bias",
             (x, w, normal(5)),
-            NO,
+            LinearAttrs(),
             lambda t, *xs: t.nn.functional.linear(*xs),
         )
 

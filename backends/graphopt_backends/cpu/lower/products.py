@@ -13,7 +13,7 @@ from graphopt.kernel.ir import Expr, binary, const, index_const
 from graphopt.ops.winograd import TRANSFORMS
 from graphopt.target import Target
 from graphopt.tune.space import Choice, Point, Space, alternatives
-from graphopt_backends.cpu.lower import winograd
+from graphopt_backends.cpu.lower import strassen, winograd
 from graphopt_backends.cpu.lower.contraction import (
     Axes,
     PackedWeight,
@@ -27,25 +27,36 @@ from graphopt_backends.cpu.lower.region import Lowered, Region
 def lower(node: Node, target: Target, point: Point | None = None) -> Lowered:
     """Any region whose root is a sum over a window or an axis: one rule per op."""
     region, root = _rooted(node, target)
-    weight = _transformable(region, root)
-    m = _winograd(root) if point is None or "winograd" not in point else point.number("winograd")
+    products = _RULES[root.op.name](region, root)
+    weight = products[0].weight
+    m = _chosen("winograd", root, point)
     if weight is not None and m:
         return winograd.lower(region, root, weight.operand, m, point)
-    return lower_products(region, root, _RULES[root.op.name](region, root), point)
+    if weight is not None and _chosen("strassen", root, point):
+        return strassen.lower(region, root, products[0], point)
+    return lower_products(region, root, products, point)
 
 
 def space(node: Node, target: Target) -> Space:
-    """Tiles; and where Winograd is allowed, whether it is used at all, and with how large tiles.
-    A smaller tile rounds less, a direct sum least of all: what is allowed covers them."""
+    """Tiles; and where another algorithm is allowed, whether it is used at all, and Winograd's with
+    how large tiles. A smaller tile rounds less, a direct sum least of all: what is allowed covers
+    them."""
     region, root = _rooted(node, target)
-    direct = products_space(region, root, _RULES[root.op.name](region, root))
-    weight, allowed = _transformable(region, root), _winograd(root)
-    if weight is None or not allowed:
-        return direct
-    spaces: dict[Choice, Space] = {0: direct}
-    for m in (m for m in TRANSFORMS if m <= allowed):
-        spaces[m] = winograd.space(*_rooted(node, target), weight.operand, m)
-    return alternatives("winograd", spaces, allowed)
+    products = _RULES[root.op.name](region, root)
+    spaces: dict[Choice, Space] = {0: products_space(region, root, products)}
+    weight = products[0].weight
+    if weight is None:
+        return spaces[0]
+    allowed = _allowed("winograd", root)
+    if allowed:
+        for m in (m for m in TRANSFORMS if m <= allowed):
+            spaces[m] = winograd.space(*_rooted(node, target), weight.operand, m)
+        return alternatives("winograd", spaces, allowed)
+    if _allowed("strassen", root):
+        again, root = _rooted(node, target)
+        spaces[1] = strassen.space(again, root, _RULES[root.op.name](again, root)[0])
+        return alternatives("strassen", spaces, 1)
+    return spaces[0]
 
 
 def product_of(region: Region, root: Node) -> Product:
@@ -59,14 +70,15 @@ def _rooted(node: Node, target: Target) -> tuple[Region, Node]:
     return region, next(n for n in region.body.nodes if n.op.name in _RULES)
 
 
-def _winograd(root: Node) -> int:
-    """The largest tile that the graph allows, 0 for none."""
-    return int(getattr(root.attrs, "winograd", 0))
+def _allowed(algorithm: str, root: Node) -> int:
+    """What the graph says of an algorithm: the largest tile, or whether; 0 forbids it."""
+    return int(getattr(root.attrs, algorithm, 0))
 
 
-def _transformable(region: Region, root: Node) -> PackedWeight | None:
-    """The weights, where they can be transformed when the model is compiled."""
-    return _packed(region, root.operands[1], lambda a: a) if _winograd(root) else None
+def _chosen(algorithm: str, root: Node, point: Point | None) -> int:
+    """What a point of the space says, else the graph."""
+    told = point is not None and algorithm in point
+    return point.number(algorithm) if told and point is not None else _allowed(algorithm, root)
 
 
 def _packed(

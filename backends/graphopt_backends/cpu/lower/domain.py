@@ -1,0 +1,214 @@
+"""Products in a transformed domain: what the algorithms share that trade multiplications for
+additions.
+
+Some rows of the left factor at a time are transformed into per-thread scratch that stays in cache,
+`v[e][row][k]`. Then, for each panel of columns, they are multiplied by weights that were
+transformed when the model was compiled, `m[e][row][j] = sum over k of v[e][row][k] * u[e][k][j]`,
+and the results, still in cache, are transformed back through the epilogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from graphopt.ir.types import DType
+from graphopt.kernel import schedule as s
+from graphopt.kernel.ir import (
+    INDEX,
+    Alloc,
+    Buffer,
+    Expr,
+    For,
+    Kernel,
+    Ramp,
+    Scope,
+    Stmt,
+    Store,
+    binary,
+    block,
+    const,
+    index_const,
+    load,
+)
+from graphopt.target import Target
+from graphopt_backends.cpu.lower.contraction import pack_panels
+from graphopt_backends.cpu.lower.loops import chunks
+from graphopt_backends.cpu.lower.region import Lowered, Packing, Region
+from graphopt_backends.cpu.lower.tiles import Panel, Tile, even_split, panels_of
+
+_BYTES_PER_NS = 30.0
+_FLOPS_PER_NS_AND_LANE = 12.0
+"""What one core reads beyond its level 2 cache, and computes, when both go well."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """`elements` products of [rows, inputs] by [inputs, channels]."""
+
+    elements: int
+    inputs: int
+    channels: int
+
+    @property
+    def stride(self) -> int:
+        """Elements between rows of v. A power of two would put all rows of a register tile into one
+        cache set."""
+        return self.inputs + 16
+
+    @property
+    def weights(self) -> int:
+        return self.elements * self.inputs * self.channels
+
+    def nanoseconds(self, rows: int, total: int, width: int, target: Target) -> float:
+        """Estimated, for `total` rows in blocks of `rows` and panels of `width` columns: the
+        products', or that of moving bytes beyond the level 2 cache: weights once per block, and
+        transformed rows where they spill."""
+        computing = 2.0 * self.weights * total / (_FLOPS_PER_NS_AND_LANE * target.lanes_f32)
+        return max(computing, self.bytes_moved(rows, total, width, target) / _BYTES_PER_NS)
+
+    def bytes_moved(self, rows: int, total: int, width: int, target: Target) -> float:
+        panels = -(-self.channels // width)
+        v, m = (4.0 * self.elements * rows * size for size in (self.stride, width))
+        spilled = 0.0 if v + m <= 0.9 * target.l2_bytes else (1 + panels) * v + 2 * panels * m
+        return -(-total // rows) * (4.0 * self.weights + spilled)
+
+
+class Domain:
+    """The products of a region by its `operand`, blocks of `rows` rows at a time."""
+
+    def __init__(
+        self, region: Region, operand: int, sizes: Sizes, rows: int, tile: Tile, dtype: DType
+    ) -> None:
+        self.region, self.operand, self.sizes = region, operand, sizes
+        self.rows, self.tile, self.dtype = rows, tile, dtype
+        self.panels = panels_of(sizes.channels, tile, region.target.lanes_f32)
+        region.resize(operand, sizes.weights)
+        widest = max(p.width for p in self.panels)
+        self.v = self._scratch("v", sizes.elements * rows * sizes.stride)
+        self.m = self._scratch("m", sizes.elements * rows * widest)
+
+    def _scratch(self, name: str, size: int) -> Buffer:
+        return Buffer.dense(name, self.dtype, (size,), Scope.SCRATCH)
+
+    @cached_property
+    def input_vectors(self) -> list[tuple[int, int, int]]:
+        """Chunks that cover k."""
+        return chunks(self.sizes.inputs, self.region.target.lanes_f32)
+
+    def vectors_of(self, panel: Panel) -> list[tuple[int, int, int]]:
+        """Chunks that cover a panel."""
+        return chunks(panel.width, self.region.target.lanes_f32)
+
+    def over(
+        self, name: str, parts: Sequence[tuple[int, int, int]], body: Callable[[Expr], Stmt]
+    ) -> list[Stmt]:
+        """Loops of `body` over chunks, given the vector of indices it works on."""
+        out: list[Stmt] = []
+        for start, width, count in parts:
+            at = self.region.loop(name, count)
+            first = binary("+", binary("*", at, index_const(width)), index_const(start))
+            stmt = body(Ramp(INDEX, width, first, 1) if width > 1 else first)
+            out.append(For(name, count, stmt) if count > 1 else stmt)
+        return out
+
+    # Elements ------------------------------------------------------------------------------------
+
+    def put(self, e: int, row: Expr, k: Expr, value: Expr) -> Stmt:
+        """v[e][row][k] = value."""
+        return Store(self.v, (self._left_at(index_const(e), row, k),), value)
+
+    def product(self, panel: Panel, e: int, row: Expr, j: Expr) -> Expr:
+        """m[e][row][j], once `products` have run."""
+        return load(self.m, self._product_at(panel, index_const(e), row, j))
+
+    def column(self, panel: Panel, jb: Expr, j: Expr) -> Expr:
+        """The column that is the j-th of a panel."""
+        n = binary("+", binary("*", jb, index_const(panel.width)), j)
+        return self.region.access.simplify(binary("+", n, index_const(panel.start)))
+
+    def _left_at(self, e: Expr, row: Expr, k: Expr) -> Expr:
+        at = binary("+", binary("*", e, index_const(self.rows)), row)
+        at = binary("+", binary("*", at, index_const(self.sizes.stride)), k)
+        return self.region.access.simplify(at)
+
+    def _product_at(self, panel: Panel, e: Expr, row: Expr, j: Expr) -> Expr:
+        at = binary("+", binary("*", e, index_const(self.rows)), row)
+        at = binary("+", binary("*", at, index_const(panel.width)), j)
+        return self.region.access.simplify(at)
+
+    # Products ------------------------------------------------------------------------------------
+
+    def products(self, panel: Panel, jb: Expr) -> Stmt:
+        """m[e][row][j] = sum over k of v[e][row][k] * u[e][k][j], for a panel."""
+        out: list[Stmt] = []
+        start = 0
+        e = self.region.loop("e", self.sizes.elements)
+        for rows, count in even_split(self.rows, self.tile.rows):
+            mo, mi = self.region.loop("mo", count), self.region.loop("mi", rows)
+            first = binary("+", binary("*", mo, index_const(rows)), index_const(start))
+            nest = self._sum(panel, jb, e, binary("+", first, mi))
+            loops = (("jl", panel.lanes), ("jr", panel.width // panel.lanes), ("mi", rows))
+            for name, extent in loops:
+                nest = For(name, extent, nest)
+            out.append(For("mo", count, nest) if count > 1 else nest)
+            start += rows * count
+        return For("e", self.sizes.elements, block(*out))
+
+    def _sum(self, p: Panel, jb: Expr, e: Expr, row: Expr) -> Stmt:
+        jr = self.region.loop("jr", p.width // p.lanes)
+        j = binary("+", binary("*", jr, index_const(p.lanes)), self.region.loop("jl", p.lanes))
+        k = self.region.loop("k", self.sizes.inputs)
+        acc = Buffer.dense("acc", self.dtype, (), Scope.REGISTER)
+        left = load(self.v, self._left_at(e, row, k))
+        term = binary("*", left, self._weight(p, jb, e, k, j))
+        return block(
+            Alloc(acc),
+            Store(acc, (), const(0.0, self.dtype)),
+            For("k", self.sizes.inputs, Store(acc, (), term, reduce="+")),
+            Store(self.m, (self._product_at(p, e, row, j),), load(acc)),
+        )
+
+    def _weight(self, p: Panel, jb: Expr, e: Expr, k: Expr, j: Expr) -> Expr:
+        """Packed [panel][e][k][width], one group of panels after the other."""
+        depth = self.sizes.elements * self.sizes.inputs
+        row = binary("+", binary("*", e, index_const(self.sizes.inputs)), k)
+        row = binary("+", binary("*", jb, index_const(depth)), row)
+        at = binary("+", binary("*", row, index_const(p.width)), j)
+        at = binary("+", at, index_const(p.start * depth))
+        return load(self.region.inputs[self.operand], self.region.access.simplify(at))
+
+    # Schedule ------------------------------------------------------------------------------------
+
+    def lowered(
+        self, name: str, key: str, body: Stmt, transformed: Callable[[np.ndarray], np.ndarray]
+    ) -> Lowered:
+        """The kernel around `body`, scheduled. `transformed` makes u, [e, k, n], of a weight; `key`
+        tells it from others."""
+        naive = self.region.kernel(name, body)
+        steps: list[tuple[str, Kernel]] = [("naive", naive)]
+        k = s.expand_accumulator(naive, "acc", ("mi", "jr", "jl"))
+        steps.append(("accumulate in registers", k))
+        k = s.vectorize(k, "jl")
+        steps.append(("vectorize", k))
+        for var in ("jr", "mi"):
+            k = s.unroll(k, var)
+        if self.tile.prefetch and self.sizes.inputs > 1:
+            k = s.prefetch(k, self.region.inputs[self.operand].name, "k", self.tile.prefetch)
+        k = s.simplify(k)
+        steps.append(("unroll", k))
+        return Lowered(k, {self.operand: self._packing(key, transformed)}, tuple(steps))
+
+    def _packing(self, key: str, transformed: Callable[[np.ndarray], np.ndarray]) -> Packing:
+        panels = self.panels
+
+        def pack(array: np.ndarray) -> np.ndarray:
+            """To panels of [e, k, width]."""
+            u = transformed(array)
+            return pack_panels(u.reshape(1, -1, u.shape[-1]), panels)
+
+        widths = "-".join(f"{p.width}x{p.count}" for p in panels)
+        return Packing(f"{key}_{widths}", self.sizes.weights, pack)

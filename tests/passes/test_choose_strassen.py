@@ -1,0 +1,72 @@
+"""choose-strassen: products that seven of half the size compute sooner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from graphopt_passes.algorithm.choose_strassen import Shape
+from real_graphs import attribute, fires, traced
+from torch import nn, randn
+
+Check = Callable[..., object]
+
+
+def _linear(rows: int = 128, depth: int = 512, channels: int = 512, dtype: str = "f32",
+            chosen: bool = False) -> str:  # fmt: skip
+    attrs = " {strassen=true}" if chosen else ""
+    return (
+        f"%x = input : {dtype}[{rows},{depth}]\n"
+        f'%w = constant {{key="w"}} : {dtype}[{channels},{depth}]\n'
+        f"%y = linear %x, %w{attrs}\nreturn %y"
+    )
+
+
+def _conv(kernel: int = 1, groups: int = 1, stride: int = 1, chosen: bool = False) -> str:
+    attrs = f"stride=[{stride},{stride}], padding=[[0,0],[0,0]], dilation=[1,1], groups={groups}"
+    return (
+        "%x = input : f32[1,512,28,28]\n"
+        f'%w = constant {{key="w"}} : f32[512,{512 // groups},{kernel},{kernel}]\n'
+        f"%y = conv %x, %w {{{attrs}{', strassen=true' if chosen else ''}}}\nreturn %y"
+    )
+
+
+def test_chooses_it_for_a_large_linear(check_pass: Check) -> None:
+    check_pass("choose-strassen", _linear(), _linear(chosen=True))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_chooses_it_for_a_convolution_of_one_pixel(stride: int, check_pass: Check) -> None:
+    check_pass("choose-strassen", _conv(stride=stride), _conv(stride=stride, chosen=True))
+
+
+@pytest.mark.parametrize(
+    ("pass_", "text", "reason"),
+    [
+        ("choose-strassen", _conv(kernel=3), "several pixels or groups"),
+        ("choose-strassen", _conv(groups=2), "several pixels or groups"),
+        ("choose-strassen", _linear(depth=513), "cannot be halved"),
+        ("choose-strassen", _linear(channels=511), "cannot be halved"),
+        ("choose-strassen", _linear(rows=1), "a direct sum is as fast"),
+        ("choose-strassen", _linear(depth=64), "a direct sum is as fast"),
+        ("choose-strassen", _linear(dtype="f16"), "whose rounding would show"),
+        ("choose-strassen", _linear(chosen=True), "chosen already"),
+        ("choose-strassen", _linear().replace('constant {key="w"}', "input"), "while the model"),
+        ("choose-strassen{largest=0}", _linear(), "larger than may grow"),
+    ],
+)
+def test_refuses(pass_: str, text: str, reason: str, check_refuses: Check) -> None:
+    check_refuses(pass_, text, reason=reason)
+
+
+def test_cost_streams_weights_where_rows_are_few() -> None:
+    few, many = Shape(16, 4096, 4096), Shape(512, 4096, 4096)
+    assert few.cost() > few.direct_cost()
+    assert many.cost() < 0.9 * many.direct_cost()
+
+
+def test_fires_on_a_traced_module() -> None:
+    module = nn.Sequential(nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, 10))
+    result, rewrites = fires("choose-strassen", traced(module, randn(1, 196, 256)))
+    assert rewrites == 1
+    assert attribute(result, "linear", "strassen") == [True, False]
