@@ -17,6 +17,7 @@ REGION_KINDS = frozenset(
         "reduction",
         "contraction",
         "depthwise",
+        "strips",
         "window",
         "attention",
         "opaque",

@@ -47,11 +47,6 @@ def _predicate(name: str) -> Rule:
     return lambda _, x: call(name, x, dtype=DType.BOOL)
 
 
-def _sigmoid(_: Node, x: Expr) -> Expr:
-    one = _like(x, 1)
-    return binary("/", one, binary("+", one, call("exp", _neg(_, x))))
-
-
 def _neg(_: Node, x: Expr) -> Expr:
     # -1 * x, not 0 - x: the sign of zero survives
     return binary("*", x, _like(x, -1))
@@ -178,8 +173,8 @@ RULES: Mapping[str, Rule] = {
     "neg": _neg,
     "abs": _abs,
     "reciprocal": lambda n, x: binary("/", _like(x, 1), x),
-    "sigmoid": _sigmoid,
-    "silu": lambda n, x: binary("*", x, _sigmoid(n, x)),
+    "sigmoid": _intrinsic("sigmoid"),
+    "silu": lambda _, x: binary("*", x, call("sigmoid", x)),
     "relu": _relu,
     "hardsigmoid": _hardsigmoid,
     "hardswish": lambda n, x: binary("*", x, _hardsigmoid(n, x)),

@@ -9,8 +9,8 @@ from graphopt.errors import InternalError
 from graphopt.ops.base import Attrs, OpDef
 
 REGION_KINDS = (
-    "pointwise", "movement", "reduction", "contraction", "depthwise", "window", "attention",
-    "opaque",
+    "pointwise", "movement", "reduction", "contraction", "depthwise", "strips", "window",
+    "attention", "opaque",
 )  # fmt: skip
 
 

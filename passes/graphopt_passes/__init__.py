@@ -31,7 +31,9 @@ PLUGIN = Plugin(
         "fold-constants": "graphopt_passes.fold.fold_constants:FoldConstants",
         "fold-scale": "graphopt_passes.fold.fold_scale:FoldScale",
         "fuse": "graphopt_passes.fuse.fuse:Fuse",
+        "fuse-strips": "graphopt_passes.fuse.fuse_strips:FuseStrips",
         "gather-to-slice": "graphopt_passes.simplify.gather_to_slice:GatherToSlice",
+        "linear-to-conv": "graphopt_passes.products.linear_to_conv:LinearToConv",
         "matmul-to-linear": "graphopt_passes.products.matmul_to_linear:MatmulToLinear",
         "merge-clamps": "graphopt_passes.simplify.merge_clamps:MergeClamps",
         "merge-parallel-products": (

@@ -45,6 +45,8 @@ _SINK: tuple[Entry, ...] = (
     ("cancel-transposes", "fewer views for the next to move"),
     ("compose-views", "the reshapes that have met"),
     ("sink-views", "what is left between a kernel and its epilogue"),
+    ("linear-to-conv", "once nothing stands between products and the images they are read as"),
+    ("sink-views", "the views that it leaves behind"),
     ("fold-scale", "scales that stood behind a view"),
 )
 
@@ -57,11 +59,14 @@ _LEGALIZE: tuple[Entry, ...] = (
     ("explicit-padding", "after all that makes windows: kernels know no borders"),
 )
 
-_FINISH: tuple[Entry, ...] = (
+_FUSE: tuple[Entry, ...] = (
     ("assign-layouts", "before fusion, which joins nodes of one layout"),
     ("fuse", "last of what changes the graph: every region is a kernel"),
-    ("plan-memory", "lifetimes are known only in the final order"),
 )
+
+_PLAN: tuple[Entry, ...] = (("plan-memory", "lifetimes are known only in the final order"),)
+
+_FINISH: tuple[Entry, ...] = (*_FUSE, *_PLAN)
 
 _FOLD_EXACTLY: tuple[Entry, ...] = (
     ("fold-batchnorm", "before batch norms are written out"),
@@ -80,7 +85,9 @@ LEVELS: Mapping[str, tuple[Entry, ...]] = {
         *_SIMPLIFY,  # what recognition, sinking and legalization have uncovered
         ("choose-winograd", "once batch norms are in the weights that it transforms"),
         ("choose-strassen", "the products that are left"),
-        *_FINISH,
+        *_FUSE,
+        ("fuse-strips", "what regions write to memory and read again is known now"),
+        *_PLAN,
     ),
 }
 """O0: what lowering needs, nothing else. O1: and what simplifies. O2: and what fuses best."""

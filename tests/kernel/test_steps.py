@@ -22,6 +22,7 @@ ROUNDING = 1e-12
 # The weights that these transform are packed in f32: a rounding of 2^-24 in every term.
 WEIGHT_ROUNDING = {"winograd": 1e-6, "strassen": 1e-6}
 
+POINTWISE = "{stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1], groups=1}"
 CONV = "{{stride=[{s},{s}], padding=[[1,1],[1,1]], dilation=[1,1], groups={g}}}"
 GRAPHS = {
     "pointwise": """
@@ -95,6 +96,26 @@ GRAPHS = {
         %w = constant {{key="w"}} : f32[19,1,3,3]
         %y = conv %x, %w {CONV.format(s=1, g=19)}
         return %y""",
+    "inverted residual": f"""
+        %x = input : f32[2,5,6,7]
+        %u = constant {{key="u"}} : f32[19,5,1,1]
+        %e = conv %x, %u {POINTWISE}
+        %r = relu %e
+        %w = constant {{key="w"}} : f32[19,1,3,3]
+        %d = conv %r, %w {CONV.format(s=1, g=19)}
+        %c = clamp %d {{low=0.0, high=6.0}}
+        %v = constant {{key="v"}} : f32[5,19,1,1]
+        %p = conv %c, %v {POINTWISE}
+        %y = add %p, %x
+        return %y""",
+    "expansion alone": f"""
+        %x = input : f32[1,3,9,8]
+        %u = constant {{key="u"}} : f32[34,3,3,3]
+        %b = constant {{key="b"}} : f32[34]
+        %e = conv %x, %u, %b {CONV.format(s=1, g=1)}
+        %w = constant {{key="w"}} : f32[34,1,3,3]
+        %d = conv %e, %w {CONV.format(s=2, g=34)}
+        return %d""",
     "window": """
         %x = input : f32[1,18,9,8]
         %y = max_pool %x {kernel=[3,3], stride=[2,2], padding=[[1,1],[1,1]], dilation=[1,1]}
@@ -144,7 +165,7 @@ UNPROVEN = {
 
 def planned(name: str) -> Graph:
     graph = parse(GRAPHS[name], fill=random_constant)
-    pipeline = Pipeline.parse("explicit-padding,assign-layouts,fuse")
+    pipeline = Pipeline.parse("explicit-padding,assign-layouts,fuse,fuse-strips{least=-9.0}")
     return pipeline.run(graph, PassContext(target=TARGETS["x86-64-v3"]))
 
 

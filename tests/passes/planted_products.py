@@ -7,7 +7,11 @@ from unittest import mock
 import numpy as np
 from graphopt_passes.fold import channels, fold_batchnorm, fold_constants, fold_scale
 from graphopt_passes.move import sink_reshapes, sink_slices, sink_views
-from graphopt_passes.products import matmul_to_linear, merge_parallel_products
+from graphopt_passes.products import (
+    linear_to_conv,
+    matmul_to_linear,
+    merge_parallel_products,
+)
 from graphopt_passes.recipes import Recipe, make
 from planting import LINEAR, Bugs, rule
 
@@ -277,4 +281,21 @@ plant(
     "_inverse",
     lambda value, view: value,
     VIEWED,
+)
+TOKENS = """%x = input : f32[1,6,4]
+%w = constant {key="w"} : f32[4,4]
+%a = linear %x, %w
+%t = transpose %a {perm=[0,2,1]}
+%i = reshape %t {shape=[1,4,2,3]}
+%k = constant {key="k"} : f32[4,1,1,1]
+%y = conv %i, %k {stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1], groups=4}
+return %y"""
+_constant = Rewriter.constant
+plant(
+    "inputs and outputs of a weight exchanged",
+    "linear-to-conv",
+    linear_to_conv.Rewriter,
+    "constant",
+    lambda self, array, name, loc: _constant(self, array.swapaxes(0, 1), name=name, loc=loc),
+    TOKENS,
 )

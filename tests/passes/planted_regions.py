@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from graphopt_passes.fuse import fuse
+from graphopt_passes.fuse import fuse, fuse_strips
 from graphopt_passes.layout import assign_layouts
 from graphopt_passes.legalize import (
     decompose_conv_transpose,
@@ -23,7 +23,7 @@ from planting import Bugs, rule
 from test_recognize import BY_RSQRT, GELUS, _norm
 from test_recognize import _text as spelled_out
 
-from graphopt.ir.graph import Graph, Node
+from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ops import (
     AttentionAttrs,
     GeluAttrs,
@@ -226,6 +226,37 @@ def _outputs_reordered(self: Any) -> Graph:
 _run_wrap = fuse._Wrap.run
 plant("state forgotten", "fuse", fuse._Wrap, "run", _states_forgotten, CACHE)
 plant("outputs reordered around state", "fuse", fuse._Wrap, "run", _outputs_reordered, CACHE)
+_image = "f32[1,{},202,202]@[0,2,3,1]"
+_conv = "conv %{}, %{} {{stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1], groups={}}}"
+WIDE = f"""%x = input : f32[1,2,202,202]@[0,2,3,1]
+%u = constant {{key="u"}} : f32[8,2,1,1]
+%w = constant {{key="w"}} : f32[8,1,3,3]
+%a = fused %x, %u {{kind="contraction"}} : {_image.format(8)} {{
+  %x = input : {_image.format(2)}
+  %u = input : f32[8,2,1,1]
+  %c = {_conv.format("x", "u", 1)} : {_image.format(8)}
+  return %c
+}}
+%y = fused %a, %w {{kind="depthwise"}} : {_image.format(8).replace("202", "200")} {{
+  %a = input : {_image.format(8)}
+  %w = input : f32[8,1,3,3]
+  %c = {_conv.format("a", "w", 8)} : {_image.format(8).replace("202", "200")}
+  %e = exp %c : {_image.format(8).replace("202", "200")}
+  return %e
+}}
+return %y"""
+_merged = fuse_strips._merged
+
+
+def _unfinished(regions: list[Node]) -> tuple[list[Value], Graph]:
+    """The result of the last convolution without what follows it."""
+    operands, body = _merged(regions)
+    last = [n for n in body.nodes if n.op.name == "conv"][-1]
+    return operands, dataclasses.replace(body, outputs=(last.result,))
+
+
+plant("an epilogue lost at the end of a chain", "fuse-strips", fuse_strips, "_merged",
+      _unfinished, WIDE)  # fmt: skip
 IMAGE = '%x = input : f32[1,4,6,6]\n%w = constant {key="w"} : f32[4,4,1,1]\n%y = conv %x, %w '
 IMAGE += "{stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1]}\nreturn %y"
 plant(

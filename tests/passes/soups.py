@@ -296,6 +296,48 @@ def products(seed: int) -> Graph:
     return soup.finish()
 
 
+def _image_step(soup: Soup, x: Value) -> Value:
+    """A convolution of some kind, or what stands between two."""
+    c = x.type.dims[1]
+    kinds = ["pointwise", "pointwise", "depthwise", "depthwise", "act", "residual", "tokens"]
+    kind = soup.choice(kinds)
+    if kind == "tokens":
+        return _through_tokens(soup, x)
+    if kind == "act":
+        return soup.emit(soup.choice(["relu", "sigmoid"]), x)
+    if kind == "residual":
+        return soup.emit("add", x, soup.draw(lambda v: v.type == x.type))
+    channels = c if kind == "depthwise" else soup.choice([2, 3, 6])
+    groups, k = (c, 3) if kind == "depthwise" and c > 1 else (1, soup.choice([1, 1, 3]))
+    pad = (k // 2, k // 2)
+    bias = [soup.array(channels)] if soup.random.random() < 0.5 else []
+    stride = soup.choice([1, 1, 2])
+    return soup.emit("conv", x, soup.array(channels, c // groups, k, k), *bias,
+                     stride=(stride, stride if k > 1 else 1), padding=(pad, pad), dilation=(1, 1),
+                     groups=groups)  # fmt: skip
+
+
+def _through_tokens(soup: Soup, x: Value) -> Value:
+    """A linear layer at every pixel of an image that is flattened for it."""
+    n, c, height, width = x.type.dims
+    flat = soup.emit("reshape", x, shape=(n, c, height * width))
+    tokens = soup.emit("transpose", flat, perm=(0, 2, 1))
+    bias = [soup.array(c)] if soup.random.random() < 0.5 else []
+    y = soup.emit("linear", tokens, soup.array(c, c), *bias)
+    turned = soup.emit("transpose", y, perm=(0, 2, 1))
+    return soup.emit("reshape", turned, shape=(n, c, height, width))
+
+
+def residuals(seed: int) -> Graph:
+    """Chains of pointwise and depthwise convolutions, with readers in between."""
+    soup = Soup(seed, TensorType(F32, (1, 3, 8, 7)), TensorType(F32, (2, 2, 5, 6)))
+    for _ in range(3):
+        y = soup.draw(lambda v: v.type.rank == 4)
+        for _ in range(soup.random.randint(3, 6)):
+            y = _image_step(soup, y)
+    return soup.finish()
+
+
 # Composites --------------------------------------------------------------------------------------
 
 
@@ -385,6 +427,7 @@ SOUPS: Mapping[str, Callable[[int], Graph]] = {
     "casts": casts,
     "views": views,
     "products": products,
+    "residuals": residuals,
     "composites": composites,
     "attentions": attentions,
     "dead": dead,

@@ -31,6 +31,7 @@ FIRES_ON = {
     "recognize-silu": "composites",
     "recognize-rms-norm": "composites",
     "matmul-to-linear": "products",
+    "linear-to-conv": "residuals",
     "merge-parallel-products": "products",
     "fold-bias": "products",
     "fold-scale": "products",

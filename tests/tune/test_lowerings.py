@@ -12,6 +12,7 @@ import pytest
 from graphopt_backends.cpu.backend import CpuBackend
 from graphopt_backends.cpu.targets import TARGETS, host
 from graphopt_passes.fuse.fuse import Fuse
+from graphopt_passes.fuse.fuse_strips import FuseStrips
 from regions import graph_of
 
 from graphopt.driver import Options, default_pipeline, read_model
@@ -24,10 +25,11 @@ from graphopt.ops import (
     LayerNormAttrs,
     LinearAttrs,
     MaxPoolAttrs,
+    PadAttrs,
     SoftmaxAttrs,
 )
 from graphopt.ops.base import Attrs
-from graphopt.passbase import PassContext
+from graphopt.passbase import Pass, PassContext
 from graphopt.rewrite import Rewriter, infer_types
 from graphopt.target import Target
 from graphopt.tune.case import capture
@@ -64,9 +66,13 @@ def nhwc(*shape: int) -> TensorType:
     return TensorType(DType.F32, shape, Layout.ordered((0, 2, 3, 1)))
 
 
-def sample(inputs: list[TensorType], constants: list[np.ndarray], body: object) -> Sample:
+def sample(
+    inputs: list[TensorType], constants: list[np.ndarray], body: object, *then: Pass
+) -> Sample:
     assert callable(body)
-    fused = Fuse().run(graph_of(inputs, constants, body), PassContext())
+    fused = graph_of(inputs, constants, body)
+    for pass_ in (Fuse(), *then):
+        fused = pass_.run(fused, PassContext())
     return Sample(fused, tuple(numbers(*t.dims) for t in inputs))
 
 
@@ -92,6 +98,21 @@ def conv(
     weights = [numbers(co, ci // groups, k, k), numbers(co)]
     return sample([nhwc(1, ci, height, width)], weights, lambda rw, x, w, b: laid(
         rw, "conv", [x, w, b], attrs))  # fmt: skip
+
+
+def strips(mid: int, out: int, *, stride: int = 1) -> Sample:
+    """An inverted residual; without `out` its first two convolutions."""
+    last = [numbers(out, mid, 1, 1)] if out else []
+    weights = [numbers(mid, 5, 1, 1), numbers(mid, 1, 3, 3), *last]
+
+    def body(rw: Rewriter, x: Value, *w: Value) -> Value:
+        y = laid(rw, "conv", [x, w[0]], ConvAttrs((1, 1), NONE, (1, 1), 1, 0))
+        pad = PadAttrs((0, 0, 1, 1), (0, 0, 1, 1), 0.0, "constant")
+        y = laid(rw, "pad", [y], pad)
+        y = laid(rw, "conv", [y, w[1]], ConvAttrs((stride, stride), NONE, (1, 1), mid, 0))
+        return laid(rw, "conv", [y, w[2]], ConvAttrs((1, 1), NONE, (1, 1), 1, 0)) if out else y
+
+    return sample([nhwc(2, 5, 8, 9)], weights, body, FuseStrips(least=-9.0))
 
 
 def max_pool() -> Sample:
@@ -126,13 +147,15 @@ SAMPLES = {
     "depthwise": lambda: conv(33, 33, 3, 9, 8, groups=33),
     "depthwise-strided": lambda: conv(20, 20, 5, 12, 13, stride=2, groups=20),
     "winograd": lambda: conv(34, 50, 3, 10, 13, winograd=4),
+    "strips": lambda: strips(37, 6),
+    "strips-strided": lambda: strips(50, 0, stride=2),
     "max-pool": max_pool,
     "attention": attention,
     "softmax": softmax,
     "layer-norm": layer_norm,
 }
 
-NARROW = ("linear-short", "conv-3x3", "depthwise", "winograd", "attention")
+NARROW = ("linear-short", "conv-3x3", "depthwise", "winograd", "strips", "attention")
 """Half the registers, half the lanes: other tiles fit."""
 
 

@@ -14,8 +14,15 @@ Steps = list[tuple[str, Kernel]]
 
 
 def contraction_steps(naive: Kernel, tile: Tile, weights: str | None = None) -> Steps:
-    """From one multiply-add per iteration to a register tile of vectors. `weights` is the buffer
-    of the packed ones, if there are any."""
+    """From one multiply-add per iteration to a register tile of vectors, shared by threads.
+    `weights` is the buffer of the packed ones, if there are any."""
+    steps = register_tile_steps(naive, tile, weights)
+    k = s.simplify(s.parallelize(steps[-1][1], at_least=_SHARES))
+    return [*steps, ("parallelize", k)]
+
+
+def register_tile_steps(naive: Kernel, tile: Tile, weights: str | None = None) -> Steps:
+    """The same for one thread."""
     steps: Steps = [("naive", naive)]
 
     def step(name: str, kernel: Kernel) -> None:
@@ -48,8 +55,6 @@ def contraction_steps(naive: Kernel, tile: Tile, weights: str | None = None) -> 
     if tile.k_step > 1 and "k" in _loops(k):
         k = s.unroll(s.split(k, "k", tile.k_step, names=("k", "ks")), "ks")
         step("unroll the reduction", k)
-    k = s.simplify(s.parallelize(k, at_least=_SHARES))
-    step("parallelize", k)
     return steps
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import networkx as nx
 
 from graphopt.ir.graph import Graph, Node, Value
+from graphopt.lower.strips import is_depthwise
 
 KIND_OF_OP = {
     "linear": "contraction",
@@ -40,7 +41,7 @@ class Region:
 def kind_of(node: Node) -> str:
     """The region kind a node starts."""
     name = node.op.name
-    if name == "conv" and node.attrs.groups > 1 and node.operands[1].type.dims[1] == 1:  # type: ignore[attr-defined]
+    if is_depthwise(node):
         return "depthwise"
     if name in KIND_OF_OP:
         return KIND_OF_OP[name]

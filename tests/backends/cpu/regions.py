@@ -18,7 +18,7 @@ from graphopt.check.reference import execute
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.types import TensorType
 from graphopt.ir.views import is_view
-from graphopt.passbase import PassContext
+from graphopt.passbase import Pass, PassContext
 from graphopt.rewrite import Rewriter
 from graphopt.target import Target
 
@@ -60,9 +60,15 @@ def _view(flat: np.ndarray, type: TensorType) -> np.ndarray:
 
 
 def run_region(
-    node: Node, graph: Graph, memory: dict[Value, np.ndarray], target: Target, folder: Path
+    node: Node,
+    graph: Graph,
+    memory: dict[Value, np.ndarray],
+    target: Target,
+    folder: Path,
+    parts: int = 1,
 ) -> None:
-    """Compile and call the kernel of a fused node; its results are added to `memory`."""
+    """Compile and call the kernel of a fused node; its results are added to `memory`. It is called
+    for `parts` ranges of what threads share, the last one first."""
     lowered = lower_region(node, target)
     text = _EXPORTED + emit_kernel(dataclasses.replace(lowered.kernel, name="kernel"), target)
     name = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -85,7 +91,9 @@ def run_region(
     aligned = (scratch.ctypes.data + 63) & ~63
     pointers = [b.ctypes.data_as(ctypes.c_void_p) for b in buffers]
     extent = parallel_extent(lowered.kernel)
-    function(*pointers, ctypes.c_void_p(aligned), ctypes.c_int64(0), ctypes.c_int64(extent))
+    for part in reversed(range(parts)):
+        begin, end = extent * part // parts, extent * (part + 1) // parts
+        function(*pointers, ctypes.c_void_p(aligned), *map(ctypes.c_int64, (begin, end)))
 
 
 def check_regions(
@@ -95,9 +103,14 @@ def check_regions(
     folder: Path,
     *,
     tolerance: float = TOLERANCE,
+    passes: Sequence[Pass] = (Fuse(),),
+    parts: int = 1,
 ) -> Graph:
-    """Every region's results agree with the reference in float64. Returns the fused graph."""
-    fused = Fuse().run(graph, PassContext())
+    """Every region's results agree with the reference in float64. Returns the graph after the
+    passes that fuse it."""
+    fused = graph
+    for pass_ in passes:
+        fused = pass_.run(fused, PassContext(target=target))
     wanted: dict[Value, np.ndarray] = {}
 
     def observe(node: Node, arrays: Sequence[np.ndarray]) -> None:
@@ -107,7 +120,7 @@ def check_regions(
     memory = {v: to_memory(a, v.type) for v, a in zip(fused.inputs, inputs, strict=True)}
     for node in fused.nodes:
         if node.op.name == "fused":
-            run_region(node, fused, memory, target, folder)
+            run_region(node, fused, memory, target, folder, parts)
             for result in node.results:
                 _compare(from_memory(memory[result], result.type), wanted[result], node, tolerance)
         elif is_view(node):

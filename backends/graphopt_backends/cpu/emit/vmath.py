@@ -141,10 +141,21 @@ INLINE $F $tanh($F x) {
 }"""
 
 _SIGMOID = """
-/* sigmoid; 2.6 ulp. Results that would be subnormal (x < -87.3) are 0: e^-x then needs one scale */
+/* sigmoid; 2.6 ulp. Results that would be subnormal (x < -87.3) are 0: e^-x then needs one scale.
+   e^-c = 2^n * p with r = c + n ln 2: the signs of -r stand in the coefficients, fitted in the
+   maximum norm */
 INLINE $F $sigmoid($F x) {
     const $F c = $at_most($at_least(x, $splat(-87.33654f)), $splat(87.33654f));
-    const $F s = 1.0f / (1.0f + $exp_small(-c));
+    const $F shifted = c * -1.44269504088896341f + 12582912.0f, k = shifted - 12582912.0f;
+    const $I n = $bits(shifted) - 0x4b400000;
+    const $F r = (c + k * 0.693359375f) + k * -2.12194440e-4f;
+    $F p = r * 1.38145406e-3f - 8.36874545e-3f;
+    p = p * r + 4.16683890e-2f;
+    p = p * r - 1.66665211e-1f;
+    p = p * r + 4.99999940e-1f;
+    p = p * r - 1.0f;
+    p = p * r + 1.0f;
+    const $F s = 1.0f / (1.0f + p * $from_bits((n + 127) << 23));
     return $sel(x < -87.33654f, $splat(0.0f), s);
 }"""
 

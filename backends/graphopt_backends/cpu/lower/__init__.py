@@ -9,7 +9,7 @@ from graphopt.errors import UnsupportedError
 from graphopt.ir.graph import Node
 from graphopt.target import Target
 from graphopt.tune.space import NOTHING, Point, Space
-from graphopt_backends.cpu.lower import attention, elementwise, products, rows, scan
+from graphopt_backends.cpu.lower import attention, elementwise, products, rows, scan, strips
 from graphopt_backends.cpu.lower.region import Lowered
 
 
@@ -30,6 +30,7 @@ RULES: Mapping[str, Rule] = {
     "contraction": _PRODUCTS,
     "depthwise": _PRODUCTS,
     "window": _PRODUCTS,
+    "strips": Rule(strips.lower, strips.space),
     "reduction": Rule(rows.lower, rows.space),
     "attention": Rule(attention.lower, attention.space),
     "opaque": Rule(lambda node, target, point: scan.lower(node, target)),

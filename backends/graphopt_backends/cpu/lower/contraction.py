@@ -52,6 +52,7 @@ from graphopt_backends.cpu.lower.tiles import (
 )
 from graphopt_backends.cpu.schedule import contraction_steps
 
+_FIRST = index_const(0)
 Axes = dict[str, Expr]
 """Axis name → index expression."""
 
@@ -64,7 +65,7 @@ class PackedWeight:
 
     operand: int
     matrix: Callable[[np.ndarray], np.ndarray]
-    start: int = 0
+    start: Expr = _FIRST
 
 
 Factor = Callable[[Axes, Expr, Axes], Expr]
@@ -93,12 +94,17 @@ class Product:
     finish: Callable[[Expr, Axes, Expr], Expr] = lambda acc, m, n: acc
     per_channel: bool = False
 
+    @property
+    def depth(self) -> int:
+        """K: steps of the reduction."""
+        return math.prod(e for _, e in self.reduced)
+
 
 def lower_products(
     region: Region, root: Node, products: Sequence[Product], point: Point | None = None
 ) -> Lowered:
     """Naive nests per product and panel group, then the schedule."""
-    builders = [_Builder(region, root, p) for p in products]
+    builders = [Builder(region, root, p) for p in products]
     tile = _default(builders[0], region.target)
     tile = tile if point is None else tile.at(point)
     nests = [nest for b in builders for nest in b.nests(tile)]
@@ -110,7 +116,7 @@ def lower_products(
 
 def products_space(region: Region, root: Node, products: Sequence[Product]) -> Space:
     """The tiles that `lower_products` may be told to use."""
-    builder = _Builder(region, root, products[0])
+    builder = Builder(region, root, products[0])
     default, shape = _default(builder, region.target), builder.shape()
     if builder.product.per_channel:
         return window_space(shape, region.target, default)
@@ -118,13 +124,13 @@ def products_space(region: Region, root: Node, products: Sequence[Product]) -> S
     return contraction_space(shape, region.target, default, packed=packed)
 
 
-def _default(builder: _Builder, target: Target) -> Tile:
+def _default(builder: Builder, target: Target) -> Tile:
     if builder.product.per_channel:
         return choose_window_tile(builder.shape(), target)
     return choose_tile(builder.shape(), target, builder.row_bytes())
 
 
-def _packings(builders: Sequence[_Builder], tile: Tile) -> dict[int, Packing]:
+def _packings(builders: Sequence[Builder], tile: Tile) -> dict[int, Packing]:
     """One packed array per constant operand: the panels of every product, one after the other."""
     packed = [b for b in builders if b.product.weight is not None]
     if not packed:
@@ -134,12 +140,15 @@ def _packings(builders: Sequence[_Builder], tile: Tile) -> dict[int, Packing]:
     def pack(array: np.ndarray) -> np.ndarray:
         return np.concatenate([pack_panels(matrix(array), panels) for matrix, panels in parts])
 
-    # A weight may be read by products of several kinds, each with another matrix in mind.
-    root = packed[0].root
-    sizes = "_".join("-".join(f"{p.width}x{p.count}" for p in panels) for _, panels in parts)
-    key = f"{root.op.name}_{zlib.crc32(repr(root.attrs).encode()):08x}_{sizes}"
+    key = packing_key(packed[0].root, [panels for _, panels in parts])
     operand = packed[0].weight.operand
     return {operand: Packing(key, sum(b.weight_elements for b in packed), pack)}
+
+
+def packing_key(root: Node, panels: Sequence[Sequence[Panel]]) -> str:
+    """A weight may be read by products of several kinds, each with another matrix in mind."""
+    sizes = "_".join("-".join(f"{p.width}x{p.count}" for p in group) for group in panels)
+    return f"{root.op.name}_{zlib.crc32(repr(root.attrs).encode()):08x}_{sizes}"
 
 
 def borders(region: Region) -> list[Stmt]:
@@ -151,8 +160,8 @@ def borders(region: Region) -> list[Stmt]:
     return out
 
 
-class _Builder:
-    """The naive nests of one product."""
+class Builder:
+    """The naive nests of one product, for the panels of a tile."""
 
     def __init__(self, region: Region, root: Node, product: Product) -> None:
         self.region, self.root, self.product = region, root, product
@@ -166,17 +175,13 @@ class _Builder:
         return self.product.weight
 
     @property
-    def depth(self) -> int:
-        """K: steps of the reduction."""
-        return math.prod(e for _, e in self.product.reduced)
-
-    @property
     def weight_elements(self) -> int:
-        return self.extents.get("g", 1) * self.depth * self.product.channels
+        return self.extents.get("g", 1) * self.product.depth * self.product.channels
 
     def shape(self) -> tuple[tuple[int, ...], int, int]:
         """Extents of the fused m loops, N, and K."""
-        return tuple(self._extent(g) for g in self.m_groups), self.product.channels, self.depth
+        p = self.product
+        return tuple(self._extent(g) for g in self.m_groups), p.channels, p.depth
 
     def row_bytes(self) -> int:
         """Between what neighbouring innermost positions read of the left factor; 0 if unknown."""
@@ -246,11 +251,12 @@ class _Builder:
         set of them per group of a grouped convolution."""
         p = self.product
         row = linear_index([k[name] for name, _ in p.reduced], [e for _, e in p.reduced])
-        at = binary("+", binary("*", jb, index_const(self.depth)), row)
+        at = binary("+", binary("*", jb, index_const(self.product.depth)), row)
         at = binary("+", binary("*", at, index_const(panel.width)), j)
-        at = binary("+", at, index_const(self.weight.start + panel.start * self.depth))
+        at = binary("+", at, index_const(panel.start * self.product.depth))
+        at = binary("+", at, self.weight.start)
         if "g" in m:
-            at = binary("+", at, binary("*", m["g"], index_const(self.depth * p.channels)))
+            at = binary("+", at, binary("*", m["g"], index_const(self.product.depth * p.channels)))
         return load(self.region.inputs[self.weight.operand], self.region.access.simplify(at))
 
     def _epilogue(self, acc: Buffer, m: Axes, n: Expr) -> list[Stmt]:

@@ -59,6 +59,12 @@ def space(node: Node, target: Target) -> Space:
     return spaces[0]
 
 
+def product_of(region: Region, root: Node) -> Product:
+    """The sum that a region's root is."""
+    (product,) = _RULES[root.op.name](region, root)
+    return product
+
+
 def _rooted(node: Node, target: Target) -> tuple[Region, Node]:
     region = Region(node, target)
     return region, next(n for n in region.body.nodes if n.op.name in _RULES)
