@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from graphopt_backends.cpu.lower.spaces import contraction_space, window_space
 from graphopt_backends.cpu.lower.tiles import (
+    AHEAD,
     Tile,
     choose_block_tile,
     choose_tile,
@@ -64,14 +67,14 @@ def test_rows_that_share_a_set_are_few() -> None:
 def test_a_block_of_few_rows_passes_by_its_weights_once(rows: int) -> None:
     usual = choose_tile(((49,), 512, 512), V4)
     assert len(even_split(rows, most_rows(usual.vectors, V4))) > 1 or usual.rows < rows
-    tile = choose_block_tile(rows, usual, 512, V4)
+    tile = choose_block_tile(rows, 512, usual, 512, V4)
     assert (tile.rows, tile.vectors) == (rows, 3)
 
 
 @pytest.mark.parametrize("rows", [16, 28, 56])
 def test_a_block_of_many_rows_keeps_the_usual_tile(rows: int) -> None:
     usual = choose_tile(((196,), 256, 256), V4)
-    assert choose_block_tile(rows, usual, 256, V4) == usual
+    assert choose_block_tile(rows, 256, usual, 256, V4) == replace(usual, prefetch=AHEAD)
 
 
 def window(size: int, channels: int, taps: int, target: Target) -> Tile:

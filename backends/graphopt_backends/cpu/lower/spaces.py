@@ -7,13 +7,18 @@ from dataclasses import replace
 
 from graphopt.target import Target
 from graphopt.tune.space import Parameter, Point, Space
-from graphopt_backends.cpu.lower.tiles import Shape, Tile, candidates, cycles, most_rows
+from graphopt_backends.cpu.lower.tiles import (
+    AHEAD,
+    LONG,
+    Shape,
+    Tile,
+    candidates,
+    cycles,
+    most_rows,
+)
 
 _STEPS = (1, 2, 4)
-_DISTANCES = (0, 4, 8, 16)
-_LONG = 32
-"""Steps of k from which on it is not unrolled, since each is written out for all of the tile, but
-stepped and prefetched."""
+_DISTANCES = (0, 4, 8, 16, AHEAD)
 _MOST_TAPS = 49
 _LIKELY = 8
 
@@ -22,7 +27,7 @@ def contraction_space(shape: Shape, target: Target, default: Tile, *, packed: bo
     """Tiles of a product. `packed`: its weights are one stream, which can be prefetched."""
     m, n, k = shape
     outer, inner = (1, 1, *m)[-2:]
-    long = k > _LONG
+    long = k > LONG
     choices = {
         **_register_tile(shape, target),
         "outer_rows": range(1, min(outer, 4) + 1),
@@ -56,7 +61,7 @@ def window_space(shape: Shape, target: Target, default: Tile) -> Space:
 
 def register_space(shape: Shape, target: Target, default: Tile, *, packed: bool = False) -> Space:
     """Rows and vectors, and the distance of prefetches where there are packed weights."""
-    distances = _DISTANCES if packed and shape[2] > _LONG and target.lanes_f32 > 1 else ()
+    distances = _DISTANCES if packed and shape[2] > LONG and target.lanes_f32 > 1 else ()
 
     def fits(tile: Tile) -> bool:
         return tile.rows <= most_rows(tile.vectors, target)

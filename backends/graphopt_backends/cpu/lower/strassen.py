@@ -49,6 +49,9 @@ _TASKS = 8
 _PANELS = 4
 """Per task at least, to pay for the sums of its rows."""
 _BLOCKS = 32
+_MOST_VECTORS = 2
+"""Of a panel: seven products stream their weights through the level 2 cache, and a tile of many
+rows asks for less of them per multiply-add."""
 
 
 def lower(region: Region, root: Node, product: Product, point: Point | None = None) -> Lowered:
@@ -102,10 +105,10 @@ class _Strassen:
         sizes = Sizes(PRODUCTS, depth // 2, product.channels // 2)
         pairs, target = -(-self.rows // 2), region.target
         self.shape: Shape = ((pairs,), sizes.channels, sizes.inputs)
-        usual = choose_tile(self.shape, target)
+        usual = choose_tile(self.shape, target, most_vectors=_MOST_VECTORS)
         width = max(p.width for p in panels_of(sizes.channels, usual, target.lanes_f32))
         self.pairs = choose_pairs(pairs, sizes, width, target)
-        tile = choose_block_tile(self.pairs, usual, sizes.channels, target)
+        tile = choose_block_tile(self.pairs, sizes.inputs, usual, sizes.channels, target)
         if point is not None:
             tile = tile.at(point)
             self.pairs = point.number("pairs") if "pairs" in point else self.pairs

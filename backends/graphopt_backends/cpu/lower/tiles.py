@@ -23,6 +23,11 @@ _MISS = 0.4
 """Cycles that a row costs a step of k when its set holds more rows than it has ways."""
 _LINE_CYCLES = 3.5
 """What a cache line of weights takes from beyond level 2, while two vector units multiply."""
+LONG = 32
+"""Steps of k from which on it is not unrolled, since each is written out for all of the tile, but
+stepped and prefetched."""
+AHEAD = 32
+"""Steps of k after which weights arrive in time from beyond level 2."""
 _CLEARLY = 0.9
 """Of an estimate: what is no better than that may be worse."""
 _NUMBERS = ("rows", "vectors", "outer_rows", "k_step", "prefetch")
@@ -109,10 +114,11 @@ def candidates(shape: Shape, target: Target) -> Iterator[Tile]:
                 yield Tile(rows, vectors, target.lanes_f32, outer_rows=2)
 
 
-def choose_tile(shape: Shape, target: Target, row_bytes: int = 0) -> Tile:
+def choose_tile(shape: Shape, target: Target, row_bytes: int = 0, most_vectors: int = 6) -> Tile:
     """The tile of least estimated cycles; among near ties the widest panel of fewest rows.
     `row_bytes` lie between neighbouring rows of the left factor."""
-    costs = {t: cycles(shape, t, target, row_bytes) for t in candidates(shape, target)}
+    fitting = (t for t in candidates(shape, target) if t.vectors <= most_vectors)
+    costs = {t: cycles(shape, t, target, row_bytes) for t in fitting}
     floor = min(costs.values())
     near = [t for t, cost in costs.items() if cost <= floor * 1.02]
     chosen = max(near, key=lambda t: (t.vectors <= 4, t.vectors, -abs(t.rows - 6)))
@@ -170,10 +176,12 @@ def even_split(extent: int, rows: int) -> list[tuple[int, int]]:
     return [(r, c) for r, c in ((low + 1, more), (low, tiles - more)) if c]
 
 
-def choose_block_tile(rows: int, usual: Tile, channels: int, target: Target) -> Tile:
+def choose_block_tile(rows: int, depth: int, usual: Tile, channels: int, target: Target) -> Tile:
     """The tile of products over a block of few rows whose weights come from beyond the level 2
     cache: its first tile waits for them, the others find them near. `usual` is the tile of many
-    rows, and stays unless another is clearly better."""
+    rows, and stays but for prefetches unless another is clearly better."""
+
+    usual = replace(usual, prefetch=AHEAD if depth > LONG and target.lanes_f32 > 1 else 0)
 
     def cost(vectors: int) -> float:
         """Cycles per vector of channels and step of k."""

@@ -86,7 +86,7 @@ class _Winograd:
         usual = choose_tile(self.shape, target)
         width = max(p.width for p in panels_of(channels, usual, target.lanes_f32))
         self.rows = choose_tile_rows(self.tile_rows, self.columns, sizes, width, target)
-        tile = choose_block_tile(self.rows * self.columns, usual, channels, target)
+        tile = choose_block_tile(self.rows * self.columns, sizes.inputs, usual, channels, target)
         if point is not None:
             tile = tile.at(point)
             self.rows = point.number("tile_rows") if "tile_rows" in point else self.rows
