@@ -36,13 +36,14 @@ from graphopt.kernel.ir import (
     index_const,
     load,
 )
+from graphopt.lower.loops import chunks
+from graphopt.lower.products import stored_value
+from graphopt.lower.region import Lowered, Packing, Region
 from graphopt.ops.winograd import TRANSFORMS, transformed_weights
 from graphopt.target import Target
 from graphopt.tune.space import Parameter, Point, Space, with_parameter
 from graphopt_backends.cpu.lower.combine import transformed
-from graphopt_backends.cpu.lower.contraction import borders, pack_panels, stored_value
-from graphopt_backends.cpu.lower.loops import chunks
-from graphopt_backends.cpu.lower.region import Lowered, Packing, Region
+from graphopt_backends.cpu.lower.contraction import borders, pack_panels
 from graphopt_backends.cpu.lower.spaces import register_space
 from graphopt_backends.cpu.lower.tiles import (
     Panel,
