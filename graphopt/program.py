@@ -41,11 +41,23 @@ class CallResult:
 
 
 @dataclass(frozen=True)
+class LibraryCall:
+    """What a vendor's library computes in place of a kernel. `fields` are those of the structure
+    that describes it to the runtime, `roles` says what each argument is there: "a", "bias", ..."""
+
+    library: str
+    function: str
+    fields: tuple[tuple[str, int], ...]
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class KernelCall:
     """Run `kernel` on `args` (one per parameter). `locs` are the model's nodes it computes.
 
     `results` are the values that the last `args` hold afterwards; `reads` names the inputs and
-    earlier results that it reads; `region` is the digest of what it computes.
+    earlier results that it reads; `region` is the digest of what it computes. With a `library`,
+    `kernel` is a name for what that does, and no kernel of the program.
     """
 
     kernel: str
@@ -56,6 +68,7 @@ class KernelCall:
     results: tuple[CallResult, ...] = ()
     reads: tuple[str, ...] = ()
     region: str = ""
+    library: LibraryCall | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from graphopt.ir.views import is_view, storage_of
 from graphopt.kernel.ir import Alloc, Kernel, Scope
 from graphopt.kernel.text import print_kernel
 from graphopt.kernel.visit import walk
-from graphopt.lower.region import Lowered, Packing
+from graphopt.lower.region import Delegated, Lowered, Packing
 from graphopt.ops import OPS, FusedAttrs
 from graphopt.ops.base import NoAttrs
 from graphopt.program import Arg, CallResult, KernelCall, Port, Program, Space, Weight
@@ -25,13 +25,14 @@ from graphopt.rewrite import Rewriter
 from graphopt.target import Target
 from graphopt.tune.space import Point, Schedules
 
-Lower = Callable[[Node, Target, Point | None], Lowered]
+Lower = Callable[[Node, Target, Point | None], Lowered | Delegated]
 
 
 class Linker:
     """Walks the graph once; every value gets an address, every region a call.
 
-    `lower` makes a region's kernel; what the linker places begins at multiples of `align` bytes.
+    `lower` makes a region's kernel, or says which library computes it; what the linker places
+    begins at multiples of `align` bytes.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Linker:
         self.lower, self.align = lower, align
         self.where: dict[Value, Arg] = {}
         self.kernels: dict[str, Kernel] = {}
-        self.regions: dict[str, tuple[str, Lowered]] = {}
+        self.regions: dict[str, tuple[str, Lowered | Delegated]] = {}
         self.calls: list[KernelCall] = []
         self.weights: dict[str, Weight] = {}
         self.arena_bytes = 0
@@ -132,11 +133,13 @@ class Linker:
         locs = tuple(dict.fromkeys(n.loc for n in node.body.nodes if n.loc != Loc()))
         moved = sum(v.type.size_bytes for v in (*node.operands, *node.results))
         results = tuple(CallResult(v.name, v.type) for v in node.results)
+        library = lowered.library if isinstance(lowered, Delegated) else None
         self.calls.append(
             KernelCall(
-                name, tuple(args), locs, flops(node), moved, results, self._reads(node), region
+                name, tuple(args), locs, flops(node), moved, results, self._reads(node), region,
+                library,
             )
-        )
+        )  # fmt: skip
 
     def _reads(self, node: Node) -> tuple[str, ...]:
         """The inputs and results that a region reads, views of them by the name of the whole."""
@@ -144,11 +147,12 @@ class Linker:
         computed = (v for v in storages if v.producer is None or v.producer.op.name == "fused")
         return tuple(dict.fromkeys(v.name for v in computed))
 
-    def _lowered(self, node: Node, region: str) -> tuple[str, Lowered]:
+    def _lowered(self, node: Node, region: str) -> tuple[str, Lowered | Delegated]:
         """The region's kernel by name: regions that compute alike are lowered once."""
         if region not in self.regions:
             lowered = self.lower(node, self.target, self.schedules.get(region))
-            self.regions[region] = self._kernel(node, lowered), lowered
+            name = lowered.name if isinstance(lowered, Delegated) else self._kernel(node, lowered)
+            self.regions[region] = name, lowered
         return self.regions[region]
 
     def _kernel(self, node: Node, lowered: Lowered) -> str:
