@@ -22,7 +22,7 @@ from graphopt.kernel.ir import (
     index_const,
     index_var,
 )
-from graphopt.kernel.schedule.common import carried, widest_ranges
+from graphopt.kernel.schedule.common import carried, on_loops, widest_ranges
 from graphopt.kernel.visit import substitute, uses_var, walk
 
 _TOUCHING = (Alloc, Load, Store)
@@ -50,6 +50,25 @@ def parallelize(k: Kernel, at_least: int = 1) -> Kernel:
     if len(nests) == 1 and not isinstance(nests[0], For):
         return k  # a kernel of one tile: its top-level loops are steps of one computation
     return dataclasses.replace(k, body=block(*map(top, nests)))
+
+
+def bind(k: Kernel, var: str, kind: LoopKind) -> Kernel:
+    """Let the blocks of a grid, or the threads of a block, run the iterations of a loop.
+
+      for i { S(i) }   →   block i { S(i) }
+
+    Raises: IRError for another kind, or when iterations may depend on each other.
+    """
+    if kind not in (LoopKind.BLOCK, LoopKind.THREAD):
+        raise IRError(f"bind: {kind.value} loops are not a GPU's", hint="bind to block or thread")
+    ranges = widest_ranges(k)
+
+    def visit(loop: For) -> Stmt:
+        _check_disjoint(loop)
+        _check_carried(loop, ranges)
+        return dataclasses.replace(loop, kind=kind)
+
+    return on_loops(k, var, visit)
 
 
 def _nests(parts: Sequence[Stmt]) -> list[Stmt]:

@@ -13,11 +13,13 @@ typedef struct CUstream_st *go_stream;  // a cudaStream_t
 #ifdef GO_EMULATED
 #include "go_emulate.h"
 #define GO_INLINE static inline
+#define GO_UNROLL
 #define GO_SHARED(name) unsigned char *const name = go::emulate::shared_memory()
 #else
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #define GO_INLINE static __device__ __forceinline__
+#define GO_UNROLL _Pragma("unroll")
 #define GO_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
 #endif
 
@@ -124,11 +126,7 @@ template <typename T, int N> struct alignas(vector_alignment(sizeof(T) * N)) vec
     T lane[N];
 };
 
-#define GO_LANES _Pragma("unroll") for (int i = 0; i < N; i++)
-#ifdef GO_EMULATED
-#undef GO_LANES
-#define GO_LANES for (int i = 0; i < N; i++)
-#endif
+#define GO_LANES GO_UNROLL for (int i = 0; i < N; i++)
 
 template <int N, typename T> GO_INLINE vec<T, N> splat(T x) {
     vec<T, N> out;
@@ -212,8 +210,7 @@ template <int N, typename T> GO_INLINE vec<T, N> load(const T *p) {
 #ifndef GO_EMULATED
     constexpr int bytes = sizeof(T) * N;
     if constexpr (bytes % 16 == 0) {
-#pragma unroll
-        for (int i = 0; i < bytes / 16; i++) {
+        GO_UNROLL for (int i = 0; i < bytes / 16; i++) {
             const uint4 word = __ldg(reinterpret_cast<const uint4 *>(p) + i);
             memcpy(reinterpret_cast<uint4 *>(&out) + i, &word, 16);
         }
@@ -244,6 +241,15 @@ template <int N, typename T> GO_INLINE vec<T, N> neighbours(const T *p) {
     return out;
 }
 template <typename T, int N> GO_INLINE void spread(T *p, vec<T, N> x) { GO_LANES p[i] = x.lane[i]; }
+// Elements `step` apart.
+template <int N, typename T> GO_INLINE vec<T, N> strided(const T *p, int64_t step) {
+    vec<T, N> out;
+    GO_LANES out.lane[i] = p[i * step];
+    return out;
+}
+template <typename T, int N> GO_INLINE void spread(T *p, vec<T, N> x, int64_t step) {
+    GO_LANES p[i * step] = x.lane[i];
+}
 // Elements anywhere; lanes are stored in order.
 template <typename I, typename T, int N> GO_INLINE vec<T, N> gather(const T *p, vec<I, N> at) {
     vec<T, N> out;
@@ -268,14 +274,12 @@ template <template <typename> class Op, typename T, int N> GO_INLINE T reduce(ve
         return x.lane[0];
     } else {
         vec<T, N / 2> half;
-#pragma GCC unroll 16
-        for (int i = 0; i < N / 2; i++) half.lane[i] = Op<T>::of(x.lane[i], x.lane[i + N / 2]);
+        GO_UNROLL for (int i = 0; i < N / 2; i++) half.lane[i] = Op<T>::of(x.lane[i], x.lane[i + N / 2]);
         return reduce<Op>(half);
     }
 }
 template <template <typename> class Op, int W, typename T> GO_INLINE T warp_reduce(T x) {
-#pragma GCC unroll 5
-    for (int distance = W / 2; distance; distance /= 2)
+    GO_UNROLL for (int distance = W / 2; distance; distance /= 2)
         x = Op<T>::of(x, (T)__shfl_xor_sync(0xFFFFFFFFu, x, distance));
     return x;
 }
