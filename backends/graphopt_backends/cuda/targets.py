@@ -53,3 +53,8 @@ _ROWS = (
 
 TARGETS = {row.name: row for row in _ROWS}
 """Rows by name; names are those of `--target cuda:NAME`. `emulated` is sm_90a run on the CPU."""
+
+
+def is_emulated(target: Target) -> bool:
+    """Whether the code is run on the CPU."""
+    return target.isa == "emulated"
