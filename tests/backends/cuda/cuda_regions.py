@@ -168,7 +168,7 @@ def compiled(texts: Mapping[str, str], folder: Path) -> ctypes.CDLL:
     (folder / f"{digest}.cpp").write_text(source)
     library = folder / f"{digest}.so"
     command = ["g++", "-std=c++17", "-O1", "-fPIC", "-shared", "-DGO_EMULATED", "-Wall", "-Wextra",
-               "-Wno-unknown-pragmas", "-Werror", "-ffp-contract=off",
+               "-Wno-unknown-pragmas", "-Wno-maybe-uninitialized", "-Werror", "-ffp-contract=off",
                f"{digest}.cpp", "-o", library.name]  # fmt: skip
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:4000]

@@ -161,6 +161,14 @@ template <typename U, typename T, int N> GO_INLINE vec<U, N> cast(vec<T, N> x) {
         GO_LANES out.lane[i] = (R)(a symbol b.lane[i]); \
         return out; \
     }
+#define GO_ASSIGN(symbol) \
+    template <typename T, int N> GO_INLINE void operator symbol##=(vec<T, N> &a, vec<T, N> b) { \
+        GO_LANES a.lane[i] = (T)(a.lane[i] symbol b.lane[i]); \
+    } \
+    template <typename T, int N> GO_INLINE void operator symbol##=(vec<T, N> &a, T b) { \
+        GO_LANES a.lane[i] = (T)(a.lane[i] symbol b); \
+    }
+GO_ASSIGN(+) GO_ASSIGN(*) GO_ASSIGN(&) GO_ASSIGN(|)
 GO_OPERATOR(T, +) GO_OPERATOR(T, -) GO_OPERATOR(T, *) GO_OPERATOR(T, /) GO_OPERATOR(T, %)
 GO_OPERATOR(T, &) GO_OPERATOR(T, |) GO_OPERATOR(T, ^) GO_OPERATOR(T, <<) GO_OPERATOR(T, >>)
 GO_OPERATOR(bool, <) GO_OPERATOR(bool, <=) GO_OPERATOR(bool, ==) GO_OPERATOR(bool, !=)

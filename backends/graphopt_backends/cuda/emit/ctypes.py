@@ -46,11 +46,12 @@ def literal(value: float | int | bool, dtype: DType) -> str:
     if not dtype.is_float:
         return integer(int(value), dtype)
     if math.isnan(value):
-        return f"({register(dtype)})NAN"
+        return "NAN" if dtype is not DType.F64 else "(double)NAN"
     with np.errstate(over="ignore"):
         rounded = float(dtype.numpy.type(value))
     if math.isinf(rounded):
-        return f"{'-' if rounded < 0 else ''}({register(dtype)})INFINITY"
+        infinity = "INFINITY" if dtype is not DType.F64 else "(double)INFINITY"
+        return infinity if rounded > 0 else f"-{infinity}"
     if dtype is DType.F64:
         return _decimal(repr(rounded))
     return _decimal(str(np.float32(rounded))) + "f"

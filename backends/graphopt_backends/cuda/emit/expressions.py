@@ -186,7 +186,7 @@ class ExpressionPrinter:
         if width:
             (a,) = e.args
             assert isinstance(a, Load)
-            own = self.register(a.buffer, a.index[1:])
+            own = self.register(a.buffer, a.index)
             if width == 1:
                 return own
             return self._rounded(
@@ -221,11 +221,9 @@ class ExpressionPrinter:
         return self._infix("!=", raw, Text("(uint8_t)0")) if e.dtype is DType.BOOL else raw
 
     def _registers(self, e: Load) -> Text:
-        own = e.buffer in self.names.per_thread
-        index = e.index[1:] if own else e.index
-        if e.lanes == 1:
-            return self.register(e.buffer, index)
-        return Text(f"go::neighbours<{e.lanes}>({self.register_address(e.buffer, index)})")
+        if e.lanes == 1 or e.buffer in self.names.vectors:
+            return self.register(e.buffer, e.index)
+        return Text(f"go::neighbours<{e.lanes}>({self.register_address(e.buffer, e.index)})")
 
     def _memory(self, e: Load) -> Text:
         """The bits at an index: an element, a vector, or a gather."""
@@ -259,9 +257,9 @@ class ExpressionPrinter:
         return f"{name} + {self._linear(form).at(70)}".replace("+ -", "- ")
 
     def register(self, buffer: Buffer, index: Sequence[Expr]) -> Text:
-        """An element of a thread's own array; a scalar where it has one element."""
-        name = self.names.buffer(buffer)
-        return Text(name + "".join(f"[{self.index(i).text}]" for i in index))
+        """An element of a thread's own array; a variable where it has one."""
+        own = self.names.own_index(buffer, index)
+        return Text(self.names.buffer(buffer) + "".join(f"[{self.index(i).text}]" for i in own))
 
     def register_address(self, buffer: Buffer, index: Sequence[Expr]) -> str:
         """Where a vector of registers begins: it runs along the last axis."""

@@ -35,10 +35,11 @@ from graphopt.kernel.ir import (
     Store,
     Var,
     binary,
+    index_const,
 )
 from graphopt.kernel.scope import IndexScope
 from graphopt.kernel.sharing import share
-from graphopt.kernel.visit import walk
+from graphopt.kernel.visit import uses_var, walk
 from graphopt.target import Target
 from graphopt_backends.cuda.emit.barriers import barriers
 from graphopt_backends.cuda.emit.ctypes import HALF, MEMORY, register, value_type
@@ -117,13 +118,29 @@ def _fits_int(kernel: Kernel) -> bool:
     return all(math.prod(b.shape) + b.offset < _INT // 2 for b in kernel.params)
 
 
+def _vector_registers(s: Stmt) -> frozenset[Buffer]:
+    """Registers that are read and written a whole last axis at a time."""
+    whole: set[Buffer] = set()
+    parts: set[Buffer] = set()
+    for e in walk(s):
+        if isinstance(e, (Load, Store)) and e.buffer.scope is Scope.REGISTER and e.index:
+            lanes = e.buffer.shape[-1]
+            ramp = Ramp(INDEX, lanes, index_const(0), 1)
+            (whole if lanes > 1 and e.index[-1] == ramp else parts).add(e.buffer)
+    return frozenset(whole - parts)
+
+
 class _Writer:
     """The `__global__` function of one grid."""
 
     def __init__(self, kernel: Kernel, grid: Grid, target: Target, aliased: frozenset[str]) -> None:
         self.kernel, self.grid, self.aliased = kernel, grid, aliased
         self._check_shared(target)
-        self.names = Names(small=_fits_int(kernel), per_thread=frozenset(grid.per_thread))
+        self.names = Names(
+            small=_fits_int(kernel),
+            per_thread=frozenset(grid.per_thread),
+            vectors=_vector_registers(grid.loop),
+        )
         read_only = {b.name for b in kernel.params} - {*kernel.outputs} - aliased
         self.print = ExpressionPrinter(self.names, frozenset(read_only))
         self.waits = barriers(grid)
@@ -185,7 +202,9 @@ class _Writer:
 
     def _body(self, s: Stmt) -> None:
         parts = s.body if isinstance(s, Block) else (s,)
-        for c in parts:
+        for n, c in enumerate(parts):
+            if isinstance(c, Let) and not any(uses_var(later, c.var) for later in parts[n + 1 :]):
+                continue
             self._statement(c, last=c is parts[-1])
 
     def _nested(self, s: Stmt, *, last: bool) -> None:
@@ -304,9 +323,11 @@ class _Writer:
             self.shared += _shared_size(b)
             return
         shape = b.shape[1:] if b in self.names.per_thread else b.shape
+        kind = register(b.dtype)
         if b.scope is Scope.STACK:
-            shape = (math.prod(shape),)
-        kind = MEMORY[b.dtype] if b.scope is Scope.STACK else register(b.dtype)
+            kind, shape = MEMORY[b.dtype], (math.prod(shape),)
+        elif b in self.names.vectors:
+            kind, shape = value_type(b.dtype, shape[-1]), shape[:-1]
         extents = "".join(f"[{e}]" for e in shape)
         self._line(f"{kind} {self.names.declare_buffer(b)}{extents};")
 
@@ -322,12 +343,11 @@ class _Writer:
             self._store_memory(s)
 
     def _store_register(self, s: Store) -> None:
-        index = s.index[1:] if s.buffer in self.names.per_thread else s.index
-        if s.value.lanes > 1:
-            address = self.print.register_address(s.buffer, index)
+        if s.value.lanes > 1 and s.buffer not in self.names.vectors:
+            address = self.print.register_address(s.buffer, s.index)
             self._line(f"go::spread({address}, {self._combined(s).text});")
             return
-        self._assign(self.print.register(s.buffer, index).text, s)
+        self._assign(self.print.register(s.buffer, s.index).text, s)
 
     def _assign(self, where: str, s: Store) -> None:
         simple = s.buffer.dtype not in HALF and s.buffer.dtype is not DType.BOOL

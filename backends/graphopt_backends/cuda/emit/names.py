@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from graphopt.errors import IRError
-from graphopt.kernel.ir import Buffer, For
+from graphopt.kernel.ir import Buffer, Expr, For
 
 _RESERVED = """
     auto bool break case char const constexpr continue default do double else enum extern float for
@@ -18,10 +18,13 @@ _RESERVED = """
 
 class Names:
     """C++ names of variables and buffers, ranges of loop variables; `small` when every index fits
-    an int; `per_thread` are registers whose first index is the thread."""
+    an int; `per_thread` are registers whose first index is the thread; `vectors` are registers
+    whose last axis is one vector."""
 
-    def __init__(self, *, small: bool, per_thread: frozenset[Buffer] = frozenset()) -> None:
-        self.small, self.per_thread = small, per_thread
+    def __init__(
+        self, *, small: bool, per_thread: frozenset[Buffer], vectors: frozenset[Buffer]
+    ) -> None:
+        self.small, self.per_thread, self.vectors = small, per_thread, vectors
         self.thread: For | None = None
         self.ranges: dict[str, int] = {}
         self.wide: set[str] = set()
@@ -63,6 +66,11 @@ class Names:
 
     def buffer(self, buffer: Buffer) -> str:
         return _found(self._buffers, buffer.name, "buffer")
+
+    def own_index(self, buffer: Buffer, index: Sequence[Expr]) -> Sequence[Expr]:
+        """An index of registers without the thread, and without the lanes of a vector."""
+        own = index[1:] if buffer in self.per_thread else index
+        return own[:-1] if buffer in self.vectors else own
 
     def fresh(self, name: str) -> str:
         """A C++ name distinct from all visible ones."""

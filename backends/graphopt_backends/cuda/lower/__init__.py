@@ -10,7 +10,7 @@ from graphopt.ir.graph import Node
 from graphopt.lower.region import Lowered
 from graphopt.target import Target
 from graphopt.tune.space import NOTHING, Point, Space
-from graphopt_backends.cuda.lower import elementwise
+from graphopt_backends.cuda.lower import elementwise, rows
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ _ELEMENTWISE = Rule(elementwise.lower, elementwise.space)
 RULES: Mapping[str, Rule] = {
     "pointwise": _ELEMENTWISE,
     "movement": _ELEMENTWISE,
+    "reduction": Rule(rows.lower, rows.space),
 }
 
 
