@@ -66,7 +66,8 @@ class Report:
 class Options:
     """`passes` and `kernel_passes` are pipeline text that replaces the level's; `verify_each` runs
     the gate after every pass; `cc` is another C compiler; `emit_source` keeps the C beside the
-    library; `budget` is what the artifact may cost; `tuned` is a file of tuning records to use."""
+    library; `budget` is what the artifact may cost; `tuned` is a file of tuning records to use;
+    `precision` is what an f32 model is computed in, `vendor` whose libraries may be called."""
 
     level: str = DEFAULT_LEVEL
     passes: str | None = None
@@ -76,6 +77,8 @@ class Options:
     budget: Budget | None = None
     kernel_passes: str | None = None
     tuned: Path | None = None
+    precision: str = "fp32"
+    vendor: str = "auto"
 
 
 @dataclass

@@ -105,7 +105,8 @@ def compare_outputs(
     model: Model, inputs: Arrays, expected: Arrays, tolerance: float | None = None
 ) -> list[Compared]:
     """Each output of the artifact beside what is expected."""
-    results = model.run({name: array.copy() for name, array in inputs.items()})
+    copies = {name: array.copy() for name, array in inputs.items()}
+    results = model.fetched(model.run(model.placed(copies)))
     return [
         Compared(difference(t.name, results[t.name], expected[t.name]),
                  tolerance_of(t.dtype, tolerance))
@@ -128,7 +129,8 @@ def compare_kernels(
         for spec, array in zip(model.manifest.calls[i].results, results, strict=True):
             wrote.setdefault(spec.name, []).append((i, spec, array.copy()))
 
-    model.observe(keep, **{name: array.copy() for name, array in inputs.items()})
+    copies = {name: array.copy() for name, array in inputs.items()}
+    model.observe(keep, **model.placed(copies))
     out: list[Boundary] = []
 
     def compare(name: str, expected: np.ndarray) -> None:

@@ -13,9 +13,11 @@ from graphopt.cli.parameters import (
     kernel_passes_option,
     level_option,
     passes_option,
+    precision_option,
     quiet_option,
     source_argument,
     target_option,
+    vendor_option,
 )
 from graphopt.cli.progress import stages
 from graphopt.units import format_bytes, format_seconds
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
     help="Use the schedules that `graphopt tune` found: the records in FILE.  [without FILE: those "
     "in the cache folder]",
 )  # fmt: skip
+@precision_option
+@vendor_option
 @json_option
 @quiet_option
 def command(
@@ -60,6 +64,8 @@ def command(
     emit_source: bool,
     budget: str | None,
     tuned: str | None,
+    precision: str,
+    vendor: str,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -69,7 +75,10 @@ def command(
 
     limits = None if budget is None else Budget.parse(budget)
     records = records_path(tuned or tuned is not None)
-    options = Options(level, passes, verify_each, cc, emit_source, limits, kernel_passes, records)
+    options = Options(
+        level, passes, verify_each, cc, emit_source, limits, kernel_passes, records, precision,
+        vendor,
+    )  # fmt: skip
     with stages(quiet=quiet) as progress:
         made = build(source, target=target, out=out, options=options, progress=progress)
     if as_json:

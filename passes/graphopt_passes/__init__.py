@@ -9,6 +9,7 @@ PLUGIN = Plugin(
         "assign-layouts": "graphopt_passes.layout.assign_layouts:AssignLayouts",
         "cancel-casts": "graphopt_passes.simplify.cancel_casts:CancelCasts",
         "cancel-transposes": "graphopt_passes.simplify.cancel_transposes:CancelTransposes",
+        "cast-precision": "graphopt_passes.precision.cast_precision:CastPrecision",
         "choose-winograd": "graphopt_passes.algorithm.choose_winograd:ChooseWinograd",
         "clip-windows": "graphopt_passes.legalize.clip_windows:ClipWindows",
         "compose-pads": "graphopt_passes.simplify.compose_pads:ComposePads",

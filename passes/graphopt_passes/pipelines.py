@@ -48,6 +48,10 @@ _SINK: tuple[Entry, ...] = (
     ("fold-scale", "scales that stood behind a view"),
 )
 
+_PRECISION: tuple[Entry, ...] = (
+    ("cast-precision", "does nothing unless --precision says so; folding is done in f32 before"),
+)
+
 _LEGALIZE: tuple[Entry, ...] = (
     ("decompose-conv-transpose", "phases become convolutions, which have kernels"),
     ("decompose-resize", "gathers fuse with what surrounds them"),
@@ -60,6 +64,7 @@ _LEGALIZE: tuple[Entry, ...] = (
 _FINISH: tuple[Entry, ...] = (
     ("assign-layouts", "before fusion, which joins nodes of one layout"),
     ("fuse", "last of what changes the graph: every region is a kernel"),
+    ("choose-libraries", "or a vendor's library call, on GPUs, where --vendor allows"),
     ("plan-memory", "lifetimes are known only in the final order"),
 )
 
@@ -69,13 +74,14 @@ _FOLD_EXACTLY: tuple[Entry, ...] = (
 )
 
 LEVELS: Mapping[str, tuple[Entry, ...]] = {
-    "O0": (*_LEGALIZE, *_FINISH),
-    "O1": (*_SIMPLIFY, *_FOLD_EXACTLY, *_LEGALIZE, *_FINISH),
+    "O0": (*_PRECISION, *_LEGALIZE, *_FINISH),
+    "O1": (*_SIMPLIFY, *_FOLD_EXACTLY, *_PRECISION, *_LEGALIZE, *_FINISH),
     "O2": (
         *_SIMPLIFY,
         *_RECOGNIZE,
         *_FOLD,
         *_SINK,
+        *_PRECISION,
         *_LEGALIZE,
         *_SIMPLIFY,  # what recognition, sinking and legalization have uncovered
         ("choose-winograd", "once batch norms are in the weights that it transforms"),

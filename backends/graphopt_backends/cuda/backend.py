@@ -3,9 +3,9 @@ library."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from graphopt.ir.graph import Graph, Node
 from graphopt.kernel.ir import Kernel
@@ -59,6 +59,17 @@ class CudaBackend(Backend):
         from graphopt_backends.cuda.build import build
 
         return build(sources, target, out, cc=cc, progress=progress)
+
+    def adjusted(self, passes: Sequence[str], precision: str, vendor: str) -> Sequence[str]:
+        from graphopt_backends.cuda.vendor.settings import adjusted
+
+        return adjusted(passes, precision, vendor)
+
+    def facts(self, source: Graph, program: Program, target: Target) -> Mapping[str, Any]:
+        from graphopt_backends.cuda.facts import facts
+
+        del target
+        return facts(source, program)
 
     def space(self, node: Node, target: Target) -> Space:
         from graphopt.tune.space import NOTHING

@@ -93,9 +93,8 @@ def _typed(value: Value) -> str:
 
 
 def _attrs(node: Node, constants: Mapping[str, np.ndarray]) -> str:
-    fields = [
-        f"{k}={format_literal(getattr(node.attrs, k))}" for k in field_types(type(node.attrs))
-    ]
+    values = {k: getattr(node.attrs, k) for k in field_types(type(node.attrs))}
+    fields = [f"{k}={format_literal(v)}" for k, v in values.items() if v != ""]  # "": the default
     if node.op.name == "constant":
         array = constants.get(getattr(node.attrs, "key", ""))
         if array is not None and array.size <= INLINE_ELEMENTS:

@@ -83,6 +83,9 @@ GO_MODEL_API void go_model_close(go_model *model);
 GO_MODEL_API int go_model_run(go_model *model, const void *const *inputs, void *const *outputs,
                               go_model_stream stream);
 
+/* Return when all that has been put on the stream is done. */
+GO_MODEL_API int go_model_wait(go_model *model, go_model_stream stream);
+
 /* What a tensor is: "f32", "i64", ...; `shape` has `rank` extents and is NULL for a scalar. */
 typedef struct {
     const char *name, *dtype;
@@ -533,6 +536,16 @@ int go_model_to_host(go_model *m, void *host, const void *device, size_t bytes,
     if (error) return error;
     error = go_stream_wait((go_stream)stream);
     if (!error) error = go_download(host, device, bytes);
+    go_device_leave(before);
+    return error;
+}
+
+int go_model_wait(go_model *m, go_model_stream stream) {
+    int before = 0;
+    if (m == NULL) return go_fail(GO_BAD_ARGUMENT, "the model is NULL");
+    int error = go_device_enter(m->device, &before);
+    if (error) return error;
+    error = go_stream_wait((go_stream)stream);
     go_device_leave(before);
     return error;
 }

@@ -1,0 +1,37 @@
+"""What --precision and --vendor ask of the passes of a level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphopt.errors import UnsupportedError
+from graphopt_backends.cuda.vendor.match import LIBRARY
+
+LIBRARIES = tuple(LIBRARY.values())
+_HALF = {"fp16": "f16", "bf16": "bf16"}
+_FOR_CPUS = frozenset({"choose-winograd"})
+"""Passes that count what things cost on a CPU."""
+
+
+def adjusted(passes: Sequence[str], precision: str, vendor: str) -> tuple[str, ...]:
+    """Raises: UnsupportedError for a library that there is none of."""
+    options = {"choose-libraries": _libraries(precision, vendor)}
+    if precision in _HALF:
+        options["cast-precision"] = f"{{to={_HALF[precision]}}}"
+    return tuple(name + options.get(name, "") for name in passes if name not in _FOR_CPUS)
+
+
+def _libraries(precision: str, vendor: str) -> str:
+    if vendor == "none":
+        return ""
+    names = LIBRARIES if vendor == "auto" else tuple(vendor.split(","))
+    unknown = [n for n in names if n not in LIBRARIES]
+    if unknown:
+        raise UnsupportedError(
+            f"there is no library {unknown[0]!r} to call",
+            hint=f"--vendor takes auto, none, or some of {','.join(LIBRARIES)}",
+        )
+    fields = [f"use=[{','.join(names)}]"]
+    fields += ["always=true"] if vendor != "auto" else []
+    fields += ["tf32=true"] if precision == "tf32" else []
+    return f"{{{','.join(fields)}}}"
