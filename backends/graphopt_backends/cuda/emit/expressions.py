@@ -118,7 +118,7 @@ class ExpressionPrinter:
     def _infix(self, operator: str, left: Text, right: Text) -> Text:
         binds = _BINDS[operator]
         # & | ^ bind less than comparisons: in parentheses, for readers and compilers' warnings
-        own = binds if binds > 40 or operator in ("&&", "||") else 85
+        own = {"&": 85, "^": 85, "|": 85, "||": 31}.get(operator, binds)
         return Text(f"{left.at(own)} {operator} {right.at(max(own, binds + 1))}", binds)
 
     def _binary(self, e: Binary) -> Text:

@@ -92,14 +92,23 @@ def _parameter(buffer: Buffer, kernel: Kernel, aliased: frozenset[str]) -> str:
     return f"{const}{MEMORY[buffer.dtype]} *{restrict}{buffer.name}"
 
 
+def _used(kernel: Kernel, grid: Grid) -> list[Buffer]:
+    """The parameters that a grid reads or writes."""
+    touched = {e.buffer for e in walk(grid.loop) if isinstance(e, (Load, Store))}
+    return [b for b in kernel.params if b in touched]
+
+
 def _launch(kernel: Kernel, launches: tuple[Grid, ...]) -> str:
     lines = [f'extern "C" int {kernel.name}_launch(go_stream stream, void *const *p)', "{"]
+    used = {b for grid in launches for b in _used(kernel, grid)}
     for i, b in enumerate(kernel.params):
+        if b not in used:
+            continue
         const = "" if b.name in kernel.outputs else "const "
         lines.append(f"    auto *const {b.name} = static_cast<{const}{MEMORY[b.dtype]} *>(p[{i}]);")
-    names = ", ".join(b.name for b in kernel.params)
     calls = []
     for n, grid in enumerate(launches):
+        names = ", ".join(b.name for b in _used(kernel, grid))
         name = kernel.name if len(launches) == 1 else f"{kernel.name}_{n}"
         sizes = f"{grid.loop.extent}, {grid.threads}, {shared_bytes(grid)}"
         calls.append(f"go::launch({name}, {sizes}, stream, {names})")
@@ -159,8 +168,9 @@ class _Writer:
             )
 
     def function(self, name: str) -> str:
-        parameters = [_parameter(b, self.kernel, self.aliased) for b in self.kernel.params]
-        for b in self.kernel.params:
+        used = _used(self.kernel, self.grid)
+        parameters = [_parameter(b, self.kernel, self.aliased) for b in used]
+        for b in used:
             self.names.declare_buffer(b)
         if self.grid.shared:
             self._line("GO_SHARED(shared);")

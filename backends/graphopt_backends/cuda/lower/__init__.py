@@ -10,7 +10,7 @@ from graphopt.ir.graph import Node
 from graphopt.lower.region import Lowered
 from graphopt.target import Target
 from graphopt.tune.space import NOTHING, Point, Space
-from graphopt_backends.cuda.lower import elementwise, rows
+from graphopt_backends.cuda.lower import elementwise, products, rows, scan
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,16 @@ class Rule:
 
 _ELEMENTWISE = Rule(elementwise.lower, elementwise.space)
 
+_PRODUCTS = Rule(products.lower, products.space)
+
 RULES: Mapping[str, Rule] = {
     "pointwise": _ELEMENTWISE,
     "movement": _ELEMENTWISE,
+    "contraction": _PRODUCTS,
+    "depthwise": _PRODUCTS,
+    "window": _PRODUCTS,
     "reduction": Rule(rows.lower, rows.space),
+    "opaque": Rule(scan.lower),
 }
 
 

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphopt.ir.graph import Node
+from graphopt.kernel.affine import simplify_index
 from graphopt.kernel.ir import (
     INDEX,
     Expr,
+    For,
     Let,
-    Ramp,
     Stmt,
     Var,
     binary,
@@ -26,6 +27,8 @@ from graphopt.kernel.ir import (
     index_const,
     index_var,
 )
+from graphopt.kernel.schedule.vectors import vectorized
+from graphopt.kernel.visit import map_exprs, substitute
 from graphopt.lower.access import delinearized
 from graphopt.lower.loops import Groups, fuse_axes
 from graphopt.lower.pieces import Piece, pieces_of
@@ -124,13 +127,22 @@ class Box:
         return Part(blocks, body)
 
     def _vector(self, i: Expr, shape: Sequence[int]) -> Stmt:
+        """One vector. Indices are simplified before they become vectors: what is affine in a
+        variable is neighbours in memory."""
+        access, variables = self.region.access, self._variables(self.groups)
         *outer, inner = delinearized(i, shape)
+        store = self._store(self.groups, variables)
+        names = [v.name for v in variables]
         if self.lanes > 1:
-            first = binary("*", inner, index_const(self.lanes))
-            inner = Ramp(INDEX, self.lanes, self.region.access.simplify(first), 1)
-        return self._store(self.groups, [*outer, inner])
+            first = access.simplify(binary("*", inner, index_const(self.lanes)))
+            inner = binary("+", first, index_var("lane"))
+        store = substitute(store, dict(zip(names, [*outer, inner], strict=False)))
+        ranges = {**access.ranges, "lane": self.lanes}
+        if self.lanes > 1:
+            return vectorized(For("lane", self.lanes, store), ranges)
+        return map_exprs(store, lambda e: simplify_index(e, ranges) if e.dtype is INDEX else e)
 
-    def _variables(self, groups: Groups) -> list[Expr]:
+    def _variables(self, groups: Groups) -> list[Var]:
         for n, group in enumerate(groups):
             self.region.loop(f"i{n}", math.prod(self.piece.extent[a] for a in group))
         return [Var(INDEX, 1, f"i{n}") for n in range(len(groups))]
