@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from graphopt.artifact.dlpack import CUDA, CUDA_MANAGED, borrow
+from graphopt.artifact.dlpack import CUDA, CUDA_MANAGED, Borrowed, borrow
 from graphopt.artifact.format import RECOMPILE, WEIGHTS, Manifest, Result, Tensor
 from graphopt.artifact.loader import (
     OBSERVER,
@@ -196,7 +196,7 @@ class GpuModel(DeviceModel):
         if not found.is_dense or found.address % _ALIGNMENT:
             given = "a tensor with gaps, or not aligned to 16 bytes"
             raise mismatch(spec, given, "copy it to a contiguous tensor")
-        return found.capsule, found.address
+        return found, found.address
 
     def _torch_input(self, spec: Tensor, value: Any) -> tuple[Any, int]:
         if value.device.type != "cuda":
@@ -212,6 +212,11 @@ class GpuModel(DeviceModel):
             held = held.clone()
         self._used_on_stream(held)
         return held, held.data_ptr()
+
+    def _run(self, arguments: list[Any], entry: Entry | None) -> list[Any]:
+        """State comes back as the tensor that was given."""
+        results = super()._run(arguments, entry)
+        return [r.value if isinstance(r, Borrowed) else r for r in results]
 
     def _used_on_stream(self, tensor: Any) -> None:
         """Tell torch's allocator of a stream that it does not know to use the memory."""
@@ -271,6 +276,9 @@ class DeviceArray:
         source, size = array.ctypes.data, array.nbytes
         model._check(copy(model._handle, made.address, source, size, model._stream()))
         return made
+
+    def data_ptr(self) -> int:
+        return self.address
 
     def numpy(self) -> np.ndarray:
         """A copy on the host, once the stream has come so far."""

@@ -31,9 +31,10 @@ class _Tensor(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Borrowed:
-    """Somebody's tensor, theirs as long as `capsule` lives. `dtype` in IR spelling; `strides` in
-    elements, as for a dense row-major tensor when `is_dense`."""
+    """Somebody's tensor, which lies at `address` as long as `capsule` lives. `dtype` in IR
+    spelling."""
 
+    value: Any
     capsule: Any
     address: int
     device_type: int
@@ -41,6 +42,9 @@ class Borrowed:
     dtype: str
     shape: tuple[int, ...]
     is_dense: bool
+
+    def data_ptr(self) -> int:
+        return self.address
 
 
 def borrow(value: Any, stream: int | None) -> Borrowed | None:
@@ -68,7 +72,7 @@ def borrow(value: Any, stream: int | None) -> Borrowed | None:
     dtype = "bool" if name == "bool" else f"{name}{t.bits}"
     address = (t.data or 0) + t.byte_offset
     dense = strides is None or _is_dense(shape, strides)
-    return Borrowed(capsule, address, t.device_type, t.device_id, dtype, shape, dense)
+    return Borrowed(value, capsule, address, t.device_type, t.device_id, dtype, shape, dense)
 
 
 def _is_dense(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:

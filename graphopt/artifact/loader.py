@@ -352,7 +352,8 @@ def is_torch(value: Any) -> bool:
 
 
 def address_of(value: Any) -> int:
-    return int(value.data_ptr() if is_torch(value) else value.ctypes.data)
+    """Of a numpy array, or what says it as torch tensors do."""
+    return int(value.data_ptr() if hasattr(value, "data_ptr") else value.ctypes.data)
 
 
 def torch_dtype(name: str) -> Any:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 Arrays = Mapping[str, np.ndarray]
 
 TOLERANCES = {"f16": 1e-2, "bf16": 8e-2, "tf32": 1e-2}
-"""Of the largest magnitude, by the type computed in: 20 roundings of the type. A model is a chain of some
-dozen rounded layers, and their roundings mostly cancel."""
+"""Of the largest magnitude, by the type computed in: 20 roundings of the type. A model is a chain
+of some dozen rounded layers, and their roundings mostly cancel."""
 TOLERANCE = 1e-4
 """Of any other type: what a compiled model is held to, some 1000 roundings of float32."""
 
