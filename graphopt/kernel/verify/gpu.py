@@ -16,6 +16,7 @@ from graphopt.kernel.ir import (
     Alloc,
     Block,
     Buffer,
+    Call,
     Expr,
     For,
     If,
@@ -28,7 +29,7 @@ from graphopt.kernel.ir import (
     Store,
 )
 from graphopt.kernel.verify.structure import shown
-from graphopt.kernel.visit import children
+from graphopt.kernel.visit import children, walk
 
 _IN_BLOCKS = (Scope.SHARED, Scope.REGISTER)
 _IN_THREADS = (Scope.STACK, Scope.REGISTER)
@@ -52,6 +53,7 @@ class _Form:
     def __init__(self, kernel: Kernel, grid: Grid) -> None:
         self.kernel, self.grid = kernel, grid
         self.per_thread = frozenset(grid.per_thread)
+        self.changed: set[Buffer] = set()
         if grid.threads > MOST_THREADS:
             raise _wrong(
                 kernel, next(thread_loops(grid.loop)),
@@ -72,6 +74,7 @@ class _Form:
                 for c in s.body:
                     self.block(c)
             case For() if s.kind is LoopKind.THREAD:
+                self.changed = {p.buffer for p in walk(s.body) if isinstance(p, Store)}
                 self.thread(s.body, s, alone=True)
             case For() if s.kind in (LoopKind.SERIAL, LoopKind.UNROLL):
                 self.block(s.body)
@@ -129,8 +132,8 @@ class _Form:
             if id(at) in seen:
                 continue
             seen.add(id(at))
-            if shuffle_width(at, self.per_thread, loop):
-                self._shuffle(s, loop, alone)
+            if isinstance(at, Call) and shuffle_width(at, self.per_thread, loop):
+                self._shuffle(s, at, loop, alone)
                 continue
             if isinstance(at, Load) and at.buffer in self.per_thread:
                 if not is_own(at.index[0], loop):
@@ -139,7 +142,13 @@ class _Form:
                 continue
             stack += [c for c in children(at) if isinstance(c, Expr)]
 
-    def _shuffle(self, s: Stmt, loop: For, alone: bool) -> None:
+    def _shuffle(self, s: Stmt, e: Call, loop: For, alone: bool) -> None:
+        (a,) = e.args
+        if isinstance(a, Load) and a.buffer in self.changed:
+            raise _wrong(
+                self.kernel, s, f"{a.buffer.name!r} changes while neighbours read it",
+                "write it in a thread loop of its own",
+            )  # fmt: skip
         if not alone:
             raise _wrong(self.kernel, s, "neighbours are read under a condition",
                          "read them before it: all threads of a warp must")  # fmt: skip

@@ -10,7 +10,7 @@ from graphopt.ir.graph import Node
 from graphopt.lower.region import Lowered
 from graphopt.target import Target
 from graphopt.tune.space import NOTHING, Point, Space
-from graphopt_backends.cuda.lower import elementwise, products, rows, scan
+from graphopt_backends.cuda.lower import attention, elementwise, products, rows, scan
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ RULES: Mapping[str, Rule] = {
     "depthwise": _PRODUCTS,
     "window": _PRODUCTS,
     "reduction": Rule(rows.lower, rows.space),
+    "attention": Rule(attention.lower, attention.space),
     "opaque": Rule(scan.lower),
 }
 

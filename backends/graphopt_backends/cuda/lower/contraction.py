@@ -26,7 +26,6 @@ from graphopt.kernel.ir import (
     For,
     If,
     Let,
-    Load,
     LoopKind,
     Ramp,
     Scope,
@@ -40,7 +39,7 @@ from graphopt.kernel.ir import (
     index_var,
     load,
 )
-from graphopt.kernel.visit import uses_var, walk
+from graphopt.kernel.visit import uses_var
 from graphopt.lower.access import delinearized
 from graphopt.lower.loops import fuse_axes
 from graphopt.lower.products import Axes, Product
@@ -60,6 +59,7 @@ from graphopt_backends.cuda.lower.grid import (
     unrolled,
 )
 from graphopt_backends.cuda.lower.region import GpuRegion, widen
+from graphopt_backends.cuda.lower.vectors import is_contiguous
 from graphopt_backends.cuda.targets import GpuTarget
 
 Groups = tuple[tuple[str, ...], ...]
@@ -327,7 +327,7 @@ class _Contraction:
             lanes = math.gcd(_VECTOR, depth if along_k else positions)
             ramp = Ramp(INDEX, lanes, binary("*", index_var("w"), index_const(lanes)), 1)
             self.region.access.ranges["w"] = (depth if along_k else positions) // lanes
-            if lanes > 1 and _is_contiguous(read(p, ramp) if along_k else read(ramp, k)):
+            if lanes > 1 and is_contiguous(read(p, ramp) if along_k else read(ramp, k)):
                 return lanes, along_k
         return 1, k_first
 
@@ -516,12 +516,3 @@ def _lanes() -> Expr:
 def _next(s: Expr, more: int) -> Expr:
     """The number of a slice: two belong to every step of the loop."""
     return binary("+", binary("*", s, index_const(2)), index_const(more))
-
-
-def _is_contiguous(e: Expr) -> bool:
-    """Whether a vector is loaded as neighbours wherever it is."""
-    return not any(
-        isinstance(x, Load) and x.lanes > 1
-        and not any(isinstance(i, Ramp) and i.stride == 1 for i in x.index)
-        for x in walk(e)
-    ) and e.lanes > 1  # fmt: skip
