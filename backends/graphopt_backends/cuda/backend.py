@@ -23,9 +23,10 @@ class CudaBackend(Backend):
     name: ClassVar[str] = "cuda"
 
     def targets(self) -> Mapping[str, Target]:
+        from graphopt_backends.cuda.local import local_target
         from graphopt_backends.cuda.targets import TARGETS
 
-        return {**TARGETS, "host": TARGETS["sm_90a"]}
+        return {**TARGETS, "host": local_target()}
 
     def lower(self, graph: Graph, target: Target, schedules: Schedules | None = None) -> Program:
         from graphopt.lower.link import Linker
