@@ -25,6 +25,12 @@ def _there_is_a_gpu() -> bool:
     )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="write what is emitted now as golden files"
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     missing = {}
     if shutil.which("nvcc") is None:

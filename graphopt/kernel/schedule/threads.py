@@ -42,8 +42,8 @@ def parallelize(k: Kernel, at_least: int = 1) -> Kernel:
     def top(s: Stmt) -> Stmt:
         if not isinstance(s, For) or s.extent == 1:
             return s
-        _check_disjoint(s)
-        _check_carried(s, ranges)
+        _check_disjoint(s, "parallelize")
+        _check_carried(s, ranges, "parallelize")
         return dataclasses.replace(_fused(s, at_least), kind=LoopKind.PARALLEL)
 
     nests = _nests(k.body.body if isinstance(k.body, Block) else (k.body,))
@@ -64,8 +64,8 @@ def bind(k: Kernel, var: str, kind: LoopKind) -> Kernel:
     ranges = widest_ranges(k)
 
     def visit(loop: For) -> Stmt:
-        _check_disjoint(loop)
-        _check_carried(loop, ranges)
+        _check_disjoint(loop, "bind")
+        _check_carried(loop, ranges, "bind")
         return dataclasses.replace(loop, kind=kind)
 
     return on_loops(k, var, visit)
@@ -98,7 +98,7 @@ def _fused(loop: For, at_least: int) -> For:
     if loop.extent >= at_least or not isinstance(inner, For) or inner.kind is not LoopKind.SERIAL:
         return loop
     try:
-        _check_disjoint(inner)
+        _check_disjoint(inner, "parallelize")
     except IRError:
         return loop
     name = f"{loop.var}_{inner.var}"
@@ -110,7 +110,7 @@ def _fused(loop: For, at_least: int) -> For:
     return _fused(fused, at_least)
 
 
-def _check_disjoint(loop: For) -> None:
+def _check_disjoint(loop: For, what: str) -> None:
     local = {s.buffer for s in walk(loop.body) if isinstance(s, Alloc)}
     for s in walk(loop.body):
         if (
@@ -118,10 +118,10 @@ def _check_disjoint(loop: For) -> None:
             and s.buffer not in local
             and not any(uses_var(i, loop.var) for i in s.index)
         ):
-            raise IRError(f"parallelize: iterations of {loop.var!r} write the same {s.buffer.name}")
+            raise IRError(f"{what}: iterations of {loop.var!r} write the same {s.buffer.name}")
 
 
-def _check_carried(loop: For, ranges: Ranges) -> None:
+def _check_carried(loop: For, ranges: Ranges, what: str) -> None:
     """The proof, which takes time, where an index is not plain or results are read again."""
     local = {s.buffer for s in walk(loop.body) if isinstance(s, Alloc)}
     stores = [s for s in walk(loop.body) if isinstance(s, Store) and s.buffer not in local]
@@ -135,5 +135,5 @@ def _check_carried(loop: For, ranges: Ranges) -> None:
     found = carried(loop, ranges)
     if found:
         raise IRError(
-            f"parallelize: iterations of {loop.var!r} may depend on each other through {found[0]!r}"
+            f"{what}: iterations of {loop.var!r} may depend on each other through {found[0]!r}"
         )

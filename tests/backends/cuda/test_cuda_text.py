@@ -1,0 +1,72 @@
+"""What is emitted for each kind of region, held against golden files (`--update-golden` writes
+them), and which pieces of it matter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from graphopt_backends.cuda.emit.kernel import emit_kernel
+from graphopt_backends.cuda.targets import TARGETS
+from kinds import KINDS, texts
+
+from graphopt.errors import IRError
+from graphopt.kernel.parser import parse_kernel
+
+GOLDEN = Path(__file__).parent / "golden"
+SM_90A = TARGETS["sm_90a"]
+
+
+@pytest.fixture(scope="module")
+def emitted() -> dict[str, str]:
+    return texts(SM_90A)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_text(name: str, emitted: dict[str, str], request: pytest.FixtureRequest) -> None:
+    path = GOLDEN / f"{name}.cu"
+    if request.config.getoption("--update-golden"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(emitted[name])
+    assert emitted[name] == path.read_text(), "golden files are written by --update-golden"
+
+
+def test_text_is_the_same_every_time(emitted: dict[str, str]) -> None:
+    assert texts(SM_90A) == emitted
+
+
+def test_the_source_is_named(emitted: dict[str, str]) -> None:
+    assert emitted["linear"].startswith(
+        "// linear, for sm_90a\n//   computes encoder.layer.0 at model.py:12\n"
+    )
+
+
+def test_memory_is_read_in_words_of_16_bytes(emitted: dict[str, str]) -> None:
+    for name in ("layer_norm", "linear_f16", "linear_of_a_row", "attention"):
+        assert "go::load<8>(" in emitted[name] or "go::load<4>(" in emitted[name], name
+        assert "go::neighbours<" not in emitted[name], name
+
+
+CPU = "kernel k(x: f32[8], y: f32[8] output) { parallel i in 0..8 { y[i] = x[i] } }"
+LARGE = """kernel k(x: f32[8], y: f32[8] output) {
+  block b in 0..1 {
+    alloc s: f32[65536] shared
+    thread t in 0..8 { s[t] = x[t] }
+    thread t in 0..8 { y[t] = s[7 - t] }
+  }
+}"""
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        (CPU, "kernel 'k' has no loop over blocks", "lower the region for a CUDA target"),
+        (LARGE, "kernel 'k' wants 262144 bytes of shared memory for a block; sm_90a has 232448",
+         "choose a smaller tile"),
+    ],
+)  # fmt: skip
+def test_errors(text: str, message: str, hint: str) -> None:
+    with pytest.raises(IRError) as caught:
+        emit_kernel(parse_kernel(text), SM_90A)
+    assert caught.value.message == message
+    assert caught.value.hint == hint
