@@ -29,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="write what is emitted now as golden files"
     )
+    parser.addoption("--gpu-artifacts", metavar="DIR", help="made by tests/gpu/prepare.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
