@@ -37,6 +37,7 @@ PLUGIN = Plugin(
         "merge-parallel-products": (
             "graphopt_passes.products.merge_parallel_products:MergeParallelProducts"
         ),
+        "pad-channels": "graphopt_passes.layout.pad_channels:PadChannels",
         "plan-memory": "graphopt_passes.memory.plan_memory:PlanMemory",
         "recognize-gelu": "graphopt_passes.recognize.recognize_gelu:RecognizeGelu",
         "recognize-rms-norm": "graphopt_passes.recognize.recognize_rms_norm:RecognizeRmsNorm",

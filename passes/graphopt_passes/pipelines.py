@@ -59,6 +59,7 @@ _LEGALIZE: tuple[Entry, ...] = (
     ("decompose-pooling", "leaves pools of one divisor"),
     ("decompose-batch-norm", "what no weights could take becomes a scale and a shift"),
     ("explicit-padding", "after all that makes windows: kernels know no borders"),
+    ("pad-channels", "on GPUs alone; one border with the pads that stand there by now"),
 )
 
 _FINISH: tuple[Entry, ...] = (

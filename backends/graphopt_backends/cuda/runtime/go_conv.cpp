@@ -20,7 +20,7 @@ struct go_conv_plan {
 };
 
 static int failed(int status, const char *what) {
-    return go_fail(GO_CUDA, "cuDNN: %s: status %d", what, status);
+    return go_fail(GO_NO_LIBRARY, "cuDNN %zu: %s: status %d", dnn.version(), what, status);
 }
 
 int go_conv_open(int device) {
@@ -95,7 +95,7 @@ int go_conv_create(go_conv_plan **plan, int device, const go_conv *what, size_t 
     *workspace = (*plan)->workspace;
     if (status) return failed(status, "preparing a convolution");
     if ((*plan)->workspace > most)
-        return go_fail(GO_CUDA, "cuDNN: a convolution takes %zu bytes of workspace; the model has "
+        return go_fail(GO_NO_LIBRARY, "cuDNN: a convolution takes %zu bytes of workspace; the model has "
                                 "%zu for it", (*plan)->workspace, most);
     return what->has_bias ? GO_OK : make_zeros(*plan, what);
 }

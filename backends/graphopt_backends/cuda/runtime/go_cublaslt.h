@@ -14,7 +14,7 @@ enum { LT_OP_N = 0, LT_OP_T = 1 };                            /* cublasOperation
 enum { LT_DESC_TRANSA = 3, LT_DESC_TRANSB = 4, LT_DESC_EPILOGUE = 7, LT_DESC_BIAS_POINTER = 8 };
 enum { LT_EPILOGUE_RELU = 2, LT_EPILOGUE_BIAS = 4, LT_EPILOGUE_GELU = 32, LT_EPILOGUE_NONE = 1 };
 enum { LT_LAYOUT_BATCH_COUNT = 5, LT_LAYOUT_BATCH_STRIDE = 6 };
-enum { LT_PREFERENCE_WORKSPACE = 1 };
+enum { LT_PREFERENCE_WORKSPACE = 1, LT_PREFERENCE_ALIGNMENT_A = 5 }; /* then B, C, D */
 
 typedef struct {
     uint64_t data[8];

@@ -85,14 +85,25 @@ static int layout_set(void *of, int attribute, const void *value, size_t bytes) 
     return OK;
 }
 
+typedef struct {
+    size_t workspace;
+    uint32_t alignment[4];
+} preference;
+
 static int preference_create(void **made) {
-    *made = calloc(1, sizeof(size_t));
+    *made = calloc(1, sizeof(preference));
     return OK;
 }
 
 static int preference_set(void *of, int attribute, const void *value, size_t bytes) {
-    if (attribute != LT_PREFERENCE_WORKSPACE || bytes != sizeof(size_t)) return INVALID;
-    memcpy(of, value, bytes);
+    preference *const p = (preference *)of;
+    const int operand = attribute - LT_PREFERENCE_ALIGNMENT_A;
+    if (attribute == LT_PREFERENCE_WORKSPACE && bytes == sizeof p->workspace)
+        memcpy(&p->workspace, value, bytes);
+    else if (operand >= 0 && operand < 4 && bytes == sizeof *p->alignment)
+        memcpy(&p->alignment[operand], value, bytes);
+    else
+        return INVALID;
     return OK;
 }
 
@@ -106,13 +117,16 @@ static int64_t depth_of(const desc *d, const layout *a, const layout *b, const l
     return fit ? k : 0;
 }
 
-static int heuristic(void *, void *of, void *a, void *b, void *c, void *out, void *preference,
+static int heuristic(void *, void *of, void *a, void *b, void *c, void *out, void *preferred,
                      int requested, lt_heuristic *found, int *count) {
     const desc *const d = (const desc *)of;
-    size_t most;
-    memcpy(&most, preference, sizeof most);
+    const preference *const p = (const preference *)preferred;
+    const size_t most = p->workspace;
     *count = 0;
     if (requested < 1 || c != out) return INVALID;
+    if (d->epilogue & LT_EPILOGUE_BIAS && d->bias == NULL) return UNSUPPORTED;
+    for (uint32_t alignment : p->alignment)
+        if (alignment > 16 || alignment == 0) return INVALID; /* more than a model promises */
     if (!depth_of(d, (layout *)a, (layout *)b, (layout *)out)) return INVALID;
     memset(found, 0, sizeof *found);
     found->workspace = most < (size_t)WORKSPACE ? most : (size_t)WORKSPACE;

@@ -6,7 +6,8 @@
 
 #include "go_cublaslt.h"
 
-enum { OLDEST = 120000 }; /* 12.0: the numbers in go_cublaslt.h */
+enum { OLDEST = 120000 };    /* 12.0: the numbers in go_cublaslt.h */
+enum { ALIGNMENT_BYTES = 16 }; /* of every pointer; the library takes 256 for granted */
 
 static cublaslt_functions lt;
 static void *handles[GO_MOST_DEVICES];
@@ -19,7 +20,7 @@ struct go_matmul_plan {
 };
 
 static int failed(int status, const char *what) {
-    return go_fail(GO_CUDA, "cuBLASLt: %s: status %d", what, status);
+    return go_fail(GO_NO_LIBRARY, "cuBLASLt %zu: %s: status %d", lt.version(), what, status);
 }
 
 int go_matmul_open(int device) {
@@ -47,12 +48,13 @@ static int epilogue_of(const go_matmul *w) {
 static int make_desc(go_matmul_plan *plan, const go_matmul *w) {
     const int compute = w->precision == GO_TF32 ? LT_COMPUTE_32F_FAST_TF32 : LT_COMPUTE_32F;
     const int transposed = w->transposed_b ? LT_OP_T : LT_OP_N, epilogue = epilogue_of(w);
-    const void *const none = NULL;
+    /* none yet, but a null pointer counts as no bias when an algorithm is chosen */
+    const void *const later = (const void *)(uintptr_t)256;
     int status = lt.desc_create(&plan->desc, compute, LT_R_32F);
     if (!status) status = lt.desc_set(plan->desc, LT_DESC_TRANSA, &transposed, sizeof transposed);
     if (!status) status = lt.desc_set(plan->desc, LT_DESC_EPILOGUE, &epilogue, sizeof epilogue);
     if (!status && w->has_bias)
-        status = lt.desc_set(plan->desc, LT_DESC_BIAS_POINTER, &none, sizeof none);
+        status = lt.desc_set(plan->desc, LT_DESC_BIAS_POINTER, &later, sizeof later);
     return status;
 }
 
@@ -77,8 +79,12 @@ static int choose(go_matmul_plan *plan, size_t most) {
     void *preference = NULL;
     lt_heuristic found;
     int count = 0;
+    const uint32_t aligned = ALIGNMENT_BYTES;
     int status = lt.preference_create(&preference);
     if (!status) status = lt.preference_set(preference, LT_PREFERENCE_WORKSPACE, &most, sizeof most);
+    for (int i = 0; i < 4 && !status; i++)
+        status = lt.preference_set(preference, LT_PREFERENCE_ALIGNMENT_A + i, &aligned,
+                                   sizeof aligned);
     if (!status)
         status = lt.heuristic(plan->handle, plan->desc, plan->b, plan->a, plan->d, plan->d,
                               preference, 1, &found, &count);

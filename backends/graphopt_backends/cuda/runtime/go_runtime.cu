@@ -149,7 +149,8 @@ int go_graph_record(go_graph **graph, go_stream own, go_enqueue enqueue, const v
     (void)frame_bytes; /* a captured kernel keeps its arguments */
     if (*graph == NULL) *graph = (go_graph *)calloc(1, sizeof **graph);
     if (*graph == NULL) return go_fail(GO_NO_MEMORY, "out of host memory");
-    int error = checked(cudaStreamBeginCapture(own, cudaStreamCaptureModeThreadLocal), "capturing");
+    /* relaxed: the first call of a kernel or a library loads its code meanwhile */
+    int error = checked(cudaStreamBeginCapture(own, cudaStreamCaptureModeRelaxed), "capturing");
     if (error) return error;
     error = enqueue(frame, own);
     const cudaError_t ended = cudaStreamEndCapture(own, &recorded);

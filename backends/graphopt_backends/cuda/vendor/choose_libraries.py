@@ -17,7 +17,7 @@ from typing import ClassVar
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.types import DType
 from graphopt.lower.link import flops
-from graphopt.ops import FusedAttrs
+from graphopt.ops import ConvAttrs, FusedAttrs
 from graphopt.passbase import EXACT, Numerics, Pass, PassContext
 from graphopt.rewrite import Rewriter, extract
 from graphopt_backends.cuda.targets import GpuTarget
@@ -74,6 +74,8 @@ class ChooseLibraries(Pass):
         return Mismatch("the generated kernel is expected to be as fast")
 
     def _pays(self, node: Node, found: Match, target: GpuTarget) -> bool:
+        if isinstance(found.root.attrs, ConvAttrs) and found.root.attrs.groups > 1:
+            return False
         whole = found.result in _body(node).outputs
         rest_bytes = 0 if whole else 2 * found.result.type.size_bytes
         moved = sum(v.type.size_bytes for v in (*node.operands, *node.results))

@@ -9,6 +9,9 @@ from graphopt_backends.cuda.vendor.match import LIBRARY
 
 LIBRARIES = tuple(LIBRARY.values())
 _HALF = {"fp16": "f16", "bf16": "bf16"}
+_VECTOR = {"fp16": 8, "bf16": 8, "tf32": 4}
+"""Channels of 16 bytes, without which a library uses no tensor cores."""
+
 _FOR_CPUS = frozenset({"choose-winograd"})
 """Passes that count what things cost on a CPU."""
 
@@ -16,6 +19,8 @@ _FOR_CPUS = frozenset({"choose-winograd"})
 def adjusted(passes: Sequence[str], precision: str, vendor: str) -> tuple[str, ...]:
     """Raises: UnsupportedError for a library that there is none of."""
     options = {"choose-libraries": _libraries(precision, vendor)}
+    if vendor != "none" and precision in _VECTOR:
+        options["pad-channels"] = f"{{multiple={_VECTOR[precision]}}}"
     if precision in _HALF:
         options["cast-precision"] = f"{{to={_HALF[precision]}}}"
     return tuple(name + options.get(name, "") for name in passes if name not in _FOR_CPUS)
