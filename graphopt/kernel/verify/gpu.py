@@ -32,6 +32,7 @@ from graphopt.kernel.verify.structure import shown
 from graphopt.kernel.visit import children, walk
 
 _IN_BLOCKS = (Scope.SHARED, Scope.REGISTER)
+_OWN = (LoopKind.SERIAL, LoopKind.UNROLL, LoopKind.VECTOR, LoopKind.TENSOR)
 _IN_THREADS = (Scope.STACK, Scope.REGISTER)
 
 
@@ -100,7 +101,7 @@ class _Form:
             case Block():
                 for c in s.body:
                     self.thread(c, loop, alone=alone)
-            case For() if s.kind in (LoopKind.SERIAL, LoopKind.UNROLL, LoopKind.VECTOR):
+            case For() if s.kind in _OWN:
                 self.thread(s.body, loop, alone=alone)
             case For():
                 raise _wrong(self.kernel, s, f"a {s.kind.value} loop is inside of a thread",

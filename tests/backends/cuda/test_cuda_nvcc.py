@@ -1,5 +1,5 @@
 """Every kind of kernel through nvcc, for the oldest and the usual target: it compiles, nothing is
-spilled to local memory, and hot loops read 16 bytes at a time."""
+spilled to local memory, hot loops read 16 bytes at a time, and halves go to tensor cores."""
 
 from __future__ import annotations
 
@@ -41,11 +41,14 @@ def test_nothing_is_spilled(report: tuple[str, str]) -> None:
     assert set(found) == {("0", "0", "0")}
 
 
-LOADS = [
+INSTRUCTIONS = [
     ("pointwise", "ld.global.nc.v4"),
     ("layer_norm", "ld.global.nc.v4"),
     ("linear", "ld.global.nc.v4"),
     ("linear", "ld.shared.v4"),
+    ("linear_f16", "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"),
+    ("linear_f16", "ldmatrix.sync.aligned.m8n8.x4"),
+    ("linear_f16", "st.shared.v4"),
     ("linear_of_a_row", "ld.global.nc.v4"),
     ("conv", "ld.global.nc.v4"),
     ("depthwise", "ld.global.nc.v4"),
@@ -53,8 +56,8 @@ LOADS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "instruction"), LOADS)
-def test_words_of_16_bytes(name: str, instruction: str, report: tuple[str, str]) -> None:
+@pytest.mark.parametrize(("name", "instruction"), INSTRUCTIONS)
+def test_instructions(name: str, instruction: str, report: tuple[str, str]) -> None:
     _, ptx = report
     (body,) = re.findall(rf"\.entry _Z\d*\w*?{len(name)}{name}P.*?\n}}", ptx, re.DOTALL)
     assert instruction in body

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from cuda_regions import Case, Emulated, channels_last, graph_of, random, tensor
-from graphopt_backends.cuda.lower.contraction import TILES
+from graphopt_backends.cuda.lower import simt
+from graphopt_backends.cuda.lower import tensor as tensor_cores
 
 from graphopt.ir.graph import Value
 from graphopt.ir.types import DType, Layout, TensorType
@@ -60,12 +61,15 @@ def _residual(rw: Rewriter, x: Value, r: Value, w: Value, b: Value) -> Value:
     return rw.emit("add", rw.emit("gelu", rw.emit("linear", x, w, b), attrs=GeluAttrs()), r)
 
 
-def _conv(x: TensorType, attrs: ConvAttrs, *weights: tuple[int, ...]) -> Case:
+def _conv(
+    x: TensorType, attrs: ConvAttrs, *weights: tuple[int, ...], dtype: DType = DType.F32
+) -> Case:
     def body(rw: Rewriter, x: Value, *rest: Value) -> Value:
         like = x.type.layout or Layout.ordered(tuple(range(x.type.rank)))
         return laid(rw, "relu", [laid(rw, "conv", [x, *rest], attrs, like)], None, like)
 
-    return Case(graph_of([x], [random(*w) for w in weights], body), [random(*x.dims)])
+    constants = [random(*w, dtype=dtype) for w in weights]
+    return Case(graph_of([x], constants, body), [random(*x.dims, dtype=dtype)])
 
 
 def _padded(rw: Rewriter, x: Value, w: Value) -> Value:
@@ -90,10 +94,11 @@ def _cases() -> Iterator[tuple[str, Case]]:
         for m, n, k in ((3, 40, 64), (1, 64, 1000), (70, 72, 64)):
             yield f"linear-{dtype}-{m}x{n}x{k}", _linear(m, n, k, dtype)
     yield "one-slice", _linear(64, 64, 8)
-    for tile, _ in TILES:
+    for tile, _ in simt.TILES:
         case = _linear(70, 72, 33)
         case.points = {"contraction": Point({"tile": str(tile)})}
         yield f"tile-{tile}", case
+    yield from _tensor()
     for columns in (1, 4):
         case = _linear(2, 33, 96)
         case.points = {"contraction": Point({"warps": 2, "columns": columns})}
@@ -103,6 +108,28 @@ def _cases() -> Iterator[tuple[str, Case]]:
     yield "residual", Case(graph, [random(*s) for s in shapes])
     yield from _matmuls()
     yield from _windows()
+
+
+def _tensor() -> Iterator[tuple[str, Case]]:
+    """Tensor cores: whole tiles, parts of them, odd rows of memory."""
+    for dtype in (DType.F16, DType.BF16):
+        for m, n, k in ((16, 16, 16), (33, 50, 100), (130, 129, 31), (70, 72, 64)):
+            yield f"tensor-{dtype}-{m}x{n}x{k}", _linear(m, n, k, dtype)
+    for tile, _ in tensor_cores.TILES:
+        case = _linear(70, 72, 40, DType.F16)
+        case.points = {"contraction": Point({"tile": str(tile)})}
+        yield f"tensor-tile-{tile}", case
+    for groups in (1, 2):
+        attrs = ConvAttrs((1, 1), NONE, (1, 1), groups)
+        x = channels_last(2, 32, 9, 8, dtype=DType.F16)
+        yield f"tensor-conv-{groups}", _conv(x, attrs, (40, 32 // groups, 3, 3), dtype=DType.F16)
+    shapes = (2, 3, 19, 17), (2, 1, 17, 24)
+    graph = graph_of([tensor_of(*s) for s in shapes], [], lambda rw, a, b: rw.emit("matmul", a, b))
+    yield "tensor-batched", Case(graph, [random(*s, dtype=DType.F16) for s in shapes])
+
+
+def tensor_of(*shape: int) -> TensorType:
+    return TensorType(DType.F16, shape)
 
 
 def _matmuls() -> Iterator[tuple[str, Case]]:

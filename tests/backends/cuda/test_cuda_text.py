@@ -3,6 +3,7 @@ them), and which pieces of it matter."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,12 @@ def test_text_is_the_same_every_time(emitted: dict[str, str]) -> None:
     assert texts(SM_90A) == emitted
 
 
+def test_halves_are_moved_as_they_are(emitted: dict[str, str]) -> None:
+    """On their way to tensor cores they are nothing but 16 bits."""
+    assert "left_next[u] = go::load<8>(in0" in emitted["linear_f16"]
+    assert "go::to_float(go::load<8>(in0" not in emitted["linear_f16"]
+
+
 def test_the_source_is_named(emitted: dict[str, str]) -> None:
     assert emitted["linear"].startswith(
         "// linear, for sm_90a\n//   computes encoder.layer.0 at model.py:12\n"
@@ -44,7 +51,7 @@ def test_the_source_is_named(emitted: dict[str, str]) -> None:
 def test_memory_is_read_in_words_of_16_bytes(emitted: dict[str, str]) -> None:
     for name in ("layer_norm", "linear_f16", "linear_of_a_row", "attention"):
         assert "go::load<8>(" in emitted[name] or "go::load<4>(" in emitted[name], name
-        assert "go::neighbours<" not in emitted[name], name
+        assert not re.search(r"neighbours<\d+>\((in|out)", emitted[name]), name
 
 
 CPU = "kernel k(x: f32[8], y: f32[8] output) { parallel i in 0..8 { y[i] = x[i] } }"
@@ -56,6 +63,12 @@ LARGE = """kernel k(x: f32[8], y: f32[8] output) {
   }
 }"""
 
+TENSOR = """kernel k(x: f16[32], y: f32[32] output) {
+  block b in 0..1 {
+    thread t in 0..32 { tensor tk in 0..8 { y[t] = cast:f32(x[t]) } }
+  }
+}"""
+
 
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
@@ -63,6 +76,8 @@ LARGE = """kernel k(x: f32[8], y: f32[8] output) {
         (CPU, "kernel 'k' has no loop over blocks", "lower the region for a CUDA target"),
         (LARGE, "kernel 'k' wants 262144 bytes of shared memory for a block; sm_90a has 232448",
          "choose a smaller tile"),
+        (TENSOR, "a tensor loop is none that tensor cores compute: its loops are others",
+         "make it by graphopt_backends.cuda.fragments"),
     ],
 )  # fmt: skip
 def test_errors(text: str, message: str, hint: str) -> None:

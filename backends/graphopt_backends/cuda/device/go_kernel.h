@@ -296,6 +296,56 @@ template <typename T> GO_INLINE T shuffle(T x, int lane) {
     return (T)__shfl_sync(0xFFFFFFFFu, x, lane);
 }
 
+// Tensor cores ---------------------------------------------------------------------------------
+
+#ifndef GO_EMULATED
+GO_INLINE void multiply_16x8(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1, f16) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+GO_INLINE void multiply_16x8(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1, bf16) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+        "{%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+// Four 8 by 8 matrices of halves; lane i says where row i % 8 of matrix i / 8 begins.
+GO_INLINE void load_matrices(unsigned (&out)[4], const void *row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+                 : "r"((unsigned)__cvta_generic_to_shared(row))
+                 : "memory");
+}
+#endif
+
+// acc += A * B, for a warp: M by N tiles of 16 by 8, 16 steps of k. `a` and `b` are where the warp's
+// rows of A and columns of B begin in shared memory, `a_step` and `b_step` elements apart.
+template <int M, int N, typename T>
+GO_INLINE void multiply_tiles(float (&acc)[M][N][4], const T *a, int a_step, const T *b, int b_step) {
+    const int lane = threadIdx.x % 32;
+#ifdef GO_EMULATED
+    for (int k = 0; k < 16; k++)
+        for (int i = 0; i < M; i++)
+            for (int j = 0; j < N; j++)
+                for (int r = 0; r < 4; r++)
+                    acc[i][j][r] += to_float(a[(16 * i + 8 * (r / 2) + lane / 4) * a_step + k]) *
+                                    to_float(b[(8 * j + 2 * (lane % 4) + r % 2) * b_step + k]);
+#else
+    static_assert(N % 2 == 0, "columns are loaded 16 at a time");
+    unsigned columns[N / 2][4];
+    GO_UNROLL for (int j = 0; j < N / 2; j++)
+        load_matrices(columns[j], b + (16 * j + lane / 16 * 8 + lane % 8) * b_step + lane / 8 % 2 * 8);
+    GO_UNROLL for (int i = 0; i < M; i++) {
+        unsigned rows[4];
+        load_matrices(rows, a + (16 * i + lane % 16) * a_step + lane / 16 * 8);
+        GO_UNROLL for (int j = 0; j < N; j++)
+            multiply_16x8(acc[i][j], rows, columns[j / 2][j % 2 * 2], columns[j / 2][j % 2 * 2 + 1], T());
+    }
+#endif
+}
+
 // Launch ---------------------------------------------------------------------------------------
 
 template <typename... P>

@@ -225,6 +225,10 @@ class ExpressionPrinter:
             return self.register(e.buffer, e.index)
         return Text(f"go::neighbours<{e.lanes}>({self.register_address(e.buffer, e.index)})")
 
+    def raw(self, e: Load) -> Text:
+        """What is loaded as it lies in memory, halves as 16 bits."""
+        return self._registers(e) if e.buffer.scope is Scope.REGISTER else self._memory(e)
+
     def _memory(self, e: Load) -> Text:
         """The bits at an index: an element, a vector, or a gather."""
         at = simplify_index(position(e.buffer, e.index), self.names.ranges)

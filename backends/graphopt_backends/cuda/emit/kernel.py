@@ -20,6 +20,7 @@ from graphopt.kernel.ir import (
     Block,
     Buffer,
     Cast,
+    Const,
     Expr,
     For,
     If,
@@ -45,6 +46,7 @@ from graphopt_backends.cuda.emit.barriers import barriers
 from graphopt_backends.cuda.emit.ctypes import HALF, MEMORY, register, value_type
 from graphopt_backends.cuda.emit.expressions import ExpressionPrinter, Text, position
 from graphopt_backends.cuda.emit.names import Names
+from graphopt_backends.cuda.fragments import tiles_of
 from graphopt_backends.cuda.targets import WARP, GpuTarget
 
 _ASSIGN = {"+": "+=", "*": "*=", "and": "&=", "or": "|="}
@@ -139,6 +141,25 @@ def _vector_registers(s: Stmt) -> frozenset[Buffer]:
     return frozenset(whole - parts)
 
 
+def _moved_halves(s: Stmt) -> frozenset[Buffer]:
+    """Registers of halves that come from memory and go to memory as they are."""
+    halves: set[Buffer] = set()
+    computed: set[Buffer] = set()
+    for part in walk(s):
+        roots: tuple[Stmt | Expr, ...] = ()
+        if isinstance(part, Store):
+            plain = isinstance(part.value, (Load, Const)) and not part.reduce
+            roots = part.index if plain else (*part.index, part.value)
+            if part.buffer.scope is Scope.REGISTER and part.buffer.dtype in HALF:
+                (halves if plain else computed).add(part.buffer)
+        elif isinstance(part, Let):
+            roots = (part.value,)
+        elif isinstance(part, If):
+            roots = (part.condition,)
+        computed |= {e.buffer for root in roots for e in walk(root) if isinstance(e, Load)}
+    return frozenset(halves - computed)
+
+
 class _Writer:
     """The `__global__` function of one grid."""
 
@@ -149,6 +170,7 @@ class _Writer:
             small=_fits_int(kernel),
             per_thread=frozenset(grid.per_thread),
             vectors=_vector_registers(grid.loop),
+            moved=_moved_halves(grid.loop),
         )
         read_only = {b.name for b in kernel.params} - {*kernel.outputs} - aliased
         self.print = ExpressionPrinter(self.names, frozenset(read_only))
@@ -233,6 +255,8 @@ class _Writer:
                 self._nested(s, last=last)
             case For() if s.kind is LoopKind.THREAD:
                 self._thread(s, last=last)
+            case For() if s.kind is LoopKind.TENSOR:
+                self._tensor(s)
             case For():
                 self._for(s)
             case Store():
@@ -277,6 +301,17 @@ class _Writer:
                 self._body(s.body)
             self._line("}")
         self.scope = saved
+
+    def _tensor(self, s: For) -> None:
+        """A product on tensor cores: the whole nest is one call."""
+        assert self.names.thread is not None
+        tiles = tiles_of(s, self.names.thread, self.names.ranges)
+        places = []
+        for f in (tiles.left, tiles.right):
+            at = position(f.buffer, (f.position, f.k))
+            places.append(f"{self.print.address(f.buffer, at)}, {f.buffer.strides[0]}")
+        acc = self.names.buffer(tiles.acc)
+        self._line(f"go::multiply_tiles({acc}, {', '.join(places)});")
 
     def _if(self, s: If) -> None:
         with self._braces(f"if ({self.print.value(s.condition).text}) {{"):
@@ -333,11 +368,11 @@ class _Writer:
             self.shared += _shared_size(b)
             return
         shape = b.shape[1:] if b in self.names.per_thread else b.shape
-        kind = register(b.dtype)
+        kind = MEMORY[b.dtype] if b in self.names.moved else register(b.dtype)
         if b.scope is Scope.STACK:
             kind, shape = MEMORY[b.dtype], (math.prod(shape),)
         elif b in self.names.vectors:
-            kind, shape = value_type(b.dtype, shape[-1]), shape[:-1]
+            kind, shape = f"go::vec<{kind}, {shape[-1]}>", shape[:-1]
         extents = "".join(f"[{e}]" for e in shape)
         self._line(f"{kind} {self.names.declare_buffer(b)}{extents};")
 
@@ -353,6 +388,15 @@ class _Writer:
             self._store_memory(s)
 
     def _store_register(self, s: Store) -> None:
+        if s.buffer in self.names.moved:
+            where = self.print.register(s.buffer, s.index).text
+            vector = s.buffer in self.names.vectors
+            if vector or s.value.lanes == 1:
+                self._line(f"{where} = {self._raw(s.value)};")
+            else:
+                address = self.print.register_address(s.buffer, s.index)
+                self._line(f"go::spread({address}, {self._raw(s.value)});")
+            return
         if s.value.lanes > 1 and s.buffer not in self.names.vectors:
             address = self.print.register_address(s.buffer, s.index)
             self._line(f"go::spread({address}, {self._combined(s).text});")
@@ -406,6 +450,8 @@ class _Writer:
         """A value as it lies in memory."""
         if s.buffer.dtype in HALF:
             v = s.value
+            if not s.reduce and isinstance(v, (Load, Const)) and self._is_raw(v):
+                return self._raw(v)
             if not s.reduce and isinstance(v, Cast) and v.a.dtype is DType.F32:
                 s = dataclasses.replace(s, value=v.a)
                 return f"go::to_{s.buffer.dtype}({self.print.value(v.a).text})"
@@ -413,6 +459,22 @@ class _Writer:
         if s.buffer.dtype is DType.BOOL and s.value.lanes > 1:
             return f"go::cast<uint8_t>({self._combined(s).text})"
         return self._combined(s).text
+
+    def _is_raw(self, e: Load | Const) -> bool:
+        """Whether a half is at hand as it lies in memory."""
+        if isinstance(e, Const):
+            return e.value == 0
+        return e.buffer.scope is not Scope.REGISTER or e.buffer in self.names.moved
+
+    def _raw(self, e: Expr) -> str:
+        """A half as it lies in memory: loaded, or 0."""
+        if isinstance(e, Load):
+            return self.print.raw(e).text
+        return (
+            f"{MEMORY[e.dtype]}{{}}"
+            if e.lanes == 1
+            else f"go::vec<{MEMORY[e.dtype]}, {e.lanes}>{{}}"
+        )
 
 
 def _wrapped(parts: list[str], indent: int) -> str:

@@ -19,12 +19,14 @@ _RESERVED = """
 class Names:
     """C++ names of variables and buffers, ranges of loop variables; `small` when every index fits
     an int; `per_thread` are registers whose first index is the thread; `vectors` are registers
-    whose last axis is one vector."""
+    whose last axis is one vector; `moved` are registers that hold halves as memory does."""
 
     def __init__(
-        self, *, small: bool, per_thread: frozenset[Buffer], vectors: frozenset[Buffer]
-    ) -> None:
+        self, *, small: bool, per_thread: frozenset[Buffer], vectors: frozenset[Buffer],
+        moved: frozenset[Buffer],
+    ) -> None:  # fmt: skip
         self.small, self.per_thread, self.vectors = small, per_thread, vectors
+        self.moved = moved
         self.thread: For | None = None
         self.ranges: dict[str, int] = {}
         self.wide: set[str] = set()

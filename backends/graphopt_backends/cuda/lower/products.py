@@ -7,7 +7,7 @@ from graphopt.lower.products import Product, product_root, products_of
 from graphopt.lower.region import Lowered
 from graphopt.target import Target
 from graphopt.tune.space import Point, Space
-from graphopt_backends.cuda.lower import contraction, skinny, window
+from graphopt_backends.cuda.lower import simt, skinny, tensor, window
 from graphopt_backends.cuda.lower.region import GpuRegion
 
 
@@ -17,7 +17,9 @@ def lower(node: Node, target: Target, point: Point | None = None) -> Lowered:
         return window.lower(region, root, product, point)
     if skinny.fits(region, product):
         return skinny.lower(region, root, product, point)
-    return contraction.lower(region, root, product, point)
+    if tensor.fits(region, product):
+        return tensor.lower(region, root, product, point)
+    return simt.lower(region, root, product, point)
 
 
 def space(node: Node, target: Target) -> Space:
@@ -26,7 +28,9 @@ def space(node: Node, target: Target) -> Space:
         return window.space(region, root, product)
     if skinny.fits(region, product):
         return skinny.space(region, root, product)
-    return contraction.space(region, root, product)
+    if tensor.fits(region, product):
+        return tensor.space(region, root, product)
+    return simt.space(region, root, product)
 
 
 def _product(node: Node, target: Target) -> tuple[GpuRegion, Node, Product]:

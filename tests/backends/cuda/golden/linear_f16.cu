@@ -13,133 +13,119 @@ linear_f16(
     GO_SHARED(shared);
     const int b = blockIdx.x;
     const int t = threadIdx.x;
-    float *const left0 = (float *)shared;  // [8][132]
-    float *const left1 = (float *)(shared + 4224);  // [8][132]
-    float *const right0 = (float *)(shared + 8448);  // [8][132]
-    float *const right1 = (float *)(shared + 12672);  // [8][132]
-    go::vec<float, 4> acc[8][2];
-    float left_next[1][4];
-    go::vec<float, 4> right_next[1];
+    go::f16 *const left0 = (go::f16 *)shared;  // [128][40]
+    go::f16 *const left1 = (go::f16 *)(shared + 10240);  // [128][40]
+    go::f16 *const right0 = (go::f16 *)(shared + 20480);  // [128][40]
+    go::f16 *const right1 = (go::f16 *)(shared + 30720);  // [128][40]
+    float acc[4][4][4];
+    go::vec<go::f16, 8> left_next[2];
+    go::vec<go::f16, 8> right_next[2];
     #pragma unroll
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < 4; i++) {
         #pragma unroll
-        for (int q = 0; q < 2; q++) {
-            acc[i][q] = go::splat<4>(0.0f);
+        for (int j = 0; j < 4; j++) {
+            go::spread(&acc[i][j][0], go::splat<4>(0.0f));
         }
     }
-    {
-        const int left_p = b / 8 * 128 + t / 2;
-        const int left_k = t % 2;
-        go::spread(&left_next[0][0], go::to_float(go::load<4>(in0 + left_p * 1024 + left_k * 4)));
-    }
-    {
-        const int right_p = b % 8 * 32 + t % 32;
-        const int right_k = t / 32;
-        right_next[0] = go::to_float(go::load<4>(in1 + right_k * 1024 + right_p * 4));
+    #pragma unroll
+    for (int u = 0; u < 2; u++) {
+        const int left_p = b / 8 * 128 + u * 64 + t / 4;
+        const int left_k = t % 4;
+        left_next[u] = go::load<8>(in0 + left_p * 1024 + left_k * 8);
     }
     #pragma unroll
-    for (int l = 0; l < 4; l++) {
-        left0[t % 2 * 528 + l * 132 + t / 2] = left_next[0][l];
+    for (int u = 0; u < 2; u++) {
+        const int right_p = b % 8 * 128 + u * 64 + t / 4;
+        const int right_k = t % 4;
+        right_next[u] = go::load<8>(in1 + right_p * 1024 + right_k * 8);
     }
-    go::store(right0 + t / 32 * 132 + t % 32 * 4, right_next[0]);
-    for (int s = 0; s < 64; s++) {
-        {
-            const int left_p = b / 8 * 128 + t / 2;
-            const int left_k = s * 4 + t % 2 + 2;
-            if (left_k < 256) {
-                go::spread(&left_next[0][0], go::to_float(go::load<4>(in0 + left_p * 1024 + left_k * 4)));
+    #pragma unroll
+    for (int u = 0; u < 2; u++) {
+        go::store(left0 + u * 2560 + t / 4 * 40 + t % 4 * 8, left_next[u]);
+    }
+    #pragma unroll
+    for (int u = 0; u < 2; u++) {
+        go::store(right0 + u * 2560 + t / 4 * 40 + t % 4 * 8, right_next[u]);
+    }
+    for (int s = 0; s < 16; s++) {
+        #pragma unroll
+        for (int u = 0; u < 2; u++) {
+            const int left_p = b / 8 * 128 + u * 64 + t / 4;
+            const int left_k = s * 8 + t % 4 + 4;
+            if (left_k < 128) {
+                left_next[u] = go::load<8>(in0 + left_p * 1024 + left_k * 8);
             } else {
-                go::spread(&left_next[0][0], go::splat<4>(0.0f));
+                left_next[u] = go::vec<go::f16, 8>{};
             }
         }
-        {
-            const int right_p = b % 8 * 32 + t % 32;
-            const int right_k = s * 16 + t / 32 + 8;
-            if (right_k < 1024) {
-                right_next[0] = go::to_float(go::load<4>(in1 + right_k * 1024 + right_p * 4));
+        #pragma unroll
+        for (int u = 0; u < 2; u++) {
+            const int right_p = b % 8 * 128 + u * 64 + t / 4;
+            const int right_k = s * 8 + t % 4 + 4;
+            if (right_k < 128) {
+                right_next[u] = go::load<8>(in1 + right_p * 1024 + right_k * 8);
             } else {
-                right_next[0] = go::splat<4>(0.0f);
+                right_next[u] = go::vec<go::f16, 8>{};
             }
         }
         __syncthreads();
         #pragma unroll
-        for (int kk = 0; kk < 8; kk++) {
-            float x[8];
-            #pragma unroll
-            for (int h = 0; h < 2; h++) {
-                go::spread(&x[h * 4], go::read<4>(left0 + kk * 132 + t / 16 * 8 + h * 4));
-            }
-            go::vec<float, 4> w[2];
-            #pragma unroll
-            for (int q = 0; q < 2; q++) {
-                w[q] = go::read<4>(right0 + kk * 132 + q * 64 + t % 16 * 4);
-            }
-            #pragma unroll
-            for (int i = 0; i < 8; i++) {
-                #pragma unroll
-                for (int q = 0; q < 2; q++) {
-                    acc[i][q] += x[i] * w[q];
-                }
+        for (int kk = 0; kk < 2; kk++) {
+            go::multiply_tiles(acc, left0 + t / 128 * 2560 + kk * 16, 40, right0 + t / 32 % 4 * 1280 + kk * 16, 40);
+        }
+        #pragma unroll
+        for (int u = 0; u < 2; u++) {
+            go::store(left1 + u * 2560 + t / 4 * 40 + t % 4 * 8, left_next[u]);
+        }
+        #pragma unroll
+        for (int u = 0; u < 2; u++) {
+            go::store(right1 + u * 2560 + t / 4 * 40 + t % 4 * 8, right_next[u]);
+        }
+        #pragma unroll
+        for (int u = 0; u < 2; u++) {
+            const int left_p = b / 8 * 128 + u * 64 + t / 4;
+            const int left_k = s * 8 + t % 4 + 8;
+            if (left_k < 128) {
+                left_next[u] = go::load<8>(in0 + left_p * 1024 + left_k * 8);
+            } else {
+                left_next[u] = go::vec<go::f16, 8>{};
             }
         }
         #pragma unroll
-        for (int l = 0; l < 4; l++) {
-            left1[t % 2 * 528 + l * 132 + t / 2] = left_next[0][l];
-        }
-        go::store(right1 + t / 32 * 132 + t % 32 * 4, right_next[0]);
-        {
-            const int left_p = b / 8 * 128 + t / 2;
-            const int left_k = s * 4 + t % 2 + 4;
-            if (left_k < 256) {
-                go::spread(&left_next[0][0], go::to_float(go::load<4>(in0 + left_p * 1024 + left_k * 4)));
+        for (int u = 0; u < 2; u++) {
+            const int right_p = b % 8 * 128 + u * 64 + t / 4;
+            const int right_k = s * 8 + t % 4 + 8;
+            if (right_k < 128) {
+                right_next[u] = go::load<8>(in1 + right_p * 1024 + right_k * 8);
             } else {
-                go::spread(&left_next[0][0], go::splat<4>(0.0f));
-            }
-        }
-        {
-            const int right_p = b % 8 * 32 + t % 32;
-            const int right_k = s * 16 + t / 32 + 16;
-            if (right_k < 1024) {
-                right_next[0] = go::to_float(go::load<4>(in1 + right_k * 1024 + right_p * 4));
-            } else {
-                right_next[0] = go::splat<4>(0.0f);
+                right_next[u] = go::vec<go::f16, 8>{};
             }
         }
         __syncthreads();
         #pragma unroll
-        for (int kk = 0; kk < 8; kk++) {
-            float x[8];
-            #pragma unroll
-            for (int h = 0; h < 2; h++) {
-                go::spread(&x[h * 4], go::read<4>(left1 + kk * 132 + t / 16 * 8 + h * 4));
-            }
-            go::vec<float, 4> w[2];
-            #pragma unroll
-            for (int q = 0; q < 2; q++) {
-                w[q] = go::read<4>(right1 + kk * 132 + q * 64 + t % 16 * 4);
-            }
-            #pragma unroll
-            for (int i = 0; i < 8; i++) {
-                #pragma unroll
-                for (int q = 0; q < 2; q++) {
-                    acc[i][q] += x[i] * w[q];
-                }
-            }
+        for (int kk = 0; kk < 2; kk++) {
+            go::multiply_tiles(acc, left1 + t / 128 * 2560 + kk * 16, 40, right1 + t / 32 % 4 * 1280 + kk * 16, 40);
         }
         #pragma unroll
-        for (int l = 0; l < 4; l++) {
-            left0[t % 2 * 528 + l * 132 + t / 2] = left_next[0][l];
+        for (int u = 0; u < 2; u++) {
+            go::store(left0 + u * 2560 + t / 4 * 40 + t % 4 * 8, left_next[u]);
         }
-        go::store(right0 + t / 32 * 132 + t % 32 * 4, right_next[0]);
+        #pragma unroll
+        for (int u = 0; u < 2; u++) {
+            go::store(right0 + u * 2560 + t / 4 * 40 + t % 4 * 8, right_next[u]);
+        }
     }
     #pragma unroll
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < 4; i++) {
         #pragma unroll
-        for (int q = 0; q < 2; q++) {
-            const int row = b / 8 * 128 + t / 16 * 8 + i;
-            const int column = b % 8 * 32 + q * 16 + t % 16;
-            const go::vec<float, 4> t0 = acc[i][q] + go::to_float(go::load<4>(in2 + column * 4));
-            go::store(out0 + row * 1024 + column * 4, go::to_f16(t0 * go::normal_cdf(t0)));
+        for (int j = 0; j < 4; j++) {
+            #pragma unroll
+            for (int r = 0; r < 2; r++) {
+                const int row = b / 8 * 128 + t / 128 * 64 + i * 16 + r * 8 + t % 32 / 4;
+                const int column = b % 8 * 64 + t / 32 % 4 * 16 + j * 4 + t % 32 % 4;
+                const go::vec<float, 2> t0 = go::neighbours<2>(&acc[i][j][r * 2]) + go::to_float(go::load<2>(in2 + column * 2));
+                go::store(out0 + row * 1024 + column * 2, go::to_f16(t0 * go::normal_cdf(t0)));
+            }
         }
     }
 }
@@ -150,5 +136,5 @@ extern "C" int linear_f16_launch(go_stream stream, void *const *p)
     auto *const in1 = static_cast<const go::f16 *>(p[1]);
     auto *const in2 = static_cast<const go::f16 *>(p[2]);
     auto *const out0 = static_cast<go::f16 *>(p[3]);
-    return go::launch(linear_f16, 128, 256, 16896, stream, in0, in1, in2, out0);
+    return go::launch(linear_f16, 128, 256, 40960, stream, in0, in1, in2, out0);
 }
