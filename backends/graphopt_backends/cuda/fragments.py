@@ -1,7 +1,8 @@
 """Products on tensor cores, as loops: what every thread of a warp adds to its accumulators.
 
 A warp multiplies a tile of A, 16 `down` rows, by one of B, 8 `across` columns, 16 steps of k, both
-in shared memory as [row or column][k]. Thread `lane` accumulates four numbers of every 16 by 8:
+in shared memory as [row or column][k], B perhaps as [k][column]. Thread `lane` accumulates four
+numbers of every 16 by 8:
 
   tensor k in 0..16 { unroll i { unroll j { unroll r in 0..4 {
     acc[t, i, j, r] += a[row + 16*i + 8*(r // 2) + lane // 4, k]
@@ -44,11 +45,22 @@ _K, _I, _J, _R = "tk", "ti", "tj", "tr"
 
 @dataclass(frozen=True)
 class Factor:
-    """A buffer [position][k] in shared memory, and where the warp's tile of it begins."""
+    """A buffer [position][k] in shared memory, or [k][position] (`by_k`, B alone), and where the
+    warp's tile of it begins."""
 
     buffer: Buffer
     position: Expr
     k: Expr
+    by_k: bool = False
+
+    def element(self, own: Expr, k: Expr) -> Expr:
+        at = binary("+", self.position, own), binary("+", self.k, k)
+        return load(self.buffer, *(reversed(at) if self.by_k else at))
+
+    @property
+    def start(self) -> tuple[Expr, Expr]:
+        """Where the tile begins, as an index of the buffer."""
+        return (self.k, self.position) if self.by_k else (self.position, self.k)
 
 
 @dataclass(frozen=True)
@@ -66,10 +78,7 @@ class Tiles:
         i, j, r = index_var(_I), index_var(_J), index_var(_R)
         rows, columns = _own(thread)
         terms = [
-            cast(
-                load(f.buffer, binary("+", f.position, own), binary("+", f.k, index_var(_K))),
-                self.acc.dtype,
-            )
+            cast(f.element(own, index_var(_K)), self.acc.dtype)
             for f, own in ((self.left, rows), (self.right, columns))
         ]
         body: Stmt = Store(self.acc, (index_var(thread), i, j, r), binary("*", *terms), "+")
@@ -107,14 +116,20 @@ def tiles_of(loop: For, thread: For, ranges: Mapping[str, int]) -> Tiles:
     if a.dtype not in (DType.F16, DType.BF16) or a.dtype is not b.dtype:
         raise _cannot(f"it multiplies {a.dtype} by {b.dtype}")
     inside = {**ranges, thread.var: thread.extent, **extents}
-    factors = [
-        Factor(x.buffer, _rest(x.index[0], own, inside), _rest(x.index[1], index_var(_K), inside))
-        for x, own in zip((a, b), _own(thread.var), strict=True)
-    ]
-    tiles = Tiles(body.buffer, extents[_I], extents[_J], factors[0], factors[1])
+    rows, columns = _own(thread.var)
+    by_k = uses_var(b.index[0], _K)
+    tiles = Tiles(
+        body.buffer, extents[_I], extents[_J],
+        _factor(a, rows, False, inside), _factor(b, columns, by_k, inside),
+    )  # fmt: skip
     if body.index != (index_var(thread.var), index_var(_I), index_var(_J), index_var(_R)):
         raise _cannot("its accumulators are others")
     return tiles
+
+
+def _factor(x: Load, own: Expr, by_k: bool, ranges: Mapping[str, int]) -> Factor:
+    position, k = reversed(x.index) if by_k else x.index
+    return Factor(x.buffer, _rest(position, own, ranges), _rest(k, index_var(_K), ranges), by_k)
 
 
 def _loops(loop: For) -> tuple[dict[str, int], Stmt]:

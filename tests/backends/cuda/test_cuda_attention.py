@@ -24,7 +24,10 @@ SHAPES = [
     (1, 1, 9, 40, 256, False),
 ]
 HALVES = [
+    (2, 2, 1, 40, 64, False, DType.F16),  # too few queries for tensor cores
+    (4, 2, 16, 33, 20, False, DType.F16),
     (2, 1, 20, 40, 80, True, DType.F16),
+    (1, 1, 50, 70, 256, False, DType.F16),
     (1, 1, 65, 33, 64, False, DType.BF16),
     (1, 1, 40, 96, 128, True, DType.F16),
 ]
@@ -41,25 +44,34 @@ def _attention(
     return Case(graph, [random(*s, dtype=dtype) for s in shapes])
 
 
-def _masked(mask: np.ndarray) -> Case:
-    shapes = (1, 2, 9, 16), (1, 2, 11, 16), (1, 2, 11, 16)
+def _masked(mask: np.ndarray, dtype: DType = DType.F32) -> Case:
+    queries, keys = mask.shape[2:]
+    shapes = (1, 2, queries, 16), (1, 2, keys, 16), (1, 2, keys, 16)
     graph = graph_of(
-        [*(tensor(*s) for s in shapes), TensorType.of(mask)], [],
+        [*(tensor(*s, dtype=dtype) for s in shapes), TensorType.of(mask)], [],
         lambda rw, q, k, v, m: rw.emit("attention", q, k, v, m, attrs=AttentionAttrs(0.25)),
     )  # fmt: skip
-    return Case(graph, [*(random(*s) for s in shapes), mask])
+    return Case(graph, [*(random(*s, dtype=dtype) for s in shapes), mask])
 
 
 def _cases() -> Iterator[tuple[str, Case]]:
     for shape in SHAPES:
         yield "-".join(map(str, shape)), _attention(*shape)
     for *shape, dtype in HALVES:
-        yield f"{dtype}-{shape[4]}", _attention(*shape, dtype)
+        yield f"{dtype}-{shape[2]}-{shape[4]}", _attention(*shape, dtype)
     keep = np.random.default_rng(0).random((1, 1, 9, 11)) > 0.4
     yield "mask-float", _masked(np.where(keep, 0.0, -1e9).astype(np.float32))
     keep = keep.copy()
     keep[0, 0, 3] = False  # a row that sees nothing
     yield "mask-bool", _masked(keep)
+    keep = np.random.default_rng(1).random((1, 1, 40, 70)) > 0.4
+    keep[0, 0, 3] = False
+    yield "mask-bool-f16", _masked(keep, DType.F16)
+    yield "mask-f16", _masked(np.where(keep, 0, -1e4).astype(np.float16), DType.F16)
+    for tile in ("16x32", "32x64"):
+        case = _attention(1, 1, 33, 70, 16, True, DType.BF16)
+        case.points = {"attention": Point({"tile": tile})}
+        yield f"tensor-tile-{tile}", case
     for tile in ("8x32", "16x64"):
         case = _attention(1, 1, 33, 70, 16, True)
         case.points = {"attention": Point({"tile": tile})}

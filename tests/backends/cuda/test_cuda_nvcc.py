@@ -52,7 +52,9 @@ INSTRUCTIONS = [
     ("linear_of_a_row", "ld.global.nc.v4"),
     ("conv", "ld.global.nc.v4"),
     ("depthwise", "ld.global.nc.v4"),
-    ("attention", "ld.shared.v4"),
+    ("attention", "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"),
+    ("attention", "ldmatrix.sync.aligned.m8n8.x4.trans"),
+    ("attention_of_256", "ld.shared.v4"),
 ]
 
 

@@ -312,38 +312,62 @@ GO_INLINE void multiply_16x8(float (&d)[4], const unsigned (&a)[4], unsigned b0,
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 // Four 8 by 8 matrices of halves; lane i says where row i % 8 of matrix i / 8 begins.
-GO_INLINE void load_matrices(unsigned (&out)[4], const void *row) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
-                 : "r"((unsigned)__cvta_generic_to_shared(row))
-                 : "memory");
+template <bool transposed> GO_INLINE void load_matrices(unsigned (&out)[4], const void *row) {
+    const unsigned at = (unsigned)__cvta_generic_to_shared(row);
+    if constexpr (transposed)
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                     : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+                     : "r"(at)
+                     : "memory");
+    else
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                     : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+                     : "r"(at)
+                     : "memory");
 }
 #endif
 
 // acc += A * B, for a warp: M by N tiles of 16 by 8, 16 steps of k. `a` and `b` are where the warp's
-// rows of A and columns of B begin in shared memory, `a_step` and `b_step` elements apart.
-template <int M, int N, typename T>
-GO_INLINE void multiply_tiles(float (&acc)[M][N][4], const T *a, int a_step, const T *b, int b_step) {
+// tile begins in shared memory; rows of A and columns of B lie `a_step` and `b_step` elements apart,
+// along k. With `by_k`, steps of B lie `b_step` apart, along its columns.
+template <bool by_k, int M, int N, typename T>
+GO_INLINE void multiply(float (&acc)[M][N][4], const T *a, int a_step, const T *b, int b_step) {
     const int lane = threadIdx.x % 32;
 #ifdef GO_EMULATED
     for (int k = 0; k < 16; k++)
         for (int i = 0; i < M; i++)
             for (int j = 0; j < N; j++)
-                for (int r = 0; r < 4; r++)
-                    acc[i][j][r] += to_float(a[(16 * i + 8 * (r / 2) + lane / 4) * a_step + k]) *
-                                    to_float(b[(8 * j + 2 * (lane % 4) + r % 2) * b_step + k]);
+                for (int r = 0; r < 4; r++) {
+                    const int row = 16 * i + 8 * (r / 2) + lane / 4;
+                    const int column = 8 * j + 2 * (lane % 4) + r % 2;
+                    acc[i][j][r] += to_float(a[row * a_step + k]) *
+                                    to_float(b[by_k ? k * b_step + column : column * b_step + k]);
+                }
 #else
     static_assert(N % 2 == 0, "columns are loaded 16 at a time");
+    const int upper = lane / 8 % 2 * 8 + lane % 8, lower = lane / 16 * 8 + lane % 8;
     unsigned columns[N / 2][4];
-    GO_UNROLL for (int j = 0; j < N / 2; j++)
-        load_matrices(columns[j], b + (16 * j + lane / 16 * 8 + lane % 8) * b_step + lane / 8 % 2 * 8);
+    GO_UNROLL for (int j = 0; j < N / 2; j++) {
+        const T *const at = by_k ? b + upper * b_step + 16 * j + lane / 16 * 8
+                                 : b + (16 * j + lower) * b_step + lane / 8 % 2 * 8;
+        load_matrices<by_k>(columns[j], at);
+    }
     GO_UNROLL for (int i = 0; i < M; i++) {
         unsigned rows[4];
-        load_matrices(rows, a + (16 * i + lane % 16) * a_step + lane / 16 * 8);
+        load_matrices<false>(rows, a + (16 * i + upper) * a_step + lane / 16 * 8);
         GO_UNROLL for (int j = 0; j < N; j++)
             multiply_16x8(acc[i][j], rows, columns[j / 2][j % 2 * 2], columns[j / 2][j % 2 * 2 + 1], T());
     }
 #endif
+}
+template <int M, int N, typename T>
+GO_INLINE void multiply_tiles(float (&acc)[M][N][4], const T *a, int a_step, const T *b, int b_step) {
+    multiply<false>(acc, a, a_step, b, b_step);
+}
+template <int M, int N, typename T>
+GO_INLINE void multiply_tiles_by_k(float (&acc)[M][N][4], const T *a, int a_step, const T *b,
+                                   int b_step) {
+    multiply<true>(acc, a, a_step, b, b_step);
 }
 
 // Launch ---------------------------------------------------------------------------------------

@@ -308,10 +308,11 @@ class _Writer:
         tiles = tiles_of(s, self.names.thread, self.names.ranges)
         places = []
         for f in (tiles.left, tiles.right):
-            at = position(f.buffer, (f.position, f.k))
+            at = position(f.buffer, f.start)
             places.append(f"{self.print.address(f.buffer, at)}, {f.buffer.strides[0]}")
         acc = self.names.buffer(tiles.acc)
-        self._line(f"go::multiply_tiles({acc}, {', '.join(places)});")
+        order = "_by_k" if tiles.right.by_k else ""
+        self._line(f"go::multiply_tiles{order}({acc}, {', '.join(places)});")
 
     def _if(self, s: If) -> None:
         with self._braces(f"if ({self.print.value(s.condition).text}) {{"):

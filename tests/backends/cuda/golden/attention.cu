@@ -13,131 +13,110 @@ attention(
     GO_SHARED(shared);
     const int b = blockIdx.x;
     const int t = threadIdx.x;
-    float *const q = (float *)shared;  // [64][68]
-    float *const k = (float *)(shared + 17408);  // [64][68]
-    float *const v = (float *)(shared + 34816);  // [64][68]
-    float *const p_2 = (float *)(shared + 52224);  // [64][68]
-    float score[8][4];
-    go::vec<float, 4> out[8][1];
-    float peak[8];
-    float own[8];
-    float top[8];
-    float sum[8];
-    float total[8];
+    go::f16 *const q = (go::f16 *)shared;  // [64][72]
+    go::f16 *const k = (go::f16 *)(shared + 9216);  // [64][72]
+    go::f16 *const v = (go::f16 *)(shared + 18432);  // [64][72]
+    go::f16 *const p_2 = (go::f16 *)(shared + 27648);  // [64][72]
+    float score[1][8][4];
+    float out[1][8][4];
+    float peak[2];
+    float own[2];
+    float top[2];
+    float sum[2];
+    float total[2];
     #pragma unroll
-    for (int u = 0; u < 8; u++) {
+    for (int u = 0; u < 4; u++) {
         const int i = u * 128 + t;
-        const int x = b % 8 * 64 + i / 16;
-        go::store(q + i / 16 * 68 + i % 16 * 4, go::to_float(go::load<4>(in0 + b / 8 * 32768 + x * 64 + i % 16 * 4)));
+        const int x = b % 8 * 64 + i / 8;
+        go::store(q + i / 8 * 72 + i % 8 * 8, go::load<8>(in0 + b / 8 * 32768 + x * 64 + i % 8 * 8));
     }
     #pragma unroll
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < 2; i++) {
         peak[i] = -INFINITY;
         sum[i] = 0.0f;
-        out[i][0] = go::splat<4>(0.0f);
+        #pragma unroll
+        for (int c = 0; c < 8; c++) {
+            go::spread(&out[0][c][i * 2], go::splat<2>(0.0f));
+        }
     }
     for (int n = 0; n < 8; n++) {
         if (n * 64 <= b % 8 * 64 + 63) {
             #pragma unroll
-            for (int u = 0; u < 8; u++) {
+            for (int u = 0; u < 4; u++) {
                 const int i = u * 128 + t;
-                const int x = n * 64 + i / 16;
-                go::store(k + i / 16 * 68 + i % 16 * 4, go::to_float(go::load<4>(in1 + b / 8 * 32768 + x * 64 + i % 16 * 4)));
+                const int x = n * 64 + i / 8;
+                go::store(k + i / 8 * 72 + i % 8 * 8, go::load<8>(in1 + b / 8 * 32768 + x * 64 + i % 8 * 8));
             }
             __syncthreads();
             #pragma unroll
-            for (int u = 0; u < 8; u++) {
+            for (int u = 0; u < 4; u++) {
                 const int i = u * 128 + t;
-                const int x = n * 64 + i / 16;
-                go::store(v + i / 16 * 68 + i % 16 * 4, go::to_float(go::load<4>(in2 + b / 8 * 32768 + x * 64 + i % 16 * 4)));
+                const int x = n * 64 + i / 8;
+                go::store(v + i / 8 * 72 + i % 8 * 8, go::load<8>(in2 + b / 8 * 32768 + x * 64 + i % 8 * 8));
             }
             __syncthreads();
             #pragma unroll
-            for (int i = 0; i < 8; i++) {
+            for (int i = 0; i < 2; i++) {
                 #pragma unroll
-                for (int j = 0; j < 4; j++) {
-                    score[i][j] = 0.0f;
-                }
-            }
-            for (int d = 0; d < 16; d++) {
-                float x[8][4];
-                #pragma unroll
-                for (int i = 0; i < 8; i++) {
-                    go::spread(&x[i][0], go::read<4>(q + i * 544 + t / 16 * 68 + d * 4));
-                }
-                float w[4][4];
-                #pragma unroll
-                for (int j = 0; j < 4; j++) {
-                    go::spread(&w[j][0], go::read<4>(k + j * 1088 + t % 16 * 68 + d * 4));
-                }
-                #pragma unroll
-                for (int i = 0; i < 8; i++) {
-                    #pragma unroll
-                    for (int j = 0; j < 4; j++) {
-                        #pragma unroll
-                        for (int l = 0; l < 4; l++) {
-                            score[i][j] += x[i][l] * w[j][l];
-                        }
-                    }
+                for (int j = 0; j < 16; j++) {
+                    score[0][j / 2][i * 2 + j % 2] = 0.0f;
                 }
             }
             #pragma unroll
-            for (int i = 0; i < 8; i++) {
+            for (int kk = 0; kk < 4; kk++) {
+                go::multiply_tiles(score, q + t / 32 * 1152 + kk * 16, 72, k + kk * 16, 72);
+            }
+            #pragma unroll
+            for (int i = 0; i < 2; i++) {
                 own[i] = -INFINITY;
                 #pragma unroll
-                for (int j = 0; j < 4; j++) {
-                    score[i][j] = n * 64 + j * 16 + t % 16 <= b % 8 * 64 + i * 8 + t / 16 ? score[i][j] * 0.125f : -INFINITY;
-                    own[i] = go::max(own[i], score[i][j]);
+                for (int j = 0; j < 16; j++) {
+                    score[0][j / 2][i * 2 + j % 2] = n * 64 + j / 2 * 8 + t % 32 % 4 * 2 + j % 2 <= b % 8 * 64 + t / 32 * 16 + i * 8 + t % 32 / 4 ? score[0][j / 2][i * 2 + j % 2] * 0.125f : -INFINITY;
+                    own[i] = go::max(own[i], score[0][j / 2][i * 2 + j % 2]);
                 }
             }
             #pragma unroll
-            for (int i = 0; i < 8; i++) {
-                top[i] = go::warp_reduce<go::most, 16>(own[i]);
+            for (int i = 0; i < 2; i++) {
+                top[i] = go::warp_reduce<go::most, 4>(own[i]);
             }
             #pragma unroll
-            for (int i = 0; i < 8; i++) {
+            for (int i = 0; i < 2; i++) {
                 const float row_peak = go::max(peak[i], top[i]);
                 const float shift = row_peak == -INFINITY ? 0.0f : row_peak;
                 const float scale = go::exp(peak[i] - shift);
                 peak[i] = row_peak;
                 sum[i] *= scale;
-                out[i][0] = out[i][0] * scale;
                 #pragma unroll
-                for (int j = 0; j < 4; j++) {
-                    const float weight = go::exp(score[i][j] - shift);
+                for (int c = 0; c < 8; c++) {
+                    go::spread(&out[0][c][i * 2], go::neighbours<2>(&out[0][c][i * 2]) * scale);
+                }
+                #pragma unroll
+                for (int j = 0; j < 16; j++) {
+                    const float weight = go::exp(score[0][j / 2][i * 2 + j % 2] - shift);
                     sum[i] += weight;
-                    p_2[i * 544 + t / 16 * 68 + j * 16 + t % 16] = weight;
+                    p_2[t / 32 * 1152 + i * 576 + t % 32 / 4 * 72 + j / 2 * 8 + t % 32 % 4 * 2 + j % 2] = go::to_f16(weight);
                 }
             }
             __syncthreads();
-            for (int key = 0; key < 16; key++) {
-                float x[8][4];
-                #pragma unroll
-                for (int i = 0; i < 8; i++) {
-                    go::spread(&x[i][0], go::read<4>(p_2 + i * 544 + t / 16 * 68 + key * 4));
-                }
-                #pragma unroll
-                for (int l = 0; l < 4; l++) {
-                    go::vec<float, 4> w;
-                    w = go::read<4>(v + key * 272 + l * 68 + t % 16 * 4);
-                    #pragma unroll
-                    for (int i = 0; i < 8; i++) {
-                        out[i][0] += x[i][l] * w;
-                    }
-                }
+            #pragma unroll
+            for (int kk = 0; kk < 4; kk++) {
+                go::multiply_tiles_by_k(out, p_2 + t / 32 * 1152 + kk * 16, 72, v + kk * 1152, 72);
             }
         }
     }
     #pragma unroll
-    for (int i = 0; i < 8; i++) {
-        total[i] = go::warp_reduce<go::add, 16>(sum[i]);
+    for (int i = 0; i < 2; i++) {
+        total[i] = go::warp_reduce<go::add, 4>(sum[i]);
     }
     #pragma unroll
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < 2; i++) {
         const float row_total = total[i];
         const float inverse = row_total == 0.0f ? 0.0f : 1.0f / row_total;
-        const int m = b % 8 * 64 + i * 8 + t / 16;
-        go::store(out0 + b / 8 * 32768 + m * 64 + t % 16 * 4, go::to_f16(out[i][0] * inverse));
+        const int m = b % 8 * 64 + t / 32 * 16 + i * 8 + t % 32 / 4;
+        #pragma unroll
+        for (int c = 0; c < 8; c++) {
+            go::store(out0 + b / 8 * 32768 + m * 64 + c * 8 + t % 32 % 4 * 2, go::to_f16(go::neighbours<2>(&out[0][c][i * 2]) * inverse));
+        }
     }
 }
 
@@ -147,5 +126,5 @@ extern "C" int attention_launch(go_stream stream, void *const *p)
     auto *const in1 = static_cast<const go::f16 *>(p[1]);
     auto *const in2 = static_cast<const go::f16 *>(p[2]);
     auto *const out0 = static_cast<go::f16 *>(p[3]);
-    return go::launch(attention, 64, 128, 69632, stream, in0, in1, in2, out0);
+    return go::launch(attention, 64, 128, 36864, stream, in0, in1, in2, out0);
 }
