@@ -8,10 +8,11 @@ from pathlib import Path
 
 import gpu_programs as gpu
 import pytest
-from graphopt_backends.cuda.build import build, find_compiler, generate_code
+from graphopt_backends.cuda.build import build, find_compiler, generate_code, units
 from graphopt_backends.cuda.emit.model import emit
 from graphopt_backends.cuda.targets import TARGETS
 
+from graphopt.config import Config
 from graphopt.errors import BuildError
 
 needs_nvcc = pytest.mark.nvcc
@@ -49,6 +50,17 @@ def test_a_compiler_that_is_not_there(monkeypatch: pytest.MonkeyPatch):
         find_compiler(TARGETS["emulated"], "c--")
 
 
+def test_kernels_are_compiled_together():
+    names = [f"go_{i}.cu" for i in range(20)]
+    sources = dict.fromkeys([*names, "model.cu", "go_runtime.cu", "go_file.cpp", "model.h"], "")
+    made = units(sources, jobs=2)
+    assert sorted(n for kernels in made.values() for n in kernels) == sorted(names)
+    alone = [unit for unit, kernels in made.items() if not kernels]
+    assert alone == ["model.cu", "go_runtime.cu", "go_file.cpp"]
+    assert len(made) == 3 + 3
+    assert len(units(dict.fromkeys(names[:2], ""), jobs=2)) <= 2
+
+
 @pytest.mark.compiler
 def test_what_was_compiled_is_not_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GRAPHOPT_CACHE", str(tmp_path / "cache"))
@@ -59,7 +71,7 @@ def test_what_was_compiled_is_not_compiled_again(tmp_path: Path, monkeypatch: py
         steps.append((done, total))
 
     build(sources, gpu.EMULATED, tmp_path / "a", progress=told)
-    files = sum(name.endswith((".cu", ".cpp")) for name in sources)
+    files = len(units(sources, Config.from_environment().jobs))
     assert steps == [(i + 1, files) for i in range(files)]
     steps.clear()
     build(sources, gpu.EMULATED, tmp_path / "b", progress=told)
@@ -69,7 +81,9 @@ def test_what_was_compiled_is_not_compiled_again(tmp_path: Path, monkeypatch: py
 @pytest.mark.compiler
 def test_what_the_compiler_says_is_shown(tmp_path: Path):
     sources = {**emit(gpu.scaled_sum(), gpu.EMULATED), "go_add.cu": "int f() { return nothing; }"}
-    with pytest.raises(BuildError, match=r"(?s)compiling go_add\.cu failed:\n.*nothing"):
+    with pytest.raises(
+        BuildError, match=r"(?s)compiling kernels_\d\.cu failed:\n.*go_add\.cu.*nothing"
+    ):
         build(sources, gpu.EMULATED, tmp_path)
 
 
