@@ -30,6 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--update-golden", action="store_true", help="write what is emitted now as golden files"
     )
     parser.addoption("--gpu-artifacts", metavar="DIR", help="made by tests/gpu/prepare.py")
+    parser.addoption(
+        "--emulate-all", action="store_true", help="every model on the emulated GPU: 20 minutes"
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
