@@ -109,10 +109,34 @@ def _movements() -> Iterator[tuple[str, Case]]:
     )  # fmt: skip
     yield "take-along", Case(graph, [random(3, 5), along])
     graph = graph_of([channels_last(2, 5, 4, 3)], [], lambda rw, x: rw.emit("exp", x))
+    yield from _turned()
     yield "to-row-major", Case(graph, [random(2, 5, 4, 3)])
     point = {"pointwise": Point({"threads": 256, "vectors": 4})}
     graph = graph_of([tensor(3, 700), tensor(700)], [], _gelu_add_relu)
     yield "several-vectors", Case(graph, [random(3, 700), random(700)], point)
+
+
+def _turned() -> Iterator[tuple[str, Case]]:
+    """Tiles turned in shared memory: whole ones, parts, halves, beside what is not turned."""
+    for dtype in FLOATS:
+        for rows, columns in ((64, 32), (33, 50), (16, 100)):
+            shape = (2, rows, columns)
+            graph = graph_of(
+                [tensor(*shape, dtype=dtype)], [],
+                lambda rw, x: rw.emit("transpose", x, attrs=TransposeAttrs((0, 2, 1))),
+            )  # fmt: skip
+            yield f"turned-{dtype}-{rows}", Case(graph, [random(*shape, dtype=dtype)])
+    x, y = (1, 40, 5, 9), (1, 45, 40)
+
+    def body(rw: Rewriter, x: Value, y: Value) -> Value:
+        flat = rw.emit("reshape", x, attrs=ReshapeAttrs((1, 40, 45)))
+        turned = rw.emit("transpose", flat, attrs=TransposeAttrs((0, 2, 1)))
+        return rw.emit("concat", rw.emit("exp", turned), y, attrs=ConcatAttrs(1))
+
+    yield (
+        "turned-beside",
+        Case(graph_of([tensor(*x), tensor(*y)], [], body), [random(*x), random(*y)]),
+    )
 
 
 CASES = dict(_cases())

@@ -42,6 +42,22 @@ def test_halves_are_moved_as_they_are(emitted: dict[str, str]) -> None:
     assert "go::to_float(go::load<8>(in0" not in emitted["linear_f16"]
 
 
+UPDATE = """kernel k(x: f32[64], u: f32[4], y: f32[64] output) {
+  block b in 0..1 {
+    thread t in 0..64 { y[t] = x[t] }
+  }
+  block b in 0..1 {
+    thread t in 0..4 { y[t + 8] = u[t] }
+  }
+}"""
+
+
+def test_a_state_is_not_copied_onto_itself() -> None:
+    text = emit_kernel(parse_kernel(UPDATE), SM_90A)
+    assert "if (const int error = x == y ? 0 : go::launch(k_0, 1, 64, 0, stream, x, y))" in text
+    assert "return go::launch(k_1, 1, 4, 0, stream, u, y);" in text
+
+
 def test_the_source_is_named(emitted: dict[str, str]) -> None:
     assert emitted["linear"].startswith(
         "// linear, for sm_90a\n//   computes encoder.layer.0 at model.py:12\n"

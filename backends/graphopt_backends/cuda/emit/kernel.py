@@ -114,9 +114,24 @@ def _launch(kernel: Kernel, launches: tuple[Grid, ...]) -> str:
         name = kernel.name if len(launches) == 1 else f"{kernel.name}_{n}"
         sizes = f"{grid.loop.extent}, {grid.threads}, {shared_bytes(grid)}"
         calls.append(f"go::launch({name}, {sizes}, stream, {names})")
-    for c in calls[:-1]:
-        lines.append(f"    if (const int error = {c}) return error;")
+    for c, grid in zip(calls[:-1], launches, strict=False):
+        copied = _copied(kernel, grid)
+        needed = f"{copied[0].name} == {copied[1].name} ? 0 : " if copied else ""
+        lines.append(f"    if (const int error = {needed}{c}) return error;")
     return "\n".join([*lines, f"    return {calls[-1]};", "}"])
+
+
+def _copied(kernel: Kernel, grid: Grid) -> tuple[Buffer, Buffer] | None:
+    """(from, to) where all that a grid does is to copy one parameter to another: it is left out
+    where they are the same memory, as the input and output of a state are."""
+    stores = [s for s in walk(grid.loop) if isinstance(s, Store)]
+    used = _used(kernel, grid)
+    copies = all(
+        isinstance(s.value, Load) and s.value.index == s.index and not s.reduce for s in stores
+    )
+    if not copies or len(used) != 2 or used[0].dtype is not used[1].dtype:
+        return None
+    return used[0], used[1]
 
 
 def _header(kernel: Kernel, target: Target, locs: tuple[Loc, ...]) -> str:

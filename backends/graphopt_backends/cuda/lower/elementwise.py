@@ -1,8 +1,9 @@
 """Pointwise and movement regions: every thread computes a few vectors of 16 bytes.
 
 The boxes of each result (concat operands, the border of a pad) stand side by side in one grid.
-Adjacent axes are fused wherever that keeps every access affine; the innermost loop runs in vectors
-where the result lies contiguous.
+Where neighbours of the result come from far apart, a tile of it is turned in shared memory
+(`turned`). Adjacent axes are fused wherever that keeps every access affine; the innermost loop runs
+in vectors where the result lies contiguous.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from graphopt_backends.cuda.lower.grid import (
     unrolled,
 )
 from graphopt_backends.cuda.lower.region import GpuRegion
+from graphopt_backends.cuda.lower.turned import Turned, turned_axes
 from graphopt_backends.cuda.targets import GpuTarget
 
 _THREADS = (128, 256, 512)
@@ -68,12 +70,19 @@ def lower(node: Node, target: Target, point: Point | None = None) -> Lowered:
     region = GpuRegion(node, target)
     tile = choose_tile(region).at(point)
     parts = [
-        Box(region, which, piece).part(tile)
+        _part(region, which, piece, tile)
         for which, result in enumerate(region.body.outputs)
         for piece in pieces_of(result)
     ]
     kernel = region.kernel("elementwise", grid(region, parts))
     return Lowered(kernel, label=f"{tile.threads}x{tile.vectors}")
+
+
+def _part(region: GpuRegion, which: int, piece: Piece, tile: Tile) -> Part:
+    axes = turned_axes(region, which, piece)
+    if axes is not None:
+        return Turned(region, which, piece, axes).part(tile.threads)
+    return Box(region, which, piece).part(tile)
 
 
 def space(node: Node, target: Target) -> Space:
