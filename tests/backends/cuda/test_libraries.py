@@ -235,6 +235,23 @@ def test_tf32_is_named_for_f32_alone():
         assert [n.attrs.library for n in after.nodes if n.body is not None] == [library]
 
 
+def test_what_a_level_becomes_for_gpus():
+    level = ["sink-reshapes", "cast-precision", "pad-channels", "choose-winograd", "fuse",
+             "choose-libraries"]  # fmt: skip
+    start = ("merge-parallel-products", "sink-reshapes")
+    assert BACKEND.adjusted(level, "fp32", "none") == (
+        *start, "cast-precision", "pad-channels", "fuse", "choose-libraries",
+    )  # fmt: skip
+    assert BACKEND.adjusted(level, "bf16", "auto") == (
+        *start, "cast-precision{to=bf16}", "pad-channels{multiple=8}", "fuse",
+        "choose-libraries{use=[cublaslt,cudnn]}",
+    )  # fmt: skip
+    assert BACKEND.adjusted(level, "tf32", "cudnn") == (
+        *start, "cast-precision", "pad-channels{multiple=4}", "fuse",
+        "choose-libraries{use=[cudnn],always=true,tf32=true}",
+    )  # fmt: skip
+
+
 def test_an_unknown_library_is_an_error_that_lists_them():
     with pytest.raises(UnsupportedError) as caught:
         BACKEND.adjusted(["choose-libraries"], "fp32", "mkl")
