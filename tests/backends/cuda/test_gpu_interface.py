@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import gpu_programs as gpu
 import numpy as np
 import pytest
 from gpu_programs import WEIGHTS, Library, N, accumulated, aligned, pointers, scaled_sum
+from graphopt_backends.cuda.emit.model import emit
+
+from graphopt.program import Program
 
 pytestmark = pytest.mark.compiler
 
@@ -195,3 +201,22 @@ def test_state_is_updated_in_place_or_moved(tmp_path: Path):
     np.testing.assert_array_equal(other, before + x + x)
     np.testing.assert_array_equal(state, before + x)
     library.c.go_model_close(model)
+
+
+WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Werror")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
+@pytest.mark.parametrize("program", [scaled_sum, accumulated], ids=["weights", "state"])
+def test_sources_compile_without_a_warning(program: Callable[[], Program], tmp_path: Path):
+    for name, text in emit(program(), gpu.EMULATED).items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "user.c").write_text('#include "model.h"\nint main(void) { return GO_MODEL_OK; }\n')
+    host = [p.name for p in tmp_path.iterdir() if p.suffix == ".cpp" or p.name == "model.cu"]
+    commands = [["gcc", "-std=c99", "-Wstrict-prototypes", "-fsyntax-only", "user.c"]]
+    flags = ["-std=c++17", "-DGO_EMULATED", "-fsyntax-only", "-x", "c++"]
+    commands += [["g++", *flags, name] for name in sorted(host)]
+    for command in commands:
+        full = [command[0], *WARNINGS, *command[1:]]
+        done = subprocess.run(full, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr

@@ -255,7 +255,8 @@ static int check_alignment(const frame *given) {
 }
 
 static int prepare(go_model *m, const void *const *inputs, void *const *outputs, frame *now) {
-    if (m == NULL || (inputs == NULL && GO_MODEL_INPUTS) || (outputs == NULL && GO_MODEL_OUTPUTS))
+    if (m == NULL || (inputs == NULL && GO_MODEL_INPUTS > 0) ||
+        (outputs == NULL && GO_MODEL_OUTPUTS > 0))
         return go_fail(GO_BAD_ARGUMENT, "a pointer is NULL");
     *now = m->memory;
     for (int i = 0; i < GO_MODEL_INPUTS; i++) now->in[i] = inputs[i];
