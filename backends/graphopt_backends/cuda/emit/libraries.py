@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from graphopt.lower.interface import wrapped
 from graphopt.program import LibraryCall
 
 _ROLES = {
@@ -17,16 +18,17 @@ may be left out."""
 def structure(n: int, call: LibraryCall) -> str:
     """What plan `n` computes, as the runtime is told."""
     fields = ", ".join(f".{name} = {value}" for name, value in call.fields)
-    return f"static const go_{call.function} planned_{n} = {{{fields}}};"
+    return f"static const go_{call.function} planned_{n} = {{\n{wrapped(fields, '    ')}}};"
 
 
 def plan_functions(calls: Sequence[LibraryCall]) -> str:
     """`make_plans`, which opens libraries and lets them choose algorithms, and `destroy_plans`."""
     opened = sorted({c.function for c in calls})
+    unused = [] if calls else ["    (void)plans;"]
     lines = [
         "static int make_plans(void **plans, int device, size_t *workspace) {",
         "    int error = GO_OK;",
-        "    (void)plans, (void)device, (void)workspace;",
+        *(unused and ["    (void)plans, (void)device, (void)workspace;"]),
         *(f"    if (!error) error = go_{name}_open(device);" for name in opened),
     ]
     for n, call in enumerate(calls):
@@ -39,11 +41,11 @@ def plan_functions(calls: Sequence[LibraryCall]) -> str:
             "        if (!error && bytes > *workspace) *workspace = bytes;",
             "    }",
         ]
-    lines += ["    return error;", "}", "", "static void destroy_plans(void **plans) {"]
+    lines += ["    return error;", "}", "", "static void destroy_plans(void **plans) {", *unused]
     for n, call in enumerate(calls):
         kind = f"go_{call.function}"
         lines.append(f"    {kind}_destroy(({kind}_plan *)plans[{n}]);")
-    return "\n".join([*lines, "    (void)plans;", "}"])
+    return "\n".join([*lines, "}"])
 
 
 def call_plan(call: LibraryCall, n: int, pointers: Sequence[str]) -> str:

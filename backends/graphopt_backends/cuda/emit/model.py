@@ -110,7 +110,7 @@ def _body(n: int, call: KernelCall, layout: WeightLayout, plan: int) -> str:
     if call.library is not None:
         return f"{head}\n    {call_plan(call.library, plan, pointers)}\n}}"
     listed = wrapped(", ".join(pointers), "        ")
-    launch = f'    return go_launched({call.kernel}_launch(stream, p), "{call.kernel}");'
+    launch = f'    return go_launched({call.kernel}_launch(stream, p),\n        "{call.kernel}");'
     return f"{head}\n    void *const p[] = {{\n{listed}}};\n{launch}\n}}"
 
 

@@ -145,9 +145,9 @@ SOURCE = """/* A model compiled by graphopt for @TARGET@.
 #include <string.h>
 
 #include "go_conv.h"
-#include "go_runtime.h"
 #include "go_file.h"
 #include "go_matmul.h"
+#include "go_runtime.h"
 
 @PROTOTYPES@
 
