@@ -375,6 +375,7 @@ GO_INLINE void multiply_tiles_by_k(float (&acc)[M][N][4], const T *a, int a_step
 template <typename... P>
 static int launch(void (*kernel)(P...), int blocks, int threads, int shared_bytes, go_stream stream,
                   P... arguments) {
+    if (blocks == 0) return 0;  // tensors without elements
 #ifdef GO_EMULATED
     (void)stream;
     emulate::run(blocks, threads, shared_bytes, [=] { kernel(arguments...); });

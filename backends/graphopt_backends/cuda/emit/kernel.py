@@ -36,7 +36,6 @@ from graphopt.kernel.ir import (
     Store,
     Var,
     binary,
-    index_const,
 )
 from graphopt.kernel.scope import IndexScope
 from graphopt.kernel.sharing import share
@@ -45,12 +44,20 @@ from graphopt.target import Target
 from graphopt_backends.cuda.emit.barriers import barriers
 from graphopt_backends.cuda.emit.ctypes import HALF, MEMORY, register, value_type
 from graphopt_backends.cuda.emit.expressions import ExpressionPrinter, Text, position
+from graphopt_backends.cuda.emit.launch import (
+    grid_names,
+    launch,
+    parameter,
+    shared_bytes,
+    shared_size,
+    used_parameters,
+)
 from graphopt_backends.cuda.emit.names import Names
+from graphopt_backends.cuda.emit.registers import moved_halves, vector_registers
 from graphopt_backends.cuda.fragments import tiles_of
 from graphopt_backends.cuda.targets import WARP, GpuTarget
 
 _ASSIGN = {"+": "+=", "*": "*=", "and": "&=", "or": "|="}
-_SHARED_ALIGN = 16
 _INT = 2**31
 
 
@@ -72,66 +79,9 @@ def emit_kernel(
         )
     parts = [_header(kernel, target, tuple(dict.fromkeys(locs))), '#include "go_kernel.h"']
     launches = grids(kernel)
-    for n, grid in enumerate(launches):
-        name = kernel.name if len(launches) == 1 else f"{kernel.name}_{n}"
+    for grid, name in zip(launches, grid_names(kernel, launches), strict=True):
         parts.append(_Writer(kernel, grid, target, aliased).function(name))
-    return "\n\n".join([*parts, _launch(kernel, launches)]) + "\n"
-
-
-def shared_bytes(grid: Grid) -> int:
-    """Bytes of shared memory that a block needs."""
-    return sum(_shared_size(b) for b in grid.shared)
-
-
-def _shared_size(b: Buffer) -> int:
-    size = math.prod(b.shape) * b.dtype.size_bytes
-    return -(-size // _SHARED_ALIGN) * _SHARED_ALIGN
-
-
-def _parameter(buffer: Buffer, kernel: Kernel, aliased: frozenset[str]) -> str:
-    const = "" if buffer.name in kernel.outputs else "const "
-    restrict = "" if buffer.name in aliased else "__restrict__ "
-    return f"{const}{MEMORY[buffer.dtype]} *{restrict}{buffer.name}"
-
-
-def _used(kernel: Kernel, grid: Grid) -> list[Buffer]:
-    """The parameters that a grid reads or writes."""
-    touched = {e.buffer for e in walk(grid.loop) if isinstance(e, (Load, Store))}
-    return [b for b in kernel.params if b in touched]
-
-
-def _launch(kernel: Kernel, launches: tuple[Grid, ...]) -> str:
-    lines = [f'extern "C" int {kernel.name}_launch(go_stream stream, void *const *p)', "{"]
-    used = {b for grid in launches for b in _used(kernel, grid)}
-    for i, b in enumerate(kernel.params):
-        if b not in used:
-            continue
-        const = "" if b.name in kernel.outputs else "const "
-        lines.append(f"    auto *const {b.name} = static_cast<{const}{MEMORY[b.dtype]} *>(p[{i}]);")
-    calls = []
-    for n, grid in enumerate(launches):
-        names = ", ".join(b.name for b in _used(kernel, grid))
-        name = kernel.name if len(launches) == 1 else f"{kernel.name}_{n}"
-        sizes = f"{grid.loop.extent}, {grid.threads}, {shared_bytes(grid)}"
-        calls.append(f"go::launch({name}, {sizes}, stream, {names})")
-    for c, grid in zip(calls[:-1], launches, strict=False):
-        copied = _copied(kernel, grid)
-        needed = f"{copied[0].name} == {copied[1].name} ? 0 : " if copied else ""
-        lines.append(f"    if (const int error = {needed}{c}) return error;")
-    return "\n".join([*lines, f"    return {calls[-1]};", "}"])
-
-
-def _copied(kernel: Kernel, grid: Grid) -> tuple[Buffer, Buffer] | None:
-    """(from, to) where all that a grid does is to copy one parameter to another: it is left out
-    where they are the same memory, as the input and output of a state are."""
-    stores = [s for s in walk(grid.loop) if isinstance(s, Store)]
-    used = _used(kernel, grid)
-    copies = all(
-        isinstance(s.value, Load) and s.value.index == s.index and not s.reduce for s in stores
-    )
-    if not copies or len(used) != 2 or used[0].dtype is not used[1].dtype:
-        return None
-    return used[0], used[1]
+    return "\n\n".join([*parts, launch(kernel, launches)]) + "\n"
 
 
 def _header(kernel: Kernel, target: Target, locs: tuple[Loc, ...]) -> str:
@@ -144,37 +94,6 @@ def _fits_int(kernel: Kernel) -> bool:
     return all(math.prod(b.shape) + b.offset < _INT // 2 for b in kernel.params)
 
 
-def _vector_registers(s: Stmt) -> frozenset[Buffer]:
-    """Registers that are read and written a whole last axis at a time."""
-    whole: set[Buffer] = set()
-    parts: set[Buffer] = set()
-    for e in walk(s):
-        if isinstance(e, (Load, Store)) and e.buffer.scope is Scope.REGISTER and e.index:
-            lanes = e.buffer.shape[-1]
-            ramp = Ramp(INDEX, lanes, index_const(0), 1)
-            (whole if lanes > 1 and e.index[-1] == ramp else parts).add(e.buffer)
-    return frozenset(whole - parts)
-
-
-def _moved_halves(s: Stmt) -> frozenset[Buffer]:
-    """Registers of halves that come from memory and go to memory as they are."""
-    halves: set[Buffer] = set()
-    computed: set[Buffer] = set()
-    for part in walk(s):
-        roots: tuple[Stmt | Expr, ...] = ()
-        if isinstance(part, Store):
-            plain = isinstance(part.value, (Load, Const)) and not part.reduce
-            roots = part.index if plain else (*part.index, part.value)
-            if part.buffer.scope is Scope.REGISTER and part.buffer.dtype in HALF:
-                (halves if plain else computed).add(part.buffer)
-        elif isinstance(part, Let):
-            roots = (part.value,)
-        elif isinstance(part, If):
-            roots = (part.condition,)
-        computed |= {e.buffer for root in roots for e in walk(root) if isinstance(e, Load)}
-    return frozenset(halves - computed)
-
-
 class _Writer:
     """The `__global__` function of one grid."""
 
@@ -184,8 +103,8 @@ class _Writer:
         self.names = Names(
             small=_fits_int(kernel),
             per_thread=frozenset(grid.per_thread),
-            vectors=_vector_registers(grid.loop),
-            moved=_moved_halves(grid.loop),
+            vectors=vector_registers(grid.loop),
+            moved=moved_halves(grid.loop),
         )
         read_only = {b.name for b in kernel.params} - {*kernel.outputs} - aliased
         self.print = ExpressionPrinter(self.names, frozenset(read_only))
@@ -205,8 +124,8 @@ class _Writer:
             )
 
     def function(self, name: str) -> str:
-        used = _used(self.kernel, self.grid)
-        parameters = [_parameter(b, self.kernel, self.aliased) for b in used]
+        used = used_parameters(self.kernel, self.grid)
+        parameters = [parameter(b, self.kernel, self.aliased) for b in used]
         for b in used:
             self.names.declare_buffer(b)
         if self.grid.shared:
@@ -381,7 +300,7 @@ class _Writer:
             place = f"(shared{plus})" if plus else "shared"
             extents = "".join(f"[{e}]" for e in b.shape)
             self._line(f"{kind} *const {name} = ({kind} *){place};  // {extents}")
-            self.shared += _shared_size(b)
+            self.shared += shared_size(b)
             return
         shape = b.shape[1:] if b in self.names.per_thread else b.shape
         kind = MEMORY[b.dtype] if b in self.names.moved else register(b.dtype)

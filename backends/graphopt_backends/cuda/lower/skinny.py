@@ -55,7 +55,8 @@ MOST_ROWS = 8
 _WARPS = (1, 2, 4, 8)
 _COLUMNS = (1, 2, 4)
 _ACCUMULATORS = 64
-_IN_FLIGHT = 4
+_IN_FLIGHT = 96
+"""Elements of both factors that a lane may have on their way; registers hold no more of them."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,10 @@ class _Skinny:
     def _accumulate(self, acc: Buffer, t: Expr) -> Stmt:
         zero = const(0.0, self.dtype, self.lanes)
         start = self._each(Store(acc, (*self._at(t), self._lane()), zero))
-        flight = math.gcd(self.steps, _IN_FLIGHT)
+        each = (self.rows + self.tile.columns) * self.lanes
+        flight = next(
+            n for n in (4, 2, 1) if self.steps % n == 0 and n * each <= max(_IN_FLIGHT, each)
+        )
         e, u = self.region.loop("e", self.steps // flight), self.region.loop("u", flight)
         step = binary("+", binary("*", e, index_const(flight)), u)
         lane = binary("%", t, index_const(WARP))
