@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench
+.PHONY: help demo test check bench test-gpu bench-gpu
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -33,3 +33,10 @@ check: $(VENV)/check.stamp ## ruff and mypy --strict
 
 bench: $(VENV)/bench.stamp ## speed beside eager and the peers, in one run
 	$(BIN)/python -m bench
+
+# The next two take the Python that is there, with its torch for GPUs; see docs/gpu.md.
+test-gpu: ## what needs an NVIDIA GPU: every model, kernels, compute-sanitizer
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m gpu tests
+
+bench-gpu: ## speed on an NVIDIA GPU beside eager and torch.compile, in ten minutes
+	$(PYTHON) -m bench.gpu

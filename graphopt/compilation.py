@@ -69,7 +69,8 @@ class Options:
     """`passes` and `kernel_passes` are pipeline text that replaces the level's; `verify_each` runs
     the gate after every pass; `cc` is another C compiler; `emit_source` keeps the C beside the
     library; `budget` is what the artifact may cost; `tuned` is a file of tuning records to use;
-    `prefix` begins every name of the C; `static` makes a static library, too."""
+    `prefix` begins every name of the C; `static` makes a static library, too; `precision` is what
+    an f32 model is computed in, `vendor` whose libraries may be called."""
 
     level: str = DEFAULT_LEVEL
     passes: str | None = None
@@ -81,6 +82,8 @@ class Options:
     tuned: Path | None = None
     prefix: str = PREFIX
     static: bool = False
+    precision: str = "fp32"
+    vendor: str = "auto"
 
 
 @dataclass

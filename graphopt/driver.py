@@ -53,6 +53,8 @@ def compile(
     prefix: str = PREFIX,
     static: bool = False,
     threads: int = 1,
+    precision: str = "fp32",
+    vendor: str = "auto",
     progress: Progress | None = None,
 ) -> Model:
     """Compile a model and load the result.
@@ -62,6 +64,8 @@ def compile(
     by content. budget: limits such as `size=2MB,memory=8MB,latency=10ms`, which fail the build when
     they do not hold. tuned: use the records of `graphopt.tune`, of the file named or of the one in
     the cache folder. prefix: what every name of the C begins with. static: also make `model.a`.
+    precision: fp32, tf32, fp16 or bf16, for targets that have it. vendor: whose libraries may be
+    called: auto, none, or names such as `cublaslt,cudnn`.
     Returns the loaded model; its `report` tells what was done.
     Raises: GraphoptError.
     """
@@ -69,7 +73,7 @@ def compile(
 
     limits = None if budget is None else Budget.parse(budget)
     options = Options(level, passes, verify_each, cc, emit_source, limits, kernel_passes,
-                      records_path(tuned), prefix, static)  # fmt: skip
+                      records_path(tuned), prefix, static, precision, vendor)  # fmt: skip
     compilation = build(source, example_inputs, target=target, out=out, options=options,
                         progress=progress)  # fmt: skip
     from graphopt.artifact.loader import load
@@ -121,7 +125,7 @@ def lower(
     from graphopt.passbase import PassContext
 
     clock = clock or Clock(lambda name: None)
-    pipeline, gate = default_pipeline(options), _gate(options)
+    pipeline, gate = default_pipeline(options, backend), _gate(options)
     timings: list[Timing] = []
     with clock.stage("passes"):
         planned = pipeline.run(
@@ -202,13 +206,20 @@ def records_path(tuned: bool | str | Path) -> Path | None:
     return Path(tuned)
 
 
-def default_pipeline(options: Options) -> Pipeline:
-    """The pipeline of a level, or the text that replaces it. Raises: PluginError."""
+def default_pipeline(options: Options, backend: Backend | None = None) -> Pipeline:
+    """The pipeline of a level as a backend wants it, or the text that replaces it.
+
+    Raises: PluginError; UnsupportedError for what the backend does not do.
+    """
     from graphopt.pipeline import Pipeline
     from graphopt.stages import level_text
 
-    chosen = options.passes
-    return Pipeline.parse(level_text("default", options.level) if chosen is None else chosen)
+    if options.passes is not None:
+        return Pipeline.parse(options.passes)
+    text = level_text("default", options.level)
+    if backend is not None:
+        text = ",".join(backend.adjusted(text.split(","), options.precision, options.vendor))
+    return Pipeline.parse(text)
 
 
 def default_kernel_pipeline(options: Options) -> KernelPipeline:
@@ -269,9 +280,14 @@ def _write(
             kernel_pipeline=compilation.kernel_pipeline,
             budget=budget.limits() if budget else {},
             accept=budget.check if budget else None,
-            extra={"tuning": compilation.tuning.as_dict()} if compilation.tuning else {},
+            extra=_extra(compilation, backend, target),
             progress=lambda done, total: clock.progress(f"build {done}/{total}"),
         )
+
+
+def _extra(compilation: Compilation, backend: Backend, target: Target) -> dict[str, Any]:
+    tuning = {"tuning": compilation.tuning.as_dict()} if compilation.tuning else {}
+    return {**tuning, **backend.facts(compilation.source, compilation.program, target)}
 
 
 def _is_built(folder: Path, options: Options) -> bool:

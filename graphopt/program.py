@@ -41,12 +41,24 @@ class CallResult:
 
 
 @dataclass(frozen=True)
+class LibraryCall:
+    """What a vendor's library computes in place of a kernel. `fields` are those of the structure
+    that describes it to the runtime, `roles` says what each argument is there: "a", "bias", ..."""
+
+    library: str
+    function: str
+    fields: tuple[tuple[str, int], ...]
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class KernelCall:
     """Run `kernel` on `args` (one per parameter). `locs` are the model's nodes it computes.
 
     `results` are the values that the last `args` hold afterwards; `reads` names the inputs and
-    earlier results that it reads; `region` is the digest of what it computes; `error_bound` is what
-    its algorithms may be off by, relative to the results' largest magnitude (see `Attrs`).
+    earlier results that it reads; `region` is the digest of what it computes. With a `library`,
+    `kernel` is a name for what that does, and no kernel of the program. `error_bound` is what its
+    algorithms may be off by, relative to the results' largest magnitude (see `Attrs`).
     """
 
     kernel: str
@@ -57,6 +69,7 @@ class KernelCall:
     results: tuple[CallResult, ...] = ()
     reads: tuple[str, ...] = ()
     region: str = ""
+    library: LibraryCall | None = None
     error_bound: float = 0.0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -203,6 +203,29 @@ class Rewriter:
         for o in node.operands:
             self._uses[o][node] = None
         self._nodes[node] = None
+
+
+def extract(
+    inputs: Sequence[Value],
+    nodes: Sequence[Node],
+    results: Sequence[Value],
+    same: Mapping[Value, Value] | None = None,
+) -> Graph:
+    """A graph of copies of `nodes`, which are in order and read `inputs` and each other. `same`:
+    what is read under another name, when nodes come from several graphs."""
+    rw = Rewriter(Graph(tuple(inputs), (), ()))
+    same = same or {}
+    for node in nodes:
+        copy = rw.insert(
+            node.op.name,
+            [rw.values[same.get(o, o)] for o in node.operands],
+            node.attrs,
+            loc=node.loc,
+            types=[r.type for r in node.results],
+        )
+        rw.values.update(zip(node.results, copy.results, strict=True))
+    rw.outputs = [rw.values[r] for r in results]
+    return rw.freeze()
 
 
 def infer_types(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import abc
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from graphopt.errors import PluginError
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from graphopt.tune.space import Point, Schedules, Space
 
     KernelPasses = Callable[[Kernel], Kernel]
+
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
+"""What an f32 model may be computed in."""
 
 Step = Callable[[int, int], None]
 """Told how far a long step is: (done, of how many)."""
@@ -95,6 +98,29 @@ class Backend(abc.ABC):
 
         Raises: BuildError.
         """
+
+    def adjusted(self, passes: Sequence[str], precision: str, vendor: str) -> Sequence[str]:
+        """The graph passes of a level with what this backend asks of them. `precision` is one of
+        PRECISIONS, `vendor` says whose libraries may be called: auto, none, or their names.
+
+        Raises: UnsupportedError.
+        """
+        from graphopt.errors import UnsupportedError
+
+        if precision != "fp32":
+            raise UnsupportedError(
+                f"the {self.name} backend computes in the model's own types, not in {precision}",
+                hint="leave out --precision, or convert the model itself: model.half()",
+            )
+        if vendor not in ("auto", "none"):
+            raise UnsupportedError(
+                f"the {self.name} backend calls no vendor's libraries", hint="leave out --vendor"
+            )
+        return passes
+
+    def facts(self, source: Graph, program: Program, target: Target) -> Mapping[str, Any]:
+        """What the manifest's `extra` says of a program besides; plain values."""
+        return {}
 
     def limits(self) -> Limits | None:
         """Those of the machine it runs on, measured; None where the backend cannot tell."""

@@ -371,7 +371,7 @@ HAND_WRITTEN: Mapping[str, tuple[str, tuple[Any, ...], tuple[Any, ...]]] = {
 }
 
 
-def _build_pretrained(recipe: Pretrained, tiny: bool) -> Built:
+def build_pretrained(recipe: Pretrained, tiny: bool) -> Built:
     import torch
     import transformers
     from modules import Plain
@@ -390,7 +390,7 @@ def _build_pretrained(recipe: Pretrained, tiny: bool) -> Built:
     return Plain(_unsettle(model.eval()), tuple(shapes), recipe.outputs).eval(), inputs
 
 
-def _build_hand_written(name: str, tiny: bool) -> Built:
+def build_hand_written(name: str, tiny: bool) -> Built:
     import modules
     import torch
 
@@ -434,11 +434,11 @@ def _table(tiny: bool) -> Mapping[str, Callable[[], Built]]:
         return f"tiny_{family}" if tiny else full
 
     table: dict[str, Callable[[], Built]] = {
-        title(family, recipe.name): partial(_build_pretrained, recipe, tiny)
+        title(family, recipe.name): partial(build_pretrained, recipe, tiny)
         for family, recipe in PRETRAINED.items()
     }
     for name in HAND_WRITTEN:
-        table[title(name, name)] = partial(_build_hand_written, name, tiny)
+        table[title(name, name)] = partial(build_hand_written, name, tiny)
     return MappingProxyType(table)
 
 

@@ -142,6 +142,11 @@ class Manifest:
     prefix: str = PREFIX
     format: int = VERSION
 
+    @property
+    def precision(self) -> str:
+        """What an f32 model is computed in where that is another type: f16, bf16 or tf32."""
+        return str(self.extra.get("precision", ""))
+
     def to_json(self) -> str:
         """Text; equal manifests give equal bytes."""
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"

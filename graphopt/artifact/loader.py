@@ -35,17 +35,24 @@ _NUMPY = {
 }  # fmt: skip
 _NAMES = {v: k for k, v in _NUMPY.items()}
 
+_GPU = "nvidia"
+"""The architecture of artifacts whose tensors lie in a GPU's memory."""
+
 Seen = Callable[[int, list[np.ndarray]], None]
 """`seen(i, results)`: what kernel call `i` wrote, one array for each of its results."""
 
-_Entry = Callable[[Any, Any], int]
+Entry = Callable[[Any, Any], int]
 """A way of running: (input pointers, output pointers) to an error code."""
 
-_OBSERVER = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+OBSERVER = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 
 
-def load(path: str | os.PathLike[str], threads: int = 1) -> Model:
+def load(
+    path: str | os.PathLike[str], threads: int = 1, *, device: int = 0, stream: Any = None
+) -> Model:
     """Open an artifact. `threads` counts the caller's own; with 1 no other is ever started.
+
+    An artifact for GPUs is opened on `device`, and runs on `stream` (see `device.GpuModel`).
 
     Before anything is mapped: the format, the machine's instructions, and the checksums of code and
     weights (see `hashing` for when the weights are read). Raises: ArtifactError.
@@ -59,13 +66,18 @@ def load(path: str | os.PathLike[str], threads: int = 1) -> Model:
         check_file(folder / name, manifest.files[name], trust_records=True)
     if threads < 1:
         raise ArtifactError(f"threads is {threads}", hint="give 1 or more")
-    return Model(folder, manifest, threads)
+    if manifest.target.arch != _GPU:
+        return Model(folder, manifest, threads)
+    from graphopt.artifact.device import DeviceModel, GpuModel  # which need this module
+
+    kind = DeviceModel if manifest.target.isa == "emulated" else GpuModel
+    return kind(folder, manifest, device, stream)
 
 
 def check_machine(target: Machine, folder: Path) -> None:
     """Raises: ArtifactError when this machine cannot execute the code."""
     here = machine.architecture()
-    if target.arch not in (here, "any"):
+    if target.arch not in (here, "any", _GPU):
         raise ArtifactError(
             f"{folder} is compiled for {target.arch} ({target.name}); this machine is {here}",
             hint="compile for this machine: --target cpu",
@@ -103,14 +115,8 @@ class Model:
         self.report: Any = None
         self._lock = threading.Lock()
         self._handle = ctypes.c_void_p()
-        self._library = _library(folder / LIBRARY, manifest)
-        path = os.fsencode(folder / WEIGHTS)
-        code = self._library.open(path, threads, ctypes.byref(self._handle))
-        if code != 0:
-            raise ArtifactError(
-                f"{folder} cannot be opened: {self._library.error(code).decode()}",
-                hint="free some memory" if code == 2 else RECOMPILE,
-            )
+        self._library = self._link(folder / LIBRARY)
+        self._open()
         self._dtypes = [numpy_dtype(t.dtype) for t in self.outputs]
         self._input_dtypes = [numpy_dtype(t.dtype) for t in self.inputs]
         self._in_pointers = (ctypes.c_void_p * max(1, len(self.inputs)))()
@@ -129,11 +135,7 @@ class Model:
     def profile(self, *arguments: Any, **named: Any) -> list[CallTime]:
         """Run once, timing each kernel call."""
         times = (ctypes.c_uint64 * max(1, len(self.manifest.calls)))()
-        profile = self._library.profile
-        self._run(
-            self._ordered(arguments, named),
-            lambda ins, outs: profile(self._handle, ins, outs, times),
-        )
+        self._run(self._ordered(arguments, named), self._profiled(times))
         return [
             CallTime(
                 self._library.call_name(i).decode(),
@@ -146,18 +148,7 @@ class Model:
     def time(self, runs: int, *arguments: Any, **named: Any) -> list[int]:
         """Nanoseconds of each of `runs` runs in a row, on the same memory."""
         times: list[int] = []
-        run = self._library.run
-
-        def entry(ins: Any, outs: Any) -> int:
-            for _ in range(runs):
-                start = time.perf_counter_ns()
-                code: int = run(self._handle, ins, outs)
-                times.append(time.perf_counter_ns() - start)
-                if code != 0:
-                    return code
-            return 0
-
-        self._run(self._ordered(arguments, named), entry)
+        self._run(self._ordered(arguments, named), self._timed(runs, times))
         return times
 
     def observe(self, seen: Seen, *arguments: Any, **named: Any) -> list[Any]:
@@ -172,14 +163,18 @@ class Model:
                 except BaseException as error:
                     raised.append(error)
 
-        callback, entry = _OBSERVER(after), self._library.observe
-        results = self._run(
-            self._ordered(arguments, named),
-            lambda ins, outs: entry(self._handle, ins, outs, callback, None),
-        )
+        results = self._run(self._ordered(arguments, named), self._observed(OBSERVER(after)))
         if raised:
             raise raised[0]
         return results
+
+    def placed(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Numpy arrays as arguments: where the model reads them."""
+        return dict(arrays)
+
+    def fetched(self, results: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Results of a run on `placed` arguments as numpy arrays."""
+        return dict(results)
 
     def close(self) -> None:
         """Give back memory and threads. A closed model cannot be called."""
@@ -207,6 +202,52 @@ class Model:
         outputs = ", ".join(f"{t.name}: {t}" for t in self.outputs)
         return f"<graphopt model {self.folder.name}({inputs}) -> {outputs}>"
 
+    # The C interface ---------------------------------------------------------------------------
+
+    def _link(self, path: Path) -> SimpleNamespace:
+        pointer = ctypes.c_void_p
+        return linked(
+            path,
+            self.manifest,
+            {
+                "open": [ctypes.c_char_p, ctypes.c_int, pointer],
+                "run": [pointer] * 3,
+                "profile": [pointer] * 4,
+                "observe": [pointer] * 3 + [OBSERVER, pointer],
+            },
+        )
+
+    def _open(self) -> None:
+        path = os.fsencode(self.folder / WEIGHTS)
+        code = self._library.open(path, self.threads, ctypes.byref(self._handle))
+        if code != 0:
+            raise ArtifactError(
+                f"{self.folder} cannot be opened: {self._library.error(code).decode()}",
+                hint="free some memory" if code == 2 else RECOMPILE,
+            )
+
+    def _profiled(self, times: Any) -> Entry:
+        profile = self._library.profile
+        return lambda ins, outs: profile(self._handle, ins, outs, times)
+
+    def _observed(self, callback: Any) -> Entry:
+        observe = self._library.observe
+        return lambda ins, outs: observe(self._handle, ins, outs, callback, None)
+
+    def _timed(self, runs: int, times: list[int]) -> Entry:
+        run, handle = self._library.run, self._handle
+
+        def entry(ins: Any, outs: Any) -> int:
+            for _ in range(runs):
+                start = time.perf_counter_ns()
+                code: int = run(handle, ins, outs)
+                times.append(time.perf_counter_ns() - start)
+                if code != 0:
+                    return code
+            return 0
+
+        return entry
+
     # Arguments ---------------------------------------------------------------------------------
 
     def _ordered(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> list[Any]:
@@ -227,11 +268,11 @@ class Model:
         given.update(named)
         return [given[n] for n in names]
 
-    def _run(self, arguments: list[Any], entry: _Entry | None) -> list[Any]:
+    def _run(self, arguments: list[Any], entry: Entry | None) -> list[Any]:
         if not self._handle:
             raise InputError("the model is closed", hint="load it again")
         states = dict(self.manifest.states)
-        torch = sys.modules.get("torch") if any(map(_is_torch, arguments)) else None
+        torch = sys.modules.get("torch") if any(map(is_torch, arguments)) else None
         with self._lock:
             kept: dict[int, Any] = {}
             holders = []  # what the pointers point into must outlive the run
@@ -245,11 +286,11 @@ class Model:
                 kept[o] if o in kept else self._empty(o, torch) for o in range(len(self.outputs))
             ]
             for o, result in enumerate(results):
-                self._out_pointers[o] = _address(result)
+                self._out_pointers[o] = address_of(result)
             self._execute(entry)
         return results
 
-    def _execute(self, entry: _Entry | None) -> None:
+    def _execute(self, entry: Entry | None) -> None:
         ins, outs = self._in_pointers, self._out_pointers
         code = self._library.run(self._handle, ins, outs) if entry is None else entry(ins, outs)
         if code != 0:
@@ -265,18 +306,18 @@ class Model:
 
     def _input(self, i: int, spec: Tensor, value: Any, *, writable: bool) -> tuple[Any, int]:
         """(what holds the data, its address). Raises: InputError."""
-        if _is_torch(value):
+        if is_torch(value):
             if value.device.type != "cpu":
-                raise _mismatch(spec, f"a tensor on {value.device}", f"pass {spec.name}.cpu()")
+                raise mismatch(spec, f"a tensor on {value.device}", f"pass {spec.name}.cpu()")
             dtype = str(value.dtype).removeprefix("torch.")
             if dtype != _NUMPY[spec.dtype] or tuple(value.shape) != spec.shape:
-                raise _does_not_fit(spec, dtype, tuple(value.shape))
+                raise does_not_fit(spec, dtype, tuple(value.shape))
             held = value.detach().contiguous()
             return held, held.data_ptr()
         array = np.asarray(value)
         if array.dtype != self._input_dtypes[i] or array.shape != spec.shape:
             native = array.dtype.isnative
-            raise _does_not_fit(spec, array.dtype.name if native else array.dtype.str, array.shape)
+            raise does_not_fit(spec, array.dtype.name if native else array.dtype.str, array.shape)
         flags = array.flags
         if not flags.carray and (writable or not (flags.c_contiguous and flags.aligned)):
             array = np.array(array, order="C")
@@ -286,29 +327,35 @@ class Model:
         spec = self.outputs[o]
         if torch is None:
             return np.empty(spec.shape, self._dtypes[o])
-        return torch.empty(spec.shape, dtype=getattr(torch, _NUMPY[spec.dtype]))
+        return torch.empty(spec.shape, dtype=torch_dtype(spec.dtype))
 
 
-def _mismatch(spec: Tensor, given: str, hint: str) -> InputError:
+def mismatch(spec: Tensor, given: str, hint: str) -> InputError:
     return InputError(f"input {spec.name!r} takes {spec}, given {given}", hint=hint)
 
 
-def _does_not_fit(spec: Tensor, dtype: str, shape: tuple[int, ...]) -> InputError:
+def does_not_fit(spec: Tensor, dtype: str, shape: tuple[int, ...]) -> InputError:
     given = f"{_NAMES.get(dtype, dtype)}[{','.join(map(str, shape))}]"
     if shape == spec.shape:
-        return _mismatch(spec, given, f"convert it to {_NUMPY[spec.dtype]}")
+        return mismatch(spec, given, f"convert it to {_NUMPY[spec.dtype]}")
     hint = "the shape is compiled in: pass that one, or compile for the one you have"
-    return _mismatch(spec, given, hint)
+    return mismatch(spec, given, hint)
 
 
-def _is_torch(value: Any) -> bool:
+def is_torch(value: Any) -> bool:
     """A torch tensor, told without importing torch: who has one has imported it."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
 
-def _address(value: Any) -> int:
-    return int(value.data_ptr() if _is_torch(value) else value.ctypes.data)
+def address_of(value: Any) -> int:
+    """Of a numpy array, or what says it as torch tensors do."""
+    return int(value.data_ptr() if hasattr(value, "data_ptr") else value.ctypes.data)
+
+
+def torch_dtype(name: str) -> Any:
+    """torch's dtype for an IR spelling, once torch is imported."""
+    return getattr(sys.modules["torch"], _NUMPY[name])
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
@@ -327,33 +374,27 @@ def type_of(array: np.ndarray) -> str:
     return f"{name}[{','.join(map(str, array.shape))}]"
 
 
-def _library(path: Path, manifest: Manifest) -> SimpleNamespace:
-    """What the shared library exports, by name without prefix, with its signatures.
+def linked(path: Path, manifest: Manifest, functions: Mapping[str, list[Any]]) -> SimpleNamespace:
+    """What the shared library exports, by name without its prefix, with its signatures; `functions`
+    return codes.
 
     Raises: ArtifactError when it cannot be linked.
     """
-    pointer = ctypes.c_void_p
-    signatures: dict[str, tuple[list[Any], Any]] = {
-        "open": ([ctypes.c_char_p, ctypes.c_int, pointer], ctypes.c_int),
-        "run": ([pointer] * 3, ctypes.c_int),
-        "profile": ([pointer] * 4, ctypes.c_int),
-        "observe": ([*[pointer] * 3, _OBSERVER, pointer], ctypes.c_int),
-        "close": ([pointer], None),
-        **{
-            name: ([ctypes.c_int], ctypes.c_char_p)
-            for name in ("error", "call_name", "call_kernel")
-        },
-    }
-    functions = SimpleNamespace()
+    texts = {name: [ctypes.c_int] for name in ("error", "call_name", "call_kernel")}
+    signatures: list[tuple[Mapping[str, list[Any]], Any]] = [
+        (functions, ctypes.c_int), (texts, ctypes.c_char_p), ({"close": [ctypes.c_void_p]}, None),
+    ]  # fmt: skip
+    out = SimpleNamespace()
     try:
         library = ctypes.CDLL(_unique_spelling(path, manifest.files[LIBRARY].sha256))
-        for name, (arguments, result) in signatures.items():
-            function = getattr(library, f"{manifest.prefix}_{name}")
-            function.argtypes, function.restype = arguments, result
-            setattr(functions, name, function)
+        for table, result in signatures:
+            for name, arguments in table.items():
+                function = getattr(library, f"{manifest.prefix}_{name}")
+                function.argtypes, function.restype = arguments, result
+                setattr(out, name, function)
     except (OSError, AttributeError) as error:
         raise ArtifactError(f"{path} cannot be linked: {error}", hint=RECOMPILE) from error
-    return functions
+    return out
 
 
 def _unique_spelling(path: Path, sha256: str) -> str:

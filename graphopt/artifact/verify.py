@@ -54,7 +54,7 @@ def compare_golden(model: Model) -> list[Difference]:
     golden = read_golden(model.folder, model.manifest)
     if not golden.outputs:
         return []
-    results = model.run(golden.inputs)
+    results = model.fetched(model.run(model.placed(golden.inputs)))
     return [difference(n, results[n], expected) for n, expected in golden.outputs.items()]
 
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 Arrays = Mapping[str, np.ndarray]
 
-TOLERANCES = {"f16": 1e-2, "bf16": 8e-2}
-"""Of the largest magnitude, by result type: 20 roundings of the type. A model is a chain of some
-dozen rounded layers, and their roundings mostly cancel."""
+TOLERANCES = {"f16": 1e-2, "bf16": 8e-2, "tf32": 1e-2}
+"""Of the largest magnitude, by the type computed in: 20 roundings of the type. A model is a chain
+of some dozen rounded layers, and their roundings mostly cancel."""
 TOLERANCE = 1e-4
 """Of any other type: what a compiled model is held to, some 1000 roundings of float32."""
 
@@ -58,9 +58,12 @@ class Boundary:
         return f"%{self.value}: " + (", ".join(dict.fromkeys(places)) or self.node.kernel)
 
 
-def tolerance_of(dtype: str, given: float | None = None) -> float:
-    """What is allowed for results of a type, unless something else is asked for."""
-    return TOLERANCES.get(dtype, TOLERANCE) if given is None else given
+def tolerance_of(dtype: str, given: float | None = None, precision: str = "") -> float:
+    """What is allowed for results of a type that were computed in a `precision`, the manifest's,
+    unless something else is asked for."""
+    if given is not None:
+        return given
+    return max(TOLERANCES.get(name, TOLERANCE) for name in (dtype, precision))
 
 
 def source_inputs(graph: Graph, traced: Traced | None) -> dict[str, np.ndarray]:
@@ -105,10 +108,11 @@ def compare_outputs(
     model: Model, inputs: Arrays, expected: Arrays, tolerance: float | None = None
 ) -> list[Compared]:
     """Each output of the artifact beside what is expected."""
-    results = model.run({name: array.copy() for name, array in inputs.items()})
+    copies = {name: array.copy() for name, array in inputs.items()}
+    results = model.fetched(model.run(model.placed(copies)))
     return [
         Compared(difference(t.name, results[t.name], expected[t.name]),
-                 tolerance_of(t.dtype, tolerance))
+                 tolerance_of(t.dtype, tolerance, model.manifest.precision))
         for t in model.outputs
     ]  # fmt: skip
 
@@ -128,13 +132,15 @@ def compare_kernels(
         for spec, array in zip(model.manifest.calls[i].results, results, strict=True):
             wrote.setdefault(spec.name, []).append((i, spec, array.copy()))
 
-    model.observe(keep, **{name: array.copy() for name, array in inputs.items()})
+    copies = {name: array.copy() for name, array in inputs.items()}
+    model.observe(keep, **model.placed(copies))
     out: list[Boundary] = []
+    precision = model.manifest.precision
 
     def compare(name: str, expected: np.ndarray) -> None:
         for i, spec, array in wrote.pop(name, []):
             found = difference(name, array, expected)
-            allowed = Compared(found, tolerance_of(spec.dtype, tolerance))
+            allowed = Compared(found, tolerance_of(spec.dtype, tolerance, precision))
             out.append(Boundary(i, name, model.manifest.calls[i], allowed))
 
     outer = set(planned.nodes)  # a body's values may have the names of the graph's

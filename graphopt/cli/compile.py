@@ -13,8 +13,10 @@ from graphopt.cli.parameters import (
     kernel_passes_option,
     level_option,
     passes_option,
+    precision_option,
     quiet_option,
     target_option,
+    vendor_option,
 )
 from graphopt.cli.progress import stages
 from graphopt.units import format_bytes, format_seconds
@@ -60,6 +62,8 @@ def _source(ctx: click.Context, param: click.Parameter, given: str | None) -> st
     help="Use the schedules that `graphopt tune` found: the records in FILE.  [without FILE: those "
     "in the cache folder]",
 )  # fmt: skip
+@precision_option
+@vendor_option
 @json_option
 @quiet_option
 def command(
@@ -76,6 +80,8 @@ def command(
     static: bool,
     budget: str | None,
     tuned: str | None,
+    precision: str,
+    vendor: str,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -85,8 +91,10 @@ def command(
 
     limits = None if budget is None else Budget.parse(budget)
     records = records_path(tuned or tuned is not None)
-    options = Options(level, passes, verify_each, cc, emit_source, limits, kernel_passes, records,
-                      prefix, static)  # fmt: skip
+    options = Options(
+        level, passes, verify_each, cc, emit_source, limits, kernel_passes, records, prefix, static,
+        precision, vendor,
+    )  # fmt: skip
     with stages(quiet=quiet) as progress:
         made = build(source, target=target, out=out, options=options, progress=progress)
     if as_json:

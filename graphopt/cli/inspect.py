@@ -56,8 +56,20 @@ def _show_facts(folder: Path, manifest: Manifest) -> None:
             ("files", ", ".join(f"{name} {format_bytes(f.size_bytes)}"
                                 for name, f in sorted(manifest.files.items()))),
             ("all files", format_bytes(total)),
+            *((name, _shown(value)) for name, value in _facts(manifest)),
         ]
     )  # fmt: skip
+
+
+def _facts(manifest: Manifest) -> Iterator[tuple[str, Any]]:
+    """What the backend has added; of tuning, the records alone are long."""
+    return ((name, value) for name, value in manifest.extra.items() if name != "tuning")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {inner}" for name, inner in value.items()) or "none"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _show_ports(manifest: Manifest) -> None:

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from graphopt.target import PRECISIONS
+
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
 
@@ -79,6 +81,14 @@ passes_option = click.option(
 kernel_passes_option = click.option(
     "--kernel-passes", metavar="PIPELINE", shell_complete=kernel_pass_names,
     help="Kernel passes that replace the level's, such as 'unroll-short-loops{limit=4}'.",
+)  # fmt: skip
+precision_option = click.option(
+    "--precision", default="fp32", show_default=True, type=click.Choice(PRECISIONS),
+    help="What an f32 model is computed in, on targets that have it.",
+)  # fmt: skip
+vendor_option = click.option(
+    "--vendor", default="auto", show_default=True, metavar="auto|none|NAME,...",
+    help="Whose libraries may be called, such as cublaslt,cudnn; auto: where it pays.",
 )  # fmt: skip
 threads_option = click.option(
     "--threads", default=1, show_default=True, type=click.IntRange(min=1), metavar="N",

@@ -46,7 +46,8 @@ def command(
     from graphopt.cli.arrays import read_inputs, write_arrays
 
     with load(folder, threads) as model:
-        results = model.run(read_inputs(inputs, model.inputs))
+        given = model.placed(read_inputs(inputs, model.inputs))
+        results = model.fetched(model.run(given))
     if output is not None:
         write_arrays(results, output)
     if as_json:

@@ -187,7 +187,11 @@ def _compare_golden(model: Model, tolerance: float | None) -> list[Compared]:
     from graphopt.check.artifact import Compared, tolerance_of
 
     dtypes = {t.name: t.dtype for t in model.outputs}
-    return [Compared(d, tolerance_of(dtypes[d.output], tolerance)) for d in compare_golden(model)]
+    precision = model.manifest.precision
+    return [
+        Compared(d, tolerance_of(dtypes[d.output], tolerance, precision))
+        for d in compare_golden(model)
+    ]
 
 
 def _declared(model: Model) -> list[Approximation]:

@@ -45,7 +45,7 @@ def fit(access: Access, axis: int) -> tuple[Fit, Interval]:
     low, high = access.buffer.bounds(axis)
     values = interval(e, access.scope.ranges)
     if not (values[0] >= low and values[1] < high) and access.scope.guards:
-        values = _guarded(e, values, access.scope)
+        values = tightened(e, values, access.scope)
     if values[0] >= low and values[1] < high:
         return Fit.INSIDE, values
     reaches = _attained(e, access.scope.ranges)
@@ -55,7 +55,7 @@ def fit(access: Access, axis: int) -> tuple[Fit, Interval]:
     return Fit.UNKNOWN, values
 
 
-def _guarded(e: Expr, values: Interval, scope: IndexScope) -> Interval:
+def tightened(e: Expr, values: Interval, scope: IndexScope) -> Interval:
     """Tighter bounds by the conditions around: where g <= 0 holds, e <= e - n*g for n > 0."""
     base, reach = (e.base, e.stride * (e.lanes - 1)) if isinstance(e, Ramp) else (e, 0)
     if base.lanes > 1:

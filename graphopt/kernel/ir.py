@@ -149,6 +149,7 @@ class LoopKind(enum.Enum):
     VECTOR = "vector"
     BLOCK = "block"
     THREAD = "thread"
+    TENSOR = "tensor"
 
 
 @dataclass(frozen=True, slots=True)

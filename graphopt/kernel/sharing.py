@@ -1,5 +1,6 @@
-"""Equal expressions as one node. Lowerings share expression objects freely: as a tree, twenty
-operations that each use their operand twice are a million terms."""
+"""Equal expressions as one node, and names for those that are used more than once. Lowerings share
+expression objects freely: as a tree, twenty operations that each use their operand twice are a
+million terms."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from graphopt.kernel.ir import Expr
+from graphopt.kernel.ir import INDEX, Binary, Broadcast, Const, Expr, Load, Ramp, Scope, Var
 from graphopt.kernel.visit import children
 
 
@@ -85,3 +86,31 @@ class Dag:
         if isinstance(value, tuple):
             return tuple(self._swap(v, done) for v in value)
         return value
+
+
+def share(roots: Sequence[Expr], first: int = 0) -> tuple[list[tuple[str, Expr]], list[Expr]]:
+    """(name, value) bindings in order, named from t`first` on, and the expressions in terms of
+    them."""
+    dag = Dag()
+    tops = [dag.intern(e) for e in roots]
+    uses = dag.uses(tops, _is_cheap)
+    bindings: list[tuple[str, Expr]] = []
+    done: dict[int, Expr] = {}
+    for n, e in enumerate(dag.nodes):  # children come first
+        rebuilt = dag.rebuilt(n, done)
+        if uses[n] > 1 and not _is_cheap(e):
+            name = f"t{first + len(bindings)}"
+            bindings.append((name, rebuilt))
+            rebuilt = Var(e.dtype, e.lanes, name)
+        done[n] = rebuilt
+    return bindings, [done[n] for n in tops]
+
+
+def _is_cheap(e: Expr) -> bool:
+    """Printed again wherever it is used: what C says in a word, and loop arithmetic, whose
+    simplification needs to see the loop variables."""
+    if isinstance(e, (Var, Const, Broadcast, Ramp)):
+        return True
+    if isinstance(e, Load):
+        return e.buffer.scope is Scope.REGISTER
+    return isinstance(e, Binary) and e.dtype is INDEX

@@ -16,9 +16,11 @@ REGION_KINDS = (
 
 @dataclass(frozen=True)
 class FusedAttrs(Attrs):
-    """`kind`, one of `REGION_KINDS`, selects the lowering."""
+    """`kind`, one of `REGION_KINDS`, selects the lowering; `library` names the vendor's library
+    that computes the region instead, with its precision after a dot: `cublaslt`, `cudnn.tf32`."""
 
     kind: str
+    library: str = ""
 
 
 def _in_body(*_: Any) -> Any:

@@ -9,6 +9,7 @@ PLUGIN = Plugin(
         "assign-layouts": "graphopt_passes.layout.assign_layouts:AssignLayouts",
         "cancel-casts": "graphopt_passes.simplify.cancel_casts:CancelCasts",
         "cancel-transposes": "graphopt_passes.simplify.cancel_transposes:CancelTransposes",
+        "cast-precision": "graphopt_passes.precision.cast_precision:CastPrecision",
         "choose-strassen": "graphopt_passes.algorithm.choose_strassen:ChooseStrassen",
         "choose-winograd": "graphopt_passes.algorithm.choose_winograd:ChooseWinograd",
         "clip-windows": "graphopt_passes.legalize.clip_windows:ClipWindows",
@@ -39,6 +40,7 @@ PLUGIN = Plugin(
         "merge-parallel-products": (
             "graphopt_passes.products.merge_parallel_products:MergeParallelProducts"
         ),
+        "pad-channels": "graphopt_passes.layout.pad_channels:PadChannels",
         "plan-memory": "graphopt_passes.memory.plan_memory:PlanMemory",
         "recognize-gelu": "graphopt_passes.recognize.recognize_gelu:RecognizeGelu",
         "recognize-rms-norm": "graphopt_passes.recognize.recognize_rms_norm:RecognizeRmsNorm",

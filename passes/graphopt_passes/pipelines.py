@@ -50,6 +50,10 @@ _SINK: tuple[Entry, ...] = (
     ("fold-scale", "scales that stood behind a view"),
 )
 
+_PRECISION: tuple[Entry, ...] = (
+    ("cast-precision", "does nothing unless --precision says so; folding is done in f32 before"),
+)
+
 _LEGALIZE: tuple[Entry, ...] = (
     ("decompose-conv-transpose", "phases become convolutions, which have kernels"),
     ("decompose-resize", "gathers fuse with what surrounds them"),
@@ -57,11 +61,13 @@ _LEGALIZE: tuple[Entry, ...] = (
     ("decompose-pooling", "leaves pools of one divisor"),
     ("decompose-batch-norm", "what no weights could take becomes a scale and a shift"),
     ("explicit-padding", "after all that makes windows: kernels know no borders"),
+    ("pad-channels", "on GPUs alone; one border with the pads that stand there by now"),
 )
 
 _FUSE: tuple[Entry, ...] = (
     ("assign-layouts", "before fusion, which joins nodes of one layout"),
     ("fuse", "last of what changes the graph: every region is a kernel"),
+    ("choose-libraries", "or a vendor's library call, on GPUs, where --vendor allows"),
 )
 
 _PLAN: tuple[Entry, ...] = (("plan-memory", "lifetimes are known only in the final order"),)
@@ -74,13 +80,14 @@ _FOLD_EXACTLY: tuple[Entry, ...] = (
 )
 
 LEVELS: Mapping[str, tuple[Entry, ...]] = {
-    "O0": (*_LEGALIZE, *_FINISH),
-    "O1": (*_SIMPLIFY, *_FOLD_EXACTLY, *_LEGALIZE, *_FINISH),
+    "O0": (*_PRECISION, *_LEGALIZE, *_FINISH),
+    "O1": (*_SIMPLIFY, *_FOLD_EXACTLY, *_PRECISION, *_LEGALIZE, *_FINISH),
     "O2": (
         *_SIMPLIFY,
         *_RECOGNIZE,
         *_FOLD,
         *_SINK,
+        *_PRECISION,
         *_LEGALIZE,
         *_SIMPLIFY,  # what recognition, sinking and legalization have uncovered
         ("choose-winograd", "once batch norms are in the weights that it transforms"),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
-from graphopt_backends.cpu import link
+from graphopt_backends.cpu import lower as lowering
 
 from graphopt.ir.graph import Node
 from graphopt.kernel.ir import Kernel, Stmt, Store, binary, const
@@ -138,14 +138,14 @@ def test_a_wrong_kernel_is_found_at_its_node(
 ) -> None:
     """The code generator errs in one region; weights and passes are right."""
     module = "model.resnet.encoder.stages.2.layers.0.layer.1.convolution"
-    right = link.lower_region
+    right = lowering.lower_region
 
     def lower(node: Node, *rest: Any) -> Any:
         lowered = right(node, *rest)
         wrong = node.loc.module == module and node.attrs.kind == "contraction"  # type: ignore[attr-defined]
         return dataclasses.replace(lowered, kernel=_louder(lowered.kernel)) if wrong else lowered
 
-    monkeypatch.setattr(link, "lower_region", lower)
+    monkeypatch.setattr(lowering, "lower_region", lower)
     assert run("compile", source("resnet"), "-o", tmp_path / "m", "-q").exit_code == 0
     done = run("verify", tmp_path / "m", source("resnet"), "--per-op", "--json")
     report = json.loads(done.stdout)
@@ -190,7 +190,7 @@ def test_a_broken_bound_is_a_bad_finding(
     run: Run, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though all results agree by the tolerance that is asked for."""
-    right = link.lower_region
+    right = lowering.lower_region
 
     def lower(node: Node, *rest: Any) -> Any:
         lowered = right(node, *rest)
@@ -198,7 +198,7 @@ def test_a_broken_bound_is_a_bad_finding(
             return lowered
         return dataclasses.replace(lowered, kernel=_louder(lowered.kernel))
 
-    monkeypatch.setattr(link, "lower_region", lower)
+    monkeypatch.setattr(lowering, "lower_region", lower)
     given = source("wide_convolutions")
     assert run("compile", given, "-o", tmp_path / "m", "-q").exit_code == 0
     done = run("verify", tmp_path / "m", given, "--tolerance", "0.1", "--json")

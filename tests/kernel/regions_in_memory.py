@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from graphopt_backends.cpu.lower.region import Lowered
 
 from graphopt.check.reference import execute
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.types import TensorType
+from graphopt.lower.region import Lowered
 
 
 def reference_values(graph: Graph, inputs: Sequence[np.ndarray]) -> dict[Value, np.ndarray]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from graphopt_backends.cpu.lower.region import Lowered
 from graphopt_backends.cpu.targets import TARGETS
 from models import TINY
 from regions_in_memory import from_memory, inputs_of, reference_values
@@ -18,6 +17,7 @@ from graphopt.kernel.parser import parse_kernel
 from graphopt.kernel.passbase import KernelContext
 from graphopt.kernel.text import print_kernel
 from graphopt.kernel.verify import verify_kernel
+from graphopt.lower.region import Lowered
 
 pytestmark = [pytest.mark.slow, pytest.mark.torch, pytest.mark.transformers]
 ROUNDING = 1e-11

@@ -6,7 +6,6 @@ from functools import cache
 
 import numpy as np
 from graphopt_backends.cpu.lower import lower_region
-from graphopt_backends.cpu.lower.region import Lowered
 from graphopt_backends.cpu.targets import TARGETS
 from models import TINY
 
@@ -15,6 +14,7 @@ from graphopt.frontend import trace_model
 from graphopt.ir.graph import Graph, Node
 from graphopt.kernel.ir import Kernel
 from graphopt.kernel.text import print_kernel
+from graphopt.lower.region import Lowered
 from graphopt.passbase import PassContext
 
 NAMES = ("x86-64-v4", "scalar")

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from graphopt.tune.space import Point, Schedules, Space
 
 
+_CACHE_LINE = 64
+
+
 class CpuBackend(Backend):
     """C with vector extensions for x86-64 and aarch64, plain C99 elsewhere."""
 
@@ -28,9 +31,10 @@ class CpuBackend(Backend):
         return {**TARGETS, "host": host()}
 
     def lower(self, graph: Graph, target: Target, schedules: Schedules | None = None) -> Program:
-        from graphopt_backends.cpu.link import Linker
+        from graphopt.lower.link import Linker
+        from graphopt_backends.cpu.lower import lower_region
 
-        return Linker(graph, target, schedules or {}).program()
+        return Linker(graph, target, schedules or {}, lower_region, _CACHE_LINE).program()
 
     def lower_node(self, node: Node, graph: Graph, target: Target) -> list[tuple[str, Kernel]]:
         from graphopt_backends.cpu.lower import lower_region

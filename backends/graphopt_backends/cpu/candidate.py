@@ -10,14 +10,14 @@ import numpy as np
 from graphopt.errors import InternalError
 from graphopt.ir.graph import Graph, Node
 from graphopt.kernel.ir import Kernel
+from graphopt.lower.link import kernel_name
+from graphopt.lower.region import Lowered
 from graphopt.target import Target
 from graphopt.tune.candidate import SYMBOL, Candidate
 from graphopt.tune.space import Point
 from graphopt_backends.cpu.emit import emit_kernel, parallel_extent, scratch_bytes
 from graphopt_backends.cpu.emit.ctypes import C_TYPE
-from graphopt_backends.cpu.link import kernel_name
 from graphopt_backends.cpu.lower import lower_region
-from graphopt_backends.cpu.lower.region import Lowered
 
 _ENTRY = """
 #include <time.h>

@@ -9,11 +9,12 @@ from graphopt.kernel.schedule.common import has_loop, loop_names
 from graphopt.kernel.schedule.indices import simplify
 from graphopt.kernel.schedule.memory import prefetch, stage
 from graphopt.kernel.schedule.structure import fuse, reorder, split
-from graphopt.kernel.schedule.threads import parallelize
+from graphopt.kernel.schedule.threads import bind, parallelize
 from graphopt.kernel.schedule.unrolling import unroll
 from graphopt.kernel.schedule.vectors import vector_reduce, vectorize
 
 __all__ = [
+    "bind",
     "expand_accumulator",
     "fuse",
     "has_loop",

@@ -22,7 +22,7 @@ from graphopt.kernel.ir import (
     index_const,
     index_var,
 )
-from graphopt.kernel.schedule.common import carried, widest_ranges
+from graphopt.kernel.schedule.common import carried, on_loops, widest_ranges
 from graphopt.kernel.visit import substitute, uses_var, walk
 
 _TOUCHING = (Alloc, Load, Store)
@@ -42,14 +42,33 @@ def parallelize(k: Kernel, at_least: int = 1) -> Kernel:
     def top(s: Stmt) -> Stmt:
         if not isinstance(s, For) or s.extent == 1:
             return s
-        _check_disjoint(s)
-        _check_carried(s, ranges)
+        _check_disjoint(s, "parallelize")
+        _check_carried(s, ranges, "parallelize")
         return dataclasses.replace(_fused(s, at_least), kind=LoopKind.PARALLEL)
 
     nests = _nests(k.body.body if isinstance(k.body, Block) else (k.body,))
     if len(nests) == 1 and not isinstance(nests[0], For):
         return k  # a kernel of one tile: its top-level loops are steps of one computation
     return dataclasses.replace(k, body=block(*map(top, nests)))
+
+
+def bind(k: Kernel, var: str, kind: LoopKind) -> Kernel:
+    """Let the blocks of a grid, or the threads of a block, run the iterations of a loop.
+
+      for i { S(i) }   →   block i { S(i) }
+
+    Raises: IRError for another kind, or when iterations may depend on each other.
+    """
+    if kind not in (LoopKind.BLOCK, LoopKind.THREAD):
+        raise IRError(f"bind: {kind.value} loops are not a GPU's", hint="bind to block or thread")
+    ranges = widest_ranges(k)
+
+    def visit(loop: For) -> Stmt:
+        _check_disjoint(loop, "bind")
+        _check_carried(loop, ranges, "bind")
+        return dataclasses.replace(loop, kind=kind)
+
+    return on_loops(k, var, visit)
 
 
 def _nests(parts: Sequence[Stmt]) -> list[Stmt]:
@@ -79,7 +98,7 @@ def _fused(loop: For, at_least: int) -> For:
     if loop.extent >= at_least or not isinstance(inner, For) or inner.kind is not LoopKind.SERIAL:
         return loop
     try:
-        _check_disjoint(inner)
+        _check_disjoint(inner, "parallelize")
     except IRError:
         return loop
     name = f"{loop.var}_{inner.var}"
@@ -91,7 +110,7 @@ def _fused(loop: For, at_least: int) -> For:
     return _fused(fused, at_least)
 
 
-def _check_disjoint(loop: For) -> None:
+def _check_disjoint(loop: For, what: str) -> None:
     local = {s.buffer for s in walk(loop.body) if isinstance(s, Alloc)}
     for s in walk(loop.body):
         if (
@@ -99,10 +118,10 @@ def _check_disjoint(loop: For) -> None:
             and s.buffer not in local
             and not any(uses_var(i, loop.var) for i in s.index)
         ):
-            raise IRError(f"parallelize: iterations of {loop.var!r} write the same {s.buffer.name}")
+            raise IRError(f"{what}: iterations of {loop.var!r} write the same {s.buffer.name}")
 
 
-def _check_carried(loop: For, ranges: Ranges) -> None:
+def _check_carried(loop: For, ranges: Ranges, what: str) -> None:
     """The proof, which takes time, where an index is not plain or results are read again."""
     local = {s.buffer for s in walk(loop.body) if isinstance(s, Alloc)}
     stores = [s for s in walk(loop.body) if isinstance(s, Store) and s.buffer not in local]
@@ -116,5 +135,5 @@ def _check_carried(loop: For, ranges: Ranges) -> None:
     found = carried(loop, ranges)
     if found:
         raise IRError(
-            f"parallelize: iterations of {loop.var!r} may depend on each other through {found[0]!r}"
+            f"{what}: iterations of {loop.var!r} may depend on each other through {found[0]!r}"
         )

@@ -3,7 +3,9 @@ can emit and of whose meaning the interpreter is sure."""
 
 from __future__ import annotations
 
+from graphopt.kernel.gpu import is_gpu
 from graphopt.kernel.ir import Kernel
+from graphopt.kernel.verify.gpu import check_gpu
 from graphopt.kernel.verify.memory import Unproven, unproven_bounds, unproven_races
 from graphopt.kernel.verify.structure import Structure, check_interface
 
@@ -23,4 +25,6 @@ def verify_kernel(
     """
     check_interface(kernel)
     Structure(kernel, complete).run()
+    if complete and is_gpu(kernel):
+        check_gpu(kernel)
     return (*unproven_bounds(kernel), *unproven_races(kernel)) if proofs else ()

@@ -61,6 +61,7 @@ class Structure:
         self.check = ExprChecker()
         self.loops: list[For] = []
         self.unrolled: set[str] = set()
+        self.per_thread: set[str] = set()
 
     def run(self) -> None:
         for p in self.kernel.params:
@@ -71,9 +72,12 @@ class Structure:
 
     @contextmanager
     def _inner(self) -> Iterator[None]:
-        saved = dict(self.check.names), dict(self.check.buffers), set(self.unrolled)
+        saved = (
+            dict(self.check.names), dict(self.check.buffers), set(self.unrolled),
+            set(self.per_thread),
+        )  # fmt: skip
         yield
-        self.check.names, self.check.buffers, self.unrolled = saved
+        self.check.names, self.check.buffers, self.unrolled, self.per_thread = saved
         self.check.forget()
 
     def _fail(self, s: Stmt, what: str, hint: str) -> IRError:
@@ -157,6 +161,11 @@ class Structure:
                              "give it the scope scratch, stack or register")  # fmt: skip
         _check_buffer(self.kernel.name, s.buffer)
         self.check.declare(s.buffer)
+        kinds = {loop.kind for loop in self.loops}
+        if LoopKind.BLOCK in kinds and LoopKind.THREAD not in kinds:
+            self.per_thread.add(s.buffer.name)
+        else:
+            self.per_thread.discard(s.buffer.name)
 
     def _store(self, s: Store) -> None:
         if s.reduce not in _REDUCTIONS:
@@ -171,13 +180,14 @@ class Structure:
             raise IRError(f"{s.reduce} of {s.buffer.dtype}", hint="it is for integers and bool")
 
     def _registers(self, s: Stmt) -> None:
-        """Register buffers become variables: no loop may index them once unrolling is done."""
+        """Register buffers become variables: no loop may index them once unrolling is done. The
+        first index of a GPU thread's own is the thread, which `check_gpu` looks at."""
         if not self.complete:
             return
         for part in _parts(s):
             if part.buffer.scope is not Scope.REGISTER:
                 continue
-            for i in part.index:
+            for i in part.index[part.buffer.name in self.per_thread :]:
                 base = i.base if isinstance(i, Ramp) and i.stride == 1 else i
                 names = {e.name for e in walk(base) if isinstance(e, Var)} - self.unrolled
                 if base.lanes > 1 or names or any(isinstance(e, Load) for e in walk(base)):

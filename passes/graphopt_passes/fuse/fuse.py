@@ -16,7 +16,7 @@ from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.views import is_view
 from graphopt.ops import FusedAttrs
 from graphopt.passbase import EXACT, Numerics, Pass, PassContext
-from graphopt.rewrite import Rewriter
+from graphopt.rewrite import Rewriter, extract
 from graphopt_passes.fuse.regions import FREE, MATERIAL, Partition, Region
 
 _INDEX_ONLY = frozenset({"slice", "transpose", "expand"})
@@ -174,7 +174,7 @@ class _Wrap:
         results = [
             r for n in nodes if n in region.nodes for r in n.results if self.p.escapes(r, region)
         ]
-        body = _body(inputs, nodes, results)
+        body = extract(inputs, nodes, results)
         fused = self.rw.insert(
             "fused",
             [self.rw.values[v] for v in inputs],
@@ -208,18 +208,3 @@ class _Wrap:
         region = self.p.of.get(node)
         alike = {node} if region is None else region.nodes
         return all(n.op.name in _INDEX_ONLY for n in alike)
-
-
-def _body(inputs: list[Value], nodes: list[Node], results: list[Value]) -> Graph:
-    rw = Rewriter(Graph(tuple(inputs), (), ()))
-    for node in nodes:
-        copy = rw.insert(
-            node.op.name,
-            [rw.values[o] for o in node.operands],
-            node.attrs,
-            loc=node.loc,
-            types=[r.type for r in node.results],
-        )
-        rw.values.update(zip(node.results, copy.results, strict=True))
-    rw.outputs = [rw.values[r] for r in results]
-    return rw.freeze()

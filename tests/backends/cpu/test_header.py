@@ -11,13 +11,13 @@ import pytest
 from graphopt_backends.cpu.build import find_compiler
 from graphopt_backends.cpu.emit import emit
 from graphopt_backends.cpu.emit.cpu_check import cpu_check
-from graphopt_backends.cpu.emit.header import c_string
 from graphopt_backends.cpu.targets import TARGETS, host
 from programs import Running, program_of
 
 from graphopt.artifact.machine import cpu_flags
 from graphopt.ir.types import DType
 from graphopt.kernel.ir import Buffer, Kernel, Store, index_const, load
+from graphopt.lower.interface import c_string
 from graphopt.program import Program
 from graphopt.target import Target
 

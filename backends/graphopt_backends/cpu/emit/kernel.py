@@ -32,6 +32,7 @@ from graphopt.kernel.ir import (
     Store,
     binary,
 )
+from graphopt.kernel.sharing import share
 from graphopt.target import Target
 from graphopt_backends.cpu.emit.ctypes import C_TYPE, HALF, INTEGER_OF_SIZE, register_dtype
 from graphopt_backends.cpu.emit.expressions import ExpressionPrinter, Names, Text
@@ -41,7 +42,6 @@ from graphopt_backends.cpu.emit.registers import (
     register_file,
     unroll_registers,
 )
-from graphopt_backends.cpu.emit.sharing import share
 
 ALIGNMENT = 64
 """Bytes; a cache line and the widest vector."""

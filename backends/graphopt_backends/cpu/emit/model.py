@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import resources
 
 from graphopt.artifact.layout import HEADER_BYTES, WeightLayout
 from graphopt.kernel.ir import Buffer, Kernel
+from graphopt.lower.aliasing import aliased_parameters
+from graphopt.lower.interface import (
+    PREFIX,
+    c_string,
+    fill,
+    header,
+    renamed,
+    tensor_tables,
+    wrapped,
+)
 from graphopt.program import Arg, KernelCall, Program, Space
 from graphopt.target import Target
 from graphopt_backends.cpu.emit import templates
 from graphopt_backends.cpu.emit.cpu_check import cpu_check
 from graphopt_backends.cpu.emit.ctypes import C_TYPE
-from graphopt_backends.cpu.emit.header import c_string, header, tensor_tables
 from graphopt_backends.cpu.emit.kernel import (
     emit_kernel,
     parallel_extent,
@@ -20,7 +29,6 @@ from graphopt_backends.cpu.emit.kernel import (
     scratch_bytes,
 )
 
-PREFIX = "go_model"
 _FLOPS_PER_NS_AND_LANE = 4.0
 _BYTES_PER_NS = 10.0
 
@@ -33,7 +41,7 @@ def emit(program: Program, target: Target, prefix: str = PREFIX) -> Mapping[str,
     """
     aliased = {k.name: aliased_parameters(k, program) for k in program.kernels}
     files = {
-        "model.h": _renamed(header(program, target), prefix),
+        "model.h": renamed(header(templates.HEADER, program, target), prefix),
         "model.c": _source(program, target, prefix, aliased),
         **runtime_sources(),
     }
@@ -56,46 +64,6 @@ def scratch_per_thread(program: Program) -> int:
     return -(-need // 64) * 64
 
 
-# Aliasing --------------------------------------------------------------------------------------
-
-
-def aliased_parameters(kernel: Kernel, program: Program) -> frozenset[str]:
-    """Parameters that in some call overlap memory the kernel writes through another one.
-
-    They lose `restrict`; a kernel that updates its input in place is correct only without it.
-    """
-    same = {(Space.INPUT, i): (Space.OUTPUT, o) for i, o in program.states}
-    out: set[str] = set()
-    for call in program.calls:
-        if call.kernel == kernel.name:
-            out.update(_overlapping(kernel, call, same))
-    return frozenset(out)
-
-
-def _overlapping(
-    kernel: Kernel, call: KernelCall, same: Mapping[tuple[Space, int], tuple[Space, int]]
-) -> Iterator[str]:
-    spans = []
-    for buffer, arg in zip(kernel.params, call.args, strict=True):
-        where = (arg.space, 0 if arg.space is Space.ARENA else arg.index)
-        first = arg.offset
-        spans.append((buffer, same.get(where, where), first, first + _span_bytes(buffer)))
-    for a, where_a, low_a, high_a in spans:
-        if a.name not in kernel.outputs:
-            continue
-        for b, where_b, low_b, high_b in spans:
-            if a is not b and where_a == where_b and low_a < high_b and low_b < high_a:
-                yield from (a.name, b.name)
-
-
-def _span_bytes(buffer: Buffer) -> int:
-    """Bytes from the pointer to the end of what indices can reach."""
-    last = buffer.offset
-    for axis, stride in enumerate(buffer.strides):
-        last += max(0, (buffer.bounds(axis)[1] - 1) * stride)
-    return (last + 1) * buffer.dtype.size_bytes
-
-
 # Text ------------------------------------------------------------------------------------------
 
 
@@ -105,9 +73,8 @@ def _source(
     layout = WeightLayout(program.weights)
     kernels = {k.name: k for k in program.kernels}
     digest = ", ".join(f"0x{b:02x}" for b in layout.digest)
-    return _fill(
+    text = fill(
         templates.SOURCE,
-        prefix,
         PROTOTYPES="\n".join(f"{prototype(k, aliased[k.name])};" for k in program.kernels),
         WEIGHT_BYTES=str(layout.size_bytes),
         WEIGHT_HEADER=str(HEADER_BYTES),
@@ -115,7 +82,7 @@ def _source(
         SCRATCH_BYTES=str(scratch_per_thread(program)),
         TENSORS=tensor_tables(program),
         CPU_CHECK=cpu_check(target),
-        DIGEST=_wrapped(digest, "    "),
+        DIGEST=wrapped(digest, "    "),
         BODIES="\n\n".join(
             _body(n, c, kernels[c.kernel], layout) for n, c in enumerate(program.calls)
         ),
@@ -124,16 +91,7 @@ def _source(
         STATES="\n".join(_state(program, i, o) for i, o in program.states),
         TARGET=f"{target.name} ({target.isa})",
     )
-
-
-def _fill(template: str, prefix: str, **parts: str) -> str:
-    for name, text in parts.items():
-        template = template.replace(f"@{name}@", text)
-    return _renamed(template, prefix)
-
-
-def _renamed(text: str, prefix: str) -> str:
-    return text.replace("go_model", prefix).replace("GO_MODEL", prefix.upper())
+    return renamed(text, prefix)
 
 
 def _body(n: int, call: KernelCall, kernel: Kernel, layout: WeightLayout) -> str:
@@ -141,7 +99,7 @@ def _body(n: int, call: KernelCall, kernel: Kernel, layout: WeightLayout) -> str
         _pointer(arg, buffer, buffer.name in kernel.outputs, layout)
         for buffer, arg in zip(kernel.params, call.args, strict=True)
     ]
-    arguments = _wrapped(", ".join([*pointers, "scratch", "begin", "end"]), "        ")
+    arguments = wrapped(", ".join([*pointers, "scratch", "begin", "end"]), "        ")
     head = f"static void call_{n}(const void *frame, char *scratch, int64_t begin, int64_t end) {{"
     return f"{head}\n    const memory *const m = frame;\n    {kernel.name}(\n{arguments});\n}}"
 
@@ -172,13 +130,3 @@ def _row(n: int, call: KernelCall, kernel: Kernel, target: Target) -> str:
 def _state(program: Program, i: int, o: int) -> str:
     size = program.outputs[o].type.size_bytes
     return f"    keep_state(&m->memory, {i}, {o}, {size});"
-
-
-def _wrapped(text: str, indent: str) -> str:
-    lines, line = [], indent
-    for word in text.split(", "):
-        if len(line) + len(word) > 97 and line != indent:
-            lines.append(line.rstrip())
-            line = indent
-        line += word + ", "
-    return "\n".join([*lines, line.rstrip(", ")])

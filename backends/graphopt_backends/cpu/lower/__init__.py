@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from graphopt.errors import UnsupportedError
 from graphopt.ir.graph import Node
+from graphopt.lower.region import Lowered
 from graphopt.target import Target
 from graphopt.tune.space import NOTHING, Point, Space
 from graphopt_backends.cpu.lower import attention, elementwise, products, rows, scan, strips
-from graphopt_backends.cpu.lower.region import Lowered
 
 
 @dataclass(frozen=True)

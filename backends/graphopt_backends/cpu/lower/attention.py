@@ -40,10 +40,10 @@ from graphopt.kernel.ir import (
     select,
 )
 from graphopt.lower.access import Source
+from graphopt.lower.loops import chunks
+from graphopt.lower.region import Lowered, Region
 from graphopt.target import Target
 from graphopt.tune.space import Point, Space
-from graphopt_backends.cpu.lower.loops import chunks
-from graphopt_backends.cpu.lower.region import Lowered, Region
 from graphopt_backends.cpu.lower.spaces import register_space
 from graphopt_backends.cpu.lower.tiles import Panel, Shape, choose_tile, even_split, panels_of
 

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
-from graphopt.errors import UnsupportedError
-from graphopt.ir.graph import Node, Value
+from graphopt.ir.graph import Node
 from graphopt.kernel.affine import linear
 from graphopt.kernel.ir import (
     IDENTITY,
@@ -35,13 +33,14 @@ from graphopt.kernel.ir import (
     load,
 )
 from graphopt.kernel.visit import walk
-from graphopt.lower.access import Index, delinearized, linear_index
+from graphopt.lower.access import delinearized, linear_index
+from graphopt.lower.loops import fuse_axes
+from graphopt.lower.pieces import border
+from graphopt.lower.products import Axes, PackedWeight, Product, stored_value
+from graphopt.lower.region import Lowered, Packing, Region
 from graphopt.target import Target
 from graphopt.tune.space import Point, Space
 from graphopt_backends.cpu.lower.elementwise import fill_borders
-from graphopt_backends.cpu.lower.loops import fuse_axes
-from graphopt_backends.cpu.lower.pieces import border, interior
-from graphopt_backends.cpu.lower.region import Lowered, Packing, Region
 from graphopt_backends.cpu.lower.spaces import contraction_space, window_space
 from graphopt_backends.cpu.lower.tiles import (
     Panel,
@@ -51,53 +50,6 @@ from graphopt_backends.cpu.lower.tiles import (
     panels_of,
 )
 from graphopt_backends.cpu.schedule import contraction_steps
-
-_FIRST = index_const(0)
-Axes = dict[str, Expr]
-"""Axis name → index expression."""
-
-
-@dataclass(frozen=True)
-class PackedWeight:
-    """A constant right factor: the region operand it is, `matrix(array)` → [groups?, K, N] with K
-    in the order of `Product.reduced`, and where its panels start in the packed weight, in
-    elements (a transposed convolution packs one matrix per phase)."""
-
-    operand: int
-    matrix: Callable[[np.ndarray], np.ndarray]
-    start: Expr = _FIRST
-
-
-Factor = Callable[[Axes, Expr, Axes], Expr]
-"""`factor(m, n, k)`: an element at output position m, channel n, reduction index k."""
-
-
-@dataclass(frozen=True)
-class Product:
-    """`out[m..., n] = sum over k... of left(m, n, k) * right(m, n, k)`, or with `combine` another
-    reduction; without `right` a reduction of `left` alone.
-
-    `positions` are the m axes (name, extent) in the memory order of the result, `reduced` the k
-    axes; `channels` is the extent of n, along which vectors run. `weight` is set when the right
-    factor is a constant that can be packed. `finish(accumulated, m, n)` makes the root's value.
-    `per_channel`: left runs along the channels too (depthwise, pooling).
-    """
-
-    positions: tuple[tuple[str, int], ...]
-    reduced: tuple[tuple[str, int], ...]
-    channels: int
-    left: Factor
-    right: Factor | None
-    result_index: Callable[[Axes, Expr], Index]
-    weight: PackedWeight | None = None
-    combine: str = "+"
-    finish: Callable[[Expr, Axes, Expr], Expr] = lambda acc, m, n: acc
-    per_channel: bool = False
-
-    @property
-    def depth(self) -> int:
-        """K: steps of the reduction."""
-        return math.prod(e for _, e in self.reduced)
 
 
 def lower_products(
@@ -287,18 +239,6 @@ class Builder:
 
     def _extent(self, group: tuple[str, ...]) -> int:
         return math.prod(self.extents[a] for a in group)
-
-
-def stored_value(result: Value, root: Node) -> tuple[Value, tuple[int, ...]]:
-    """What is stored where: a padded result stores its operand past the border."""
-    producer = result.producer
-    if producer is not None and producer.op.name == "pad":
-        piece = interior(result)
-        assert piece.value is not None
-        return piece.value, piece.start
-    if result.type.dims != root.result.type.dims:
-        raise UnsupportedError(f"epilogue of {root.op.name} at {root.loc} changes the shape")
-    return result, (0,) * result.type.rank
 
 
 def pack_panels(matrix: np.ndarray, panels: Sequence[Panel]) -> np.ndarray:

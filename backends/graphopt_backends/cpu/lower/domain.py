@@ -34,10 +34,10 @@ from graphopt.kernel.ir import (
     index_const,
     load,
 )
+from graphopt.lower.loops import chunks
+from graphopt.lower.region import Lowered, Packing, Region
 from graphopt.target import Target
 from graphopt_backends.cpu.lower.contraction import pack_panels
-from graphopt_backends.cpu.lower.loops import chunks
-from graphopt_backends.cpu.lower.region import Lowered, Packing, Region
 from graphopt_backends.cpu.lower.tiles import Panel, Tile, even_split, panels_of
 
 _BYTES_PER_NS = 30.0

@@ -23,10 +23,10 @@ from graphopt.kernel.ir import (
     index_var,
 )
 from graphopt.lower.access import delinearized
+from graphopt.lower.loops import Groups, chunks, fuse_axes, in_parallel
+from graphopt.lower.pieces import Piece, pieces_of
+from graphopt.lower.region import Lowered, Region
 from graphopt.target import Target
-from graphopt_backends.cpu.lower.loops import Groups, chunks, fuse_axes, in_parallel
-from graphopt_backends.cpu.lower.pieces import Piece, pieces_of
-from graphopt_backends.cpu.lower.region import Lowered, Region
 
 
 def lower(node: Node, target: Target) -> Lowered:

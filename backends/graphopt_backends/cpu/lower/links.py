@@ -23,11 +23,11 @@ from graphopt.kernel.ir import (
     load,
 )
 from graphopt.lower.access import Index
+from graphopt.lower.loops import chunks
+from graphopt.lower.products import Axes, Product
+from graphopt.lower.region import Region
 from graphopt.lower.strips import Link
 from graphopt.ops import PadAttrs
-from graphopt_backends.cpu.lower.contraction import Axes, Product
-from graphopt_backends.cpu.lower.loops import chunks
-from graphopt_backends.cpu.lower.region import Region
 
 
 @dataclass(frozen=True)

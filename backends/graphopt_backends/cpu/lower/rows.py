@@ -8,13 +8,10 @@ that stays in L1.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
-from graphopt.errors import UnsupportedError
-from graphopt.ir.graph import Graph, Node, Value
-from graphopt.ir.types import DType, TensorType
+from graphopt.ir.graph import Node, Value
+from graphopt.ir.types import DType
 from graphopt.kernel.ir import (
-    IDENTITY,
     INDEX,
     Alloc,
     Buffer,
@@ -33,15 +30,14 @@ from graphopt.kernel.ir import (
     index_const,
     load,
 )
-from graphopt.lower.access import Index, Source, axis_groups, delinearized, linear_index
+from graphopt.lower.access import Index, Source, delinearized, linear_index
 from graphopt.lower.decompose import decomposed
+from graphopt.lower.loops import chunks, in_parallel
+from graphopt.lower.region import Lowered, Region, reads
+from graphopt.lower.rows import DEAR, REDUCTIONS, behind, identity, row_domain
 from graphopt.target import Target
 from graphopt.tune.space import NOTHING, Parameter, Point, Space
-from graphopt_backends.cpu.lower.loops import chunks, in_parallel
-from graphopt_backends.cpu.lower.region import Lowered, Region, reads
 
-REDUCTIONS = {"sum": "+", "max": "max", "min": "min", "prod": "*", "any": "or", "all": "and"}
-_DEAR = frozenset({"exp", "erf", "tanh", "log", "gelu", "sigmoid", "silu", "pow", "sin", "cos"})
 _ACCUMULATORS = 4  # enough independent chains to hide the latency of an add
 
 
@@ -66,71 +62,12 @@ def _rows(node: Node, target: Target) -> _Rows:
     return _Rows(Region(node, target, decomposed(node.body)))
 
 
-@dataclass(frozen=True)
-class _Domain:
-    """The iteration space: the shape that is reduced, its kept and its reduced axes, each in
-    memory order, and the axis that vectors run along."""
-
-    dims: tuple[int, ...]
-    kept: tuple[int, ...]
-    reduced: tuple[int, ...]
-    vector: int
-
-    @property
-    def across(self) -> bool:
-        """Vectors run along a kept axis: every lane is a row of its own."""
-        return self.vector in self.kept
-
-
-def _domain(body: Graph, reductions: list[Node]) -> _Domain:
-    first = reductions[0]
-    dims, axes = first.operands[0].type.dims, first.attrs.axes  # type: ignore[attr-defined]
-    for other in reductions:
-        same = other.attrs.axes == axes and other.operands[0].type.dims == dims  # type: ignore[attr-defined]
-        if not same:
-            raise UnsupportedError(f"{other.op.name} at {other.loc} reduces another space")
-    order = _order(body, dims)
-    long = [a for a in order if dims[a] > 1]
-    vector = long[-1] if long else order[-1]
-    return _Domain(
-        dims,
-        tuple(a for a in order if a not in axes),
-        tuple(a for a in order if a in axes),
-        vector,
-    )
-
-
-def _order(body: Graph, dims: tuple[int, ...]) -> tuple[int, ...]:
-    """Memory order of the reduced shape: that of the first input or result of this shape, or of
-    one whose axes are split to give it (the groups of a group norm)."""
-    for value in (*body.inputs, *body.outputs):
-        if value.type.dims == dims:
-            return value.type.order
-    for value in (*body.inputs, *body.outputs):
-        if value.type.numel == _count(dims):
-            strides = _split_strides(value.type, dims)
-            if strides is not None:
-                return tuple(sorted(range(len(dims)), key=lambda a: -strides[a]))
-    return tuple(range(len(dims)))
-
-
-def _split_strides(type: TensorType, dims: tuple[int, ...]) -> list[int] | None:
-    """Strides of a tensor seen with some axes split in two or more."""
-    out: list[int] = []
-    for old, new in axis_groups(type.dims, dims):
-        if len(old) != 1:
-            return None
-        parts = [dims[a] for a in new]
-        out.extend(type.strides[old[0]] * _count(tuple(parts[i + 1 :])) for i in range(len(parts)))
-    return out
-
-
 class _Rows:
     def __init__(self, region: Region) -> None:
         self.region, self.access = region, region.access
         body = region.body
         self.reductions = [n for n in body.nodes if n.op.name in REDUCTIONS]
-        self.domain = _domain(body, self.reductions)
+        self.domain = row_domain(body, self.reductions)
         self.lanes = region.target.lanes_f32
         self.kept_index: dict[int, Expr] = {}
         self.row_buffers, self.accumulators = 0, _ACCUMULATORS
@@ -205,7 +142,7 @@ class _Rows:
         body: Stmt = Store(acc, at, element, reduce=op)
         for a, e in reversed(loops):
             body = For(f"r{a}", e, body) if e > 1 else body
-        init = Store(acc, at, const(_identity(op, dtype), dtype, width))
+        init = Store(acc, at, const(identity(op, dtype), dtype, width))
         return block(Alloc(acc), init, body, Let(name, load(acc, *at)))
 
     def _reduce_along(self, name: str, op: str, x: Value, dtype: DType) -> Stmt:
@@ -215,7 +152,7 @@ class _Rows:
         for start, width, count in chunks(self.domain.dims[self.domain.vector], self.lanes):
             streams = math.gcd(count, self.accumulators)
             acc = Buffer.dense(f"acc{width}_{name}", dtype, (streams, width), Scope.REGISTER)
-            initial = const(_identity(op, dtype), dtype, width)
+            initial = const(identity(op, dtype), dtype, width)
             out.append(Alloc(acc))
             out.extend(Store(acc, _lane(u, width), initial) for u in range(streams))
             out.append(self._accumulate(acc, op, x, start, count // streams))
@@ -263,7 +200,7 @@ class _Rows:
 
     def _result(self, which: int, result: Value) -> Stmt:
         """Write a result: one element per row, or the whole row."""
-        if result.type.numel * self._reduced_count() == _count(self.domain.dims):
+        if result.type.numel * self._reduced_count() == math.prod(self.domain.dims):
             index = self._result_index(result)
             element = broadcast(self.access.at(result, index), self._row_width())
             return self.region.store(which, index, element)
@@ -280,7 +217,7 @@ class _Rows:
     # Index helpers -----------------------------------------------------------------------------
 
     def _reduced_count(self) -> int:
-        return _count(tuple(self.domain.dims[a] for a in self.domain.reduced))
+        return math.prod(self.domain.dims[a] for a in self.domain.reduced)
 
     def _row_width(self) -> int:
         if not self.domain.across:
@@ -345,21 +282,12 @@ class _Rows:
         """Dear values that reduction `n` is the first of several to read."""
         body, out = self.region.body, []
         (x,) = self.reductions[n].operands
-        for value in _behind(x, self.access.sources):
+        for value in behind(x, self.access.sources):
             node = value.producer
             full = value.type.dims == self.domain.dims
-            if node and node.op.name in _DEAR and full and reads(value, body) > 1:
+            if node and node.op.name in DEAR and full and reads(value, body) > 1:
                 out.append(value)
         return out
-
-
-def _behind(x: Value, known: object) -> list[Value]:
-    """Values that `x` is computed from, itself included, up to those that lie somewhere."""
-    assert isinstance(known, dict)
-    if x in known or x.producer is None:
-        return []
-    out = [v for o in x.producer.operands for v in _behind(o, known)]
-    return [*dict.fromkeys([*out, x])]
 
 
 def _lane(u: int, width: int) -> tuple[Expr, ...]:
@@ -384,24 +312,3 @@ def _horizontal(op: str, e: Expr) -> Expr:
     from graphopt.kernel.ir import Call
 
     return Call(e.dtype, 1, _HORIZONTAL[op], (e,))
-
-
-def _identity(op: str, dtype: DType) -> float | int | bool:
-    value = IDENTITY[op]
-    if dtype is DType.BOOL:
-        return bool(value)
-    if dtype.is_float:
-        return float(value)
-    if op in ("min", "max"):
-        import numpy as np
-
-        info = np.iinfo(dtype.numpy)
-        return int(info.max if op == "min" else info.min)
-    return int(value)
-
-
-def _count(dims: tuple[int, ...]) -> int:
-    out = 1
-    for d in dims:
-        out *= d
-    return out

@@ -26,9 +26,9 @@ from graphopt.kernel.ir import (
     load,
     select,
 )
+from graphopt.lower.loops import in_parallel
+from graphopt.lower.region import Lowered, Region
 from graphopt.target import Target
-from graphopt_backends.cpu.lower.loops import in_parallel
-from graphopt_backends.cpu.lower.region import Lowered, Region
 
 
 def lower(node: Node, target: Target) -> Lowered:

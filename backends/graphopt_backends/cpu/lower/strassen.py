@@ -28,13 +28,14 @@ from graphopt.kernel.ir import (
     index_var,
 )
 from graphopt.lower.access import delinearized
+from graphopt.lower.products import Axes, Product, stored_value
+from graphopt.lower.region import Lowered, Region
 from graphopt.ops.strassen import LEFT, PRODUCTS, RESULT, halved_weights
 from graphopt.target import Target
 from graphopt.tune.space import Parameter, Point, Space, with_parameter
 from graphopt_backends.cpu.lower.combine import transformed
-from graphopt_backends.cpu.lower.contraction import Axes, Product, borders, stored_value
+from graphopt_backends.cpu.lower.contraction import borders
 from graphopt_backends.cpu.lower.domain import Domain, Sizes
-from graphopt_backends.cpu.lower.region import Lowered, Region
 from graphopt_backends.cpu.lower.spaces import register_space
 from graphopt_backends.cpu.lower.tiles import (
     Panel,

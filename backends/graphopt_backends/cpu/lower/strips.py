@@ -32,12 +32,13 @@ from graphopt.kernel.ir import (
     index_var,
     loops,
 )
+from graphopt.lower.products import Product, product_of
+from graphopt.lower.region import Lowered, Packing, Region
 from graphopt.lower.strips import Link, chain_of, links_of
 from graphopt.target import Target
 from graphopt.tune.space import Parameter, Point, Space
 from graphopt_backends.cpu.lower.contraction import (
     Builder,
-    Product,
     borders,
     pack_panels,
     packing_key,
@@ -50,8 +51,6 @@ from graphopt_backends.cpu.lower.links import (
     part_of,
     scaled,
 )
-from graphopt_backends.cpu.lower.products import product_of
-from graphopt_backends.cpu.lower.region import Lowered, Packing, Region
 from graphopt_backends.cpu.lower.tiles import (
     Panel,
     Tile,

@@ -21,6 +21,7 @@ from graphopt.kernel.ir import (
     load,
 )
 from graphopt.lower.access import Access, Index
+from graphopt.program import LibraryCall
 from graphopt.target import Target
 
 
@@ -43,6 +44,16 @@ class Lowered:
     packings: Mapping[int, Packing] = field(default_factory=dict)
     steps: tuple[tuple[str, Kernel], ...] = ()
     label: str = ""
+
+
+@dataclass(frozen=True)
+class Delegated:
+    """A region that a vendor's library computes: no kernel is made. Arguments are its operands in
+    order, then its results."""
+
+    name: str
+    library: LibraryCall
+    packings: Mapping[int, Packing] = field(default_factory=dict)
 
 
 class Region:

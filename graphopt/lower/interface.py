@@ -1,4 +1,4 @@
-"""model.h, and the tables of model.c that say what it declares: the model's tensors."""
+"""What the C interface of a model says of its tensors: in model.h, and in tables of its source."""
 
 from __future__ import annotations
 
@@ -6,23 +6,44 @@ from collections.abc import Iterator
 
 from graphopt.program import Port, Program
 from graphopt.target import Target
-from graphopt_backends.cpu.emit import templates
+
+PREFIX = "go_model"
 
 
-def header(program: Program, target: Target) -> str:
-    """With the default prefix."""
-    parts = {
-        "TARGET": f"{target.name} ({target.isa})",
-        "PORTS": "\n".join(_overview(program)),
-        "INPUTS": str(len(program.inputs)),
-        "OUTPUTS": str(len(program.outputs)),
-        "CALLS": str(len(program.calls)),
-        "SIZES": "\n".join(_sizes(program)),
-    }
-    text = templates.HEADER
-    for name, part in parts.items():
-        text = text.replace(f"@{name}@", part)
-    return text
+def header(template: str, program: Program, target: Target) -> str:
+    """model.h with the default prefix."""
+    return fill(
+        template,
+        TARGET=f"{target.name} ({target.isa})",
+        PORTS="\n".join(_overview(program)),
+        INPUTS=str(len(program.inputs)),
+        OUTPUTS=str(len(program.outputs)),
+        CALLS=str(len(program.calls)),
+        SIZES="\n".join(_sizes(program)),
+    )
+
+
+def fill(template: str, **parts: str) -> str:
+    """`@NAME@` in a template replaced by its part."""
+    for name, text in parts.items():
+        template = template.replace(f"@{name}@", text)
+    return template
+
+
+def renamed(text: str, prefix: str) -> str:
+    """With another prefix of exported names."""
+    return text.replace(PREFIX, prefix).replace(PREFIX.upper(), prefix.upper())
+
+
+def wrapped(text: str, indent: str) -> str:
+    """A list separated by commas, broken into lines."""
+    lines, line = [], indent
+    for word in text.split(", "):
+        if len(line) + len(word) > 97 and line != indent:
+            lines.append(line.rstrip())
+            line = indent
+        line += word + ", "
+    return "\n".join([*lines, line.rstrip(", ")])
 
 
 def _overview(program: Program) -> Iterator[str]:

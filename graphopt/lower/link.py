@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -14,28 +14,35 @@ from graphopt.ir.digest import SOURCES, region_digest
 from graphopt.ir.graph import Graph, Loc, Node, Value
 from graphopt.ir.types import TensorType
 from graphopt.ir.views import is_view, storage_of
-from graphopt.kernel.ir import Kernel
+from graphopt.kernel.ir import Alloc, Kernel, Scope
 from graphopt.kernel.text import print_kernel
+from graphopt.kernel.visit import walk
+from graphopt.lower.region import Delegated, Lowered, Packing
 from graphopt.ops import OPS, FusedAttrs
 from graphopt.ops.base import NoAttrs
 from graphopt.program import Arg, CallResult, KernelCall, Port, Program, Space, Weight
 from graphopt.rewrite import Rewriter
 from graphopt.target import Target
-from graphopt.tune.space import Schedules
-from graphopt_backends.cpu.lower import lower_region
-from graphopt_backends.cpu.lower.region import Lowered, Packing
+from graphopt.tune.space import Point, Schedules
 
-_ALIGN = 64
+Lower = Callable[[Node, Target, Point | None], Lowered | Delegated]
 
 
 class Linker:
-    """Walks the graph once; every value gets an address, every region a call."""
+    """Walks the graph once; every value gets an address, every region a call.
 
-    def __init__(self, graph: Graph, target: Target, schedules: Schedules) -> None:
+    `lower` makes a region's kernel, or says which library computes it; what the linker places
+    begins at multiples of `align` bytes.
+    """
+
+    def __init__(
+        self, graph: Graph, target: Target, schedules: Schedules, lower: Lower, align: int
+    ) -> None:
         self.graph, self.target, self.schedules = graph, target, schedules
+        self.lower, self.align = lower, align
         self.where: dict[Value, Arg] = {}
         self.kernels: dict[str, Kernel] = {}
-        self.regions: dict[str, tuple[str, Lowered]] = {}
+        self.regions: dict[str, tuple[str, Lowered | Delegated]] = {}
         self.calls: list[KernelCall] = []
         self.weights: dict[str, Weight] = {}
         self.arena_bytes = 0
@@ -57,7 +64,7 @@ class Linker:
             tuple(Port(v.name, v.type) for v in g.inputs),
             tuple(Port(n, v.type) for n, v in zip(names, g.outputs, strict=True)),
             self.arena_bytes,
-            lower_bound(g),
+            lower_bound(g, self.align),
             self.scratch_bytes,
             tuple((s.input, s.output) for s in g.states),
         )
@@ -94,7 +101,7 @@ class Linker:
     def _arena(self, value: Value) -> int:
         offset = getattr(value, "offset", None)
         if offset is None:
-            offset = -(-self.arena_bytes // _ALIGN) * _ALIGN
+            offset = aligned(self.arena_bytes, self.align)
         self.arena_bytes = max(self.arena_bytes, offset + value.type.size_bytes)
         return int(offset)
 
@@ -126,10 +133,11 @@ class Linker:
         locs = tuple(dict.fromkeys(n.loc for n in node.body.nodes if n.loc != Loc()))
         moved = sum(v.type.size_bytes for v in (*node.operands, *node.results))
         results = tuple(CallResult(v.name, v.type) for v in node.results)
+        library = lowered.library if isinstance(lowered, Delegated) else None
         self.calls.append(
             KernelCall(
                 name, tuple(args), locs, flops(node), moved, results, self._reads(node), region,
-                error_bound(node.body),
+                library, error_bound(node.body),
             )
         )  # fmt: skip
 
@@ -139,11 +147,12 @@ class Linker:
         computed = (v for v in storages if v.producer is None or v.producer.op.name == "fused")
         return tuple(dict.fromkeys(v.name for v in computed))
 
-    def _lowered(self, node: Node, region: str) -> tuple[str, Lowered]:
+    def _lowered(self, node: Node, region: str) -> tuple[str, Lowered | Delegated]:
         """The region's kernel by name: regions that compute alike are lowered once."""
         if region not in self.regions:
-            lowered = lower_region(node, self.target, self.schedules.get(region))
-            self.regions[region] = self._kernel(node, lowered), lowered
+            lowered = self.lower(node, self.target, self.schedules.get(region))
+            name = lowered.name if isinstance(lowered, Delegated) else self._kernel(node, lowered)
+            self.regions[region] = name, lowered
         return self.regions[region]
 
     def _kernel(self, node: Node, lowered: Lowered) -> str:
@@ -151,7 +160,7 @@ class Linker:
         name = kernel_name(node, lowered, self.target)
         if name not in self.kernels:
             self.kernels[name] = dataclasses.replace(lowered.kernel, name=name)
-            self.scratch_bytes = max(self.scratch_bytes, scratch_bytes(lowered.kernel))
+            self.scratch_bytes = max(self.scratch_bytes, scratch_bytes(lowered.kernel, self.align))
         return name
 
     def _copy_outputs(self) -> None:
@@ -199,20 +208,22 @@ def error_bound(body: Graph) -> float:
     return inner + sum(n.attrs.error_bound for n in body.nodes)
 
 
-def scratch_bytes(kernel: Kernel) -> int:
-    """Per-thread workspace of a kernel, each buffer aligned to a cache line."""
-    from graphopt.kernel.ir import Alloc, Scope
-    from graphopt.kernel.visit import walk
+def aligned(size: int, align: int) -> int:
+    """The next multiple of `align` bytes."""
+    return -(-size // align) * align
 
+
+def scratch_bytes(kernel: Kernel, align: int) -> int:
+    """Per-thread workspace of a kernel, each buffer a multiple of `align` bytes."""
     buffers = {
         s.buffer.name: math.prod(s.buffer.shape) * s.buffer.dtype.size_bytes
         for s in walk(kernel.body)
         if isinstance(s, Alloc) and s.buffer.scope is Scope.SCRATCH
     }
-    return sum(-(-size // _ALIGN) * _ALIGN for size in buffers.values())
+    return sum(aligned(size, align) for size in buffers.values())
 
 
-def lower_bound(graph: Graph) -> int:
+def lower_bound(graph: Graph, align: int) -> int:
     """Bytes that must live at once, whatever the placement: the peak over the node order. Results
     that lie in one place (in-place updates) count once."""
     last: dict[Value, int] = {}
@@ -225,15 +236,15 @@ def lower_bound(graph: Graph) -> int:
     for t, node in enumerate(graph.nodes):
         if node.op.name == "fused":
             live.update({r: last.get(r, t) for r in node.results if r not in outputs})
-            peak = max(peak, _distinct_bytes(live))
+            peak = max(peak, _distinct_bytes(live, align))
         live = {v: end for v, end in live.items() if end > t}
     return peak
 
 
-def _distinct_bytes(values: Iterable[Value]) -> int:
-    """Sizes added up, each a whole number of cache lines, those at one offset once."""
+def _distinct_bytes(values: Iterable[Value], align: int) -> int:
+    """Sizes added up, each a multiple of `align` bytes, those at one offset once."""
     sizes: dict[object, int] = {}
     for v in values:
         place = v if v.offset is None else v.offset
-        sizes[place] = max(sizes.get(place, 0), -(-v.type.size_bytes // _ALIGN) * _ALIGN)
+        sizes[place] = max(sizes.get(place, 0), aligned(v.type.size_bytes, align))
     return sum(sizes.values())

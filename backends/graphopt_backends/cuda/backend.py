@@ -1,0 +1,98 @@
+"""The CUDA backend: a graph of regions to a Program, a Program to CUDA C++, that to a shared
+library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from graphopt.ir.graph import Graph, Node
+from graphopt.kernel.ir import Kernel
+from graphopt.program import Program
+from graphopt.target import Backend, Step, Target
+
+if TYPE_CHECKING:
+    from graphopt.lower.region import Delegated, Lowered
+    from graphopt.tune.space import Point, Schedules, Space
+
+
+class CudaBackend(Backend):
+    """CUDA C++ for NVIDIA GPUs; `emulated` runs the same sources on the CPU."""
+
+    name: ClassVar[str] = "cuda"
+
+    def targets(self) -> Mapping[str, Target]:
+        from graphopt_backends.cuda.local import local_target
+        from graphopt_backends.cuda.targets import TARGETS
+
+        return {**TARGETS, "host": local_target()}
+
+    def lower(self, graph: Graph, target: Target, schedules: Schedules | None = None) -> Program:
+        from graphopt.lower.link import Linker
+        from graphopt_backends.cuda.targets import ALIGNMENT
+
+        return Linker(graph, target, schedules or {}, _lower, ALIGNMENT).program()
+
+    def lower_node(self, node: Node, graph: Graph, target: Target) -> list[tuple[str, Kernel]]:
+        from graphopt_backends.cuda.lower import lower_region
+
+        del graph
+        if _library(node):
+            return []
+        lowered = lower_region(node, target)
+        return list(lowered.steps) or [("kernel", lowered.kernel)]
+
+    def emit(self, program: Program, target: Target) -> Mapping[str, str]:
+        from graphopt_backends.cuda.emit.model import emit
+
+        return emit(program, target)
+
+    def build(
+        self,
+        sources: Mapping[str, str],
+        target: Target,
+        out: Path,
+        *,
+        cc: str | None = None,
+        progress: Step | None = None,
+    ) -> Path:
+        from graphopt_backends.cuda.build import build
+
+        return build(sources, target, out, cc=cc, progress=progress)
+
+    def adjusted(self, passes: Sequence[str], precision: str, vendor: str) -> Sequence[str]:
+        from graphopt_backends.cuda.vendor.settings import adjusted
+
+        return adjusted(passes, precision, vendor)
+
+    def facts(self, source: Graph, program: Program, target: Target) -> Mapping[str, Any]:
+        from graphopt_backends.cuda.facts import facts
+
+        del target
+        return facts(source, program)
+
+    def space(self, node: Node, target: Target) -> Space:
+        from graphopt.tune.space import NOTHING
+        from graphopt_backends.cuda.lower import region_space
+
+        return NOTHING if _library(node) else region_space(node, target)
+
+    def toolchain(self, target: Target, cc: str | None = None) -> str:
+        from graphopt_backends.cuda.build import toolchain
+
+        return toolchain(target, cc)
+
+
+def _lower(node: Node, target: Target, point: Point | None) -> Lowered | Delegated:
+    """A region's kernel, or the library's call for it."""
+    from graphopt_backends.cuda.lower import lower_region
+    from graphopt_backends.cuda.vendor.delegate import delegate
+
+    return delegate(node) if _library(node) else lower_region(node, target, point)
+
+
+def _library(node: Node) -> str:
+    """Whose library computes the region; "" where a kernel does."""
+    library: str = node.attrs.library  # type: ignore[attr-defined]
+    return library

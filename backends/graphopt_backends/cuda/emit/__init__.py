@@ -1,0 +1,1 @@
+"""Kernel IR to CUDA C++ text: pure functions. Nothing here needs a compiler."""

@@ -1,0 +1,78 @@
+"""How a kernel's grids are launched, and with what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from graphopt.kernel.gpu import Grid
+from graphopt.kernel.ir import Buffer, Kernel, Load, Store
+from graphopt.kernel.visit import walk
+from graphopt_backends.cuda.emit.ctypes import MEMORY
+
+_SHARED_ALIGN = 16
+
+
+def shared_bytes(grid: Grid) -> int:
+    """Bytes of shared memory that a block needs."""
+    return sum(shared_size(b) for b in grid.shared)
+
+
+def shared_size(b: Buffer) -> int:
+    """Bytes of one buffer, the next one aligned."""
+    size = math.prod(b.shape) * b.dtype.size_bytes
+    return -(-size // _SHARED_ALIGN) * _SHARED_ALIGN
+
+
+def parameter(buffer: Buffer, kernel: Kernel, aliased: frozenset[str]) -> str:
+    """A parameter of a `__global__` function; `aliased` ones may overlap others."""
+    const = "" if buffer.name in kernel.outputs else "const "
+    restrict = "" if buffer.name in aliased else "__restrict__ "
+    return f"{const}{MEMORY[buffer.dtype]} *{restrict}{buffer.name}"
+
+
+def used_parameters(kernel: Kernel, grid: Grid) -> list[Buffer]:
+    """The parameters that a grid reads or writes."""
+    touched = {e.buffer for e in walk(grid.loop) if isinstance(e, (Load, Store))}
+    return [b for b in kernel.params if b in touched]
+
+
+def launch(kernel: Kernel, launches: tuple[Grid, ...]) -> str:
+    """The function that launches all grids of a kernel in order."""
+    lines = [f'extern "C" int {kernel.name}_launch(go_stream stream, void *const *p)', "{"]
+    used = {b for grid in launches for b in used_parameters(kernel, grid)}
+    for i, b in enumerate(kernel.params):
+        if b not in used:
+            continue
+        const = "" if b.name in kernel.outputs else "const "
+        lines.append(f"    auto *const {b.name} = static_cast<{const}{MEMORY[b.dtype]} *>(p[{i}]);")
+    calls = []
+    for grid, name in zip(launches, grid_names(kernel, launches), strict=True):
+        names = ", ".join(b.name for b in used_parameters(kernel, grid))
+        sizes = f"{grid.loop.extent}, {grid.threads}, {shared_bytes(grid)}"
+        calls.append(f"go::launch({name}, {sizes}, stream, {names})")
+    for c, grid in zip(calls[:-1], launches, strict=False):
+        copied = _copied(kernel, grid)
+        needed = f"{copied[0].name} == {copied[1].name} ? 0 : " if copied else ""
+        lines.append(f"    if (const int error = {needed}{c}) return error;")
+    return "\n".join([*lines, f"    return {calls[-1]};", "}"])
+
+
+def grid_names(kernel: Kernel, launches: Sequence[Grid]) -> list[str]:
+    """The names of a kernel's `__global__` functions."""
+    if len(launches) == 1:
+        return [kernel.name]
+    return [f"{kernel.name}_{n}" for n in range(len(launches))]
+
+
+def _copied(kernel: Kernel, grid: Grid) -> tuple[Buffer, Buffer] | None:
+    """(from, to) where all that a grid does is to copy one parameter to another: it is left out
+    where they are the same memory, as the input and output of a state are."""
+    stores = [s for s in walk(grid.loop) if isinstance(s, Store)]
+    used = used_parameters(kernel, grid)
+    copies = all(
+        isinstance(s.value, Load) and s.value.index == s.index and not s.reduce for s in stores
+    )
+    if not copies or len(used) != 2 or used[0].dtype is not used[1].dtype:
+        return None
+    return used[0], used[1]

@@ -1,0 +1,57 @@
+"""The text of model.cu that prepares and makes calls of vendor libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphopt.lower.interface import wrapped
+from graphopt.program import LibraryCall
+
+_ROLES = {
+    "matmul": ("a", "b", "bias", "c", "d"),
+    "conv": ("x", "w", "bias", "z", "y"),
+}
+"""The pointers of each function, in its order; the last is the result, `bias` and the one after it
+may be left out."""
+
+
+def structure(n: int, call: LibraryCall) -> str:
+    """What plan `n` computes, as the runtime is told."""
+    fields = ", ".join(f".{name} = {value}" for name, value in call.fields)
+    return f"static const go_{call.function} planned_{n} = {{\n{wrapped(fields, '    ')}}};"
+
+
+def plan_functions(calls: Sequence[LibraryCall]) -> str:
+    """`make_plans`, which opens libraries and lets them choose algorithms, and `destroy_plans`."""
+    opened = sorted({c.function for c in calls})
+    unused = [] if calls else ["    (void)plans;"]
+    lines = [
+        "static int make_plans(void **plans, int device, size_t *workspace) {",
+        "    int error = GO_OK;",
+        *(unused and ["    (void)plans, (void)device, (void)workspace;"]),
+        *(f"    if (!error) error = go_{name}_open(device);" for name in opened),
+    ]
+    for n, call in enumerate(calls):
+        kind = f"go_{call.function}"
+        lines += [
+            "    if (!error) {",
+            "        size_t bytes = MOST_WORKSPACE;",
+            f"        error = {kind}_create(({kind}_plan **)&plans[{n}], device, &planned_{n},"
+            " &bytes);",
+            "        if (!error && bytes > *workspace) *workspace = bytes;",
+            "    }",
+        ]
+    lines += ["    return error;", "}", "", "static void destroy_plans(void **plans) {", *unused]
+    for n, call in enumerate(calls):
+        kind = f"go_{call.function}"
+        lines.append(f"    {kind}_destroy(({kind}_plan *)plans[{n}]);")
+    return "\n".join([*lines, "}"])
+
+
+def call_plan(call: LibraryCall, n: int, pointers: Sequence[str]) -> str:
+    """The statement that runs plan `n`."""
+    given = dict(zip(call.roles, pointers, strict=True))
+    kind = f"go_{call.function}"
+    ordered = [given.get(role, "NULL") for role in _ROLES[call.function]]
+    listed = ",\n        ".join([f"(const {kind}_plan *)m->plans[{n}]", *ordered])
+    return f"return {kind}_run({listed},\n        m->workspace, stream);"

@@ -1,0 +1,134 @@
+"""model.cu and model.h: the calls of a program in order, behind a C interface."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import resources
+
+from graphopt.artifact.layout import HEADER_BYTES, WeightLayout
+from graphopt.lower.aliasing import aliased_parameters
+from graphopt.lower.interface import (
+    PREFIX,
+    c_string,
+    fill,
+    header,
+    renamed,
+    tensor_tables,
+    wrapped,
+)
+from graphopt.program import Arg, KernelCall, Program, Space
+from graphopt.target import Target
+from graphopt_backends.cuda.emit import templates
+from graphopt_backends.cuda.emit.device import device_sources
+from graphopt_backends.cuda.emit.kernel import emit_kernel
+from graphopt_backends.cuda.emit.libraries import call_plan, plan_functions, structure
+from graphopt_backends.cuda.targets import is_emulated
+
+_SHARED = (
+    "go_runtime.h", "go_message.cpp", "go_file.h", "go_file.cpp", "go_matmul.h", "go_conv.h",
+)  # fmt: skip
+_LIBRARY = {
+    "cublaslt": ("go_matmul.cpp", "go_cublaslt.h"),
+    "cudnn": ("go_conv.cpp", "go_cudnn.h"),
+}
+_EMULATION = ("go_runtime_emulated.h", "go_runtime_emulated.cpp")
+
+
+def emit(program: Program, target: Target, prefix: str = PREFIX) -> Mapping[str, str]:
+    """Every source file of a model by name: model.h, model.cu, the runtime, one file per kernel.
+
+    `prefix` begins every exported name, so that several models link into one program.
+    Raises: IRError when a kernel cannot be CUDA C++.
+    """
+    files = {
+        "model.h": renamed(header(templates.HEADER, program, target), prefix),
+        "model.cu": renamed(_source(program, target), prefix),
+        **device_sources(),
+        **runtime_sources(program, target),
+    }
+    for kernel in program.kernels:
+        locs = [loc for c in program.calls if c.kernel == kernel.name for loc in c.locs]
+        aliased = aliased_parameters(kernel, program)
+        files[f"{kernel.name}.cu"] = emit_kernel(kernel, target, locs=locs, aliased=aliased)
+    return files
+
+
+def runtime_sources(program: Program, target: Target) -> dict[str, str]:
+    """The fixed files that a model is linked with: on the CUDA runtime, or in emulation."""
+    names, emulated = list(_SHARED), is_emulated(target)
+    names += _EMULATION if emulated else ["go_runtime.cu"]
+    for library in sorted({c.library.library for c in program.calls if c.library}):
+        names += _LIBRARY[library]
+        names += [f"go_{library}_emulated.cpp", "go_half.h"] if emulated else [f"go_{library}.cpp"]
+    folder = resources.files("graphopt_backends.cuda") / "runtime"
+    return {name: (folder / name).read_text() for name in dict.fromkeys(names)}
+
+
+def _source(program: Program, target: Target) -> str:
+    layout = WeightLayout(program.weights)
+    digest = ", ".join(f"0x{b:02x}" for b in layout.digest)
+    delegated = [c.library for c in program.calls if c.library is not None]
+    structures = list(dict.fromkeys(delegated))
+    return fill(
+        templates.SOURCE,
+        PROTOTYPES="\n".join(
+            f'extern "C" int {k.name}_launch(go_stream stream, void *const *p);'
+            for k in program.kernels
+        ),
+        WEIGHT_BYTES=str(layout.size_bytes),
+        WEIGHT_HEADER=str(HEADER_BYTES),
+        ARENA_BYTES=str(-(-program.arena_bytes // 256) * 256),
+        CODE=_code(target),
+        PLANS=str(len(structures)),
+        DIGEST=wrapped(digest, "    "),
+        TENSORS=tensor_tables(program),
+        STRUCTURES="\n".join(structure(n, s) for n, s in enumerate(structures)),
+        PLAN_FUNCTIONS=plan_functions(structures),
+        BODIES="\n\n".join(
+            _body(n, c, layout, structures.index(c.library) if c.library else 0)
+            for n, c in enumerate(program.calls)
+        ),
+        TABLE="\n".join(_row(n, c) for n, c in enumerate(program.calls)),
+        KEEP_STATE=templates.KEEP_STATE if program.states else "",
+        STATES="\n".join(f"    keep_state(now, {i}, {o});" for i, o in program.states),
+        STATE_COPIES="".join(_state_copies(program)),
+        TARGET=f"{target.name} ({target.isa})",
+    )
+
+
+def _code(target: Target) -> str:
+    """What devices the code is for: the fields of `go_code`. What is emulated is sm_90a."""
+    number = "90a" if is_emulated(target) else target.isa.removeprefix("sm_")
+    exact = number.endswith("a")
+    number = number.removesuffix("a")
+    return f"{number}, {int(exact)}, {number}"
+
+
+def _body(n: int, call: KernelCall, layout: WeightLayout, plan: int) -> str:
+    head = f"static int call_{n}(const frame *m, go_stream stream) {{"
+    pointers = [_pointer(arg, layout) for arg in call.args]
+    if call.library is not None:
+        return f"{head}\n    {call_plan(call.library, plan, pointers)}\n}}"
+    listed = wrapped(", ".join(pointers), "        ")
+    launch = f'    return go_launched({call.kernel}_launch(stream, p),\n        "{call.kernel}");'
+    return f"{head}\n    void *const p[] = {{\n{listed}}};\n{launch}\n}}"
+
+
+def _pointer(arg: Arg, layout: WeightLayout) -> str:
+    if arg.space is Space.WEIGHT:
+        return f"(void *)(m->weights + {layout.offsets[arg.index] + arg.offset})"
+    if arg.space is Space.ARENA:
+        return f"m->arena + {arg.offset}"
+    side = f"m->in[{arg.index}]" if arg.space is Space.INPUT else f"m->out[{arg.index}]"
+    return f"(char *){side} + {arg.offset}" if arg.offset else f"(void *){side}"
+
+
+def _row(n: int, call: KernelCall) -> str:
+    label = ", ".join(dict.fromkeys(loc.module or loc.source for loc in call.locs))
+    return f'    {{call_{n}, {c_string(label or call.kernel)}, "{call.kernel}"}},'
+
+
+def _state_copies(program: Program) -> Iterator[str]:
+    for i, o in program.states:
+        size = program.outputs[o].type.size_bytes
+        yield f"    if (!error) error = move_state(m, {i}, {o}, {size}, stream);\n"

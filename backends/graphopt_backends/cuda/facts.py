@@ -1,0 +1,39 @@
+"""What the manifest says of a program for GPUs besides its calls."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from graphopt.ir.digest import SOURCES
+from graphopt.ir.graph import Graph
+from graphopt.ir.types import DType
+from graphopt.ir.views import is_view
+from graphopt.kernel.gpu import grids
+from graphopt.program import Program
+
+
+def facts(source: Graph, program: Program) -> Mapping[str, Any]:
+    """`precision`: what an f32 model is computed in. `launches`: of kernels before fusion, one for
+    each op that is no view; after it; and of libraries. `libraries`: how often each is called.
+    `unmeasured`: choices that tables made."""
+    by_name = {k.name: len(grids(k)) for k in program.kernels}
+    own = sum(by_name[c.kernel] for c in program.calls if c.library is None)
+    libraries = Counter(c.library.library for c in program.calls if c.library is not None)
+    before = sum(n.op.name not in SOURCES and not is_view(n) for n in source.nodes)
+    return {
+        "precision": _precision(source, program),
+        "launches": {"before": before, "kernels": own, "libraries": libraries.total()},
+        "libraries": dict(sorted(libraries.items())),
+        "unmeasured": ["libraries or kernels", "schedules of kernels"],
+    }
+
+
+def _precision(source: Graph, program: Program) -> str:
+    """f16, bf16 or tf32 where the model is f32 and its calls are not, else ""."""
+    types = {v.type.dtype for v in source.values()}
+    made = {r.type.dtype for c in program.calls for r in c.results}
+    half = next((str(d) for d in (DType.BF16, DType.F16) if d in made and d not in types), "")
+    rounds = any(c.library and ("precision", 1) in c.library.fields for c in program.calls)
+    return half or ("tf32" if rounds else "")

@@ -1,0 +1,257 @@
+"""Ops whose steps depend on each other or whose addresses are data: running sums, arg-reductions,
+selection, scatter. A thread for each row, or for each element of what is scattered as a whole: what
+falls on one element is written by one thread, in order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from graphopt.errors import UnsupportedError
+from graphopt.ir.graph import Node, Value
+from graphopt.ir.types import DType
+from graphopt.kernel.affine import bounds
+from graphopt.kernel.ir import (
+    INDEX,
+    Alloc,
+    Buffer,
+    Expr,
+    For,
+    If,
+    Let,
+    Scope,
+    Stmt,
+    Store,
+    binary,
+    block,
+    cast,
+    const,
+    index_const,
+    index_var,
+    load,
+    select,
+)
+from graphopt.lower.access import delinearized
+from graphopt.lower.pieces import Piece
+from graphopt.lower.region import Lowered
+from graphopt.target import Target
+from graphopt.tune.space import Point
+from graphopt_backends.cuda.lower.elementwise import Box, choose_tile
+from graphopt_backends.cuda.lower.grid import Part, below, both, ceil_div, grid, guarded, threads
+from graphopt_backends.cuda.lower.region import GpuRegion
+
+_THREADS = 128
+Does = Callable[[dict[int, Expr]], Stmt]
+"""What a thread does, given its index by axis."""
+
+
+def lower(node: Node, target: Target, point: Point | None = None) -> Lowered:
+    del point
+    region = GpuRegion(node, target)
+    root = next((n for n in region.body.nodes if n.op.name in _RULES), None)
+    if root is None:
+        names = ", ".join(n.op.name for n in region.body.nodes)
+        raise UnsupportedError(f"the CUDA backend has no lowering for {names} at {node.loc}")
+    body = _RULES[root.op.name](region, root)
+    return Lowered(region.kernel(root.op.name, body))
+
+
+def _each(region: GpuRegion, axes: Sequence[tuple[int, int]], body: Does) -> Stmt:
+    """A grid with a thread for every index of the axes (axis, extent), the last one fastest;
+    `body(index by axis)` is what it does."""
+    extents = [e for _, e in axes]
+    total = math.prod(extents)
+    blocks = ceil_div(total, _THREADS)
+
+    def thread(b: Expr, t: Expr) -> Stmt:
+        at = binary("+", binary("*", b, index_const(_THREADS)), t)
+        region.access.ranges["i"] = total  # where it is used
+        index = delinearized(index_var("i"), extents)
+        inside = below(index_var("i"), total, blocks * _THREADS)
+        does = body({axis: i for (axis, _), i in zip(axes, index, strict=True)})
+        return block(Let("i", region.access.simplify(at)), guarded(inside, does))
+
+    part = Part(blocks, lambda b: threads(region, _THREADS, lambda t: thread(b, t)))
+    return grid(region, [part])
+
+
+def _rows(
+    region: GpuRegion, value: Value, axis: int, body: Callable[[dict[int, Expr]], Stmt]
+) -> Stmt:
+    """A thread for every index of all axes but one."""
+    dims = value.type.dims
+    return _each(region, [(a, dims[a]) for a in value.type.order if a != axis], body)
+
+
+def _at(index: dict[int, Expr], axis: int, i: Expr) -> tuple[Expr, ...]:
+    return tuple({**index, axis: i}[a] for a in range(len(index) + 1))
+
+
+def _cell(name: str, dtype: DType) -> Buffer:
+    return Buffer.dense(name, dtype, (), Scope.REGISTER)
+
+
+def _cumsum(region: GpuRegion, root: Node) -> Stmt:
+    (x,), axis = root.operands, root.attrs.axis  # type: ignore[attr-defined]
+
+    def row(index: dict[int, Expr]) -> Stmt:
+        k = region.loop("k", x.type.dims[axis])
+        total = _cell("total", x.type.dtype)
+        at = _at(index, axis, k)
+        step = block(
+            Store(total, (), region.access.at(x, at), reduce="+"),
+            region.store(0, at, load(total)),
+        )
+        zero = const(0.0 if x.type.dtype.is_float else 0, x.type.dtype)
+        return block(Alloc(total), Store(total, (), zero), For("k", x.type.dims[axis], step))
+
+    return _rows(region, x, axis, row)
+
+
+def _arg(region: GpuRegion, root: Node) -> Stmt:
+    (x,), attrs = root.operands, root.attrs
+    axis = attrs.axis  # type: ignore[attr-defined]
+
+    def row(index: dict[int, Expr]) -> Stmt:
+        k = region.loop("k", x.type.dims[axis])
+        best, where = _cell("best", x.type.dtype), _cell("where", INDEX)
+        element = region.access.at(x, _at(index, axis, k))
+        better = binary(">" if root.op.name == "argmax" else "<", element, load(best))
+        first = region.access.at(x, _at(index, axis, index_const(0)))
+        take = block(Store(where, (), k), Store(best, (), element))
+        full = _at(index, axis, index_const(0))
+        keep = attrs.keepdims  # type: ignore[attr-defined]
+        out = full if keep else tuple(i for a, i in enumerate(full) if a != axis)
+        return block(
+            Alloc(best),
+            Alloc(where),
+            Store(best, (), first),
+            Store(where, (), index_const(0)),
+            For("k", x.type.dims[axis], If(better, take)),
+            region.store(0, out, load(where)),
+        )
+
+    return _rows(region, x, axis, row)
+
+
+def _topk(region: GpuRegion, root: Node) -> Stmt:
+    """Pick k times the best element that comes after the last pick in (value, position) order."""
+    (x,), attrs = root.operands, root.attrs
+    axis, largest = attrs.axis, attrs.largest  # type: ignore[attr-defined]
+    extent, count = x.type.dims[axis], attrs.k  # type: ignore[attr-defined]
+
+    def row(index: dict[int, Expr]) -> Stmt:
+        p, k = region.loop("p", count), region.loop("k", extent)
+        last, best = _cell("last", x.type.dtype), _cell("best", x.type.dtype)
+        last_at, best_at = _cell("last_at", INDEX), _cell("best_at", INDEX)
+        element = region.access.at(x, _at(index, axis, k))
+        beats, loses = (">", "<") if largest else ("<", ">")
+        after = binary(
+            "or",
+            binary(loses, element, load(last)),
+            binary("and", binary("==", element, load(last)), binary(">", k, load(last_at))),
+        )
+        open_ = binary("or", binary("==", p, index_const(0)), after)
+        better = binary(
+            "or", binary("<", load(best_at), index_const(0)), binary(beats, element, load(best))
+        )
+        take = block(Store(best, (), element), Store(best_at, (), k))
+        scan = For("k", extent, If(binary("and", open_, better), take))
+        out = _at(index, axis, p)
+        stores = [
+            region.store(which, out, load(best if result is root.results[0] else best_at))
+            for which, result in enumerate(region.body.outputs)
+        ]
+        zero = const(0.0 if x.type.dtype.is_float else 0, x.type.dtype)
+        pick = block(
+            Store(best_at, (), index_const(-1)),
+            scan,
+            *stores,
+            Store(last, (), load(best)),
+            Store(last_at, (), load(best_at)),
+        )
+        cells = [Alloc(b) for b in (last, best, last_at, best_at)]
+        initial = [
+            Store(last, (), zero),
+            Store(best, (), zero),
+            Store(last_at, (), index_const(-1)),
+        ]
+        return block(*cells, *initial, For("p", count, pick))
+
+    return _rows(region, x, axis, row)
+
+
+def _copy(region: GpuRegion, x: Value) -> Stmt:
+    """The result starts as its first operand: a grid of its own, before the one that scatters."""
+    tile = choose_tile(region)
+    piece = Piece((0,) * x.type.rank, x.type.dims, x)
+    return grid(region, [Box(region, 0, piece).part(tile)])
+
+
+def _wrapped(i: Expr, extent: int) -> Expr:
+    i = cast(i, INDEX)
+    return select(binary("<", i, index_const(0)), binary("+", i, index_const(extent)), i)
+
+
+def _write(region: GpuRegion, index: tuple[Expr, ...], value: Expr, accumulate: bool) -> Stmt:
+    """A store at data-dependent indices; those outside are dropped, never written."""
+    inside: Expr | None = None
+    for i, d in zip(index, region.body.outputs[0].type.dims, strict=True):
+        known = bounds(i, region.access.ranges)
+        if known is None or known[0] < 0 or known[1] >= d:
+            inside = both(inside, binary("and", binary(">=", i, index_const(0)),
+                                         binary("<", i, index_const(d))))  # fmt: skip
+    store = region.store(0, index, value)
+    assert isinstance(store, Store)
+    if accumulate:
+        store = Store(store.buffer, store.index, store.value, "+")
+    return guarded(inside, store)
+
+
+def _scatter_nd(region: GpuRegion, root: Node) -> Stmt:
+    x, i, u = root.operands
+    depth, lead = i.type.dims[-1], i.type.rank - 1
+    dims = u.type.dims
+
+    def element(index: dict[int, Expr]) -> Stmt:
+        loops = [region.loop(f"u{a}", dims[a]) for a in range(lead)]
+        inner = [index[a] for a in range(lead, u.type.rank)]
+        picked = tuple(
+            _wrapped(region.access.at(i, (*loops, index_const(c))), x.type.dims[c])
+            for c in range(depth)
+        )
+        value = region.access.at(u, (*loops, *inner))
+        accumulate = root.attrs.accumulate  # type: ignore[attr-defined]
+        body = _write(region, (*picked, *inner), value, accumulate)
+        for a, d in reversed(list(enumerate(dims[:lead]))):
+            body = For(f"u{a}", d, body) if d > 1 else body
+        return body
+
+    whole = [(a, dims[a]) for a in range(lead, u.type.rank)]
+    return block(_copy(region, x), _each(region, whole, element))
+
+
+def _scatter_along(region: GpuRegion, root: Node) -> Stmt:
+    x, i, u = root.operands
+    axis = root.attrs.axis  # type: ignore[attr-defined]
+    dims = i.type.dims
+
+    def row(index: dict[int, Expr]) -> Stmt:
+        at = _at(index, axis, region.loop("k", dims[axis]))
+        picked = _wrapped(region.access.at(i, at), x.type.dims[axis])
+        value = region.access.at(u, at)
+        accumulate = root.attrs.accumulate  # type: ignore[attr-defined]
+        body = _write(region, _at(index, axis, picked), value, accumulate)
+        return For("k", dims[axis], body) if dims[axis] > 1 else body
+
+    return block(_copy(region, x), _rows(region, i, axis, row))
+
+
+_RULES: Mapping[str, Callable[[GpuRegion, Node], Stmt]] = {
+    "cumsum": _cumsum,
+    "argmax": _arg,
+    "argmin": _arg,
+    "topk": _topk,
+    "scatter_nd": _scatter_nd,
+    "scatter_along": _scatter_along,
+}

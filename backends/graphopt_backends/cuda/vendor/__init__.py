@@ -1,0 +1,1 @@
+"""Which regions a vendor's library computes, and how it is told."""

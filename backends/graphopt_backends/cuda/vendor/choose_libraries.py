@@ -1,0 +1,135 @@
+"""choose-libraries: products and convolutions that a vendor's library computes, split from what it
+does not do.
+
+  %c = fused %x, %w, %r {kind="contraction"} {conv, add, relu, pad}
+→ %d = fused %x, %w, %r {kind="contraction", library="cudnn"} {conv, add, relu}
+  %c = fused %d {kind="movement"} {pad}
+
+A `pad` that is split from one convolution, or stands alone, becomes padding of the next one's call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.types import DType
+from graphopt.lower.link import flops
+from graphopt.ops import ConvAttrs, FusedAttrs
+from graphopt.passbase import EXACT, Numerics, Pass, PassContext
+from graphopt.rewrite import Rewriter, extract
+from graphopt_backends.cuda.targets import GpuTarget
+from graphopt_backends.cuda.vendor.choice import library_wins
+from graphopt_backends.cuda.vendor.match import LIBRARY, Match, Mismatch, match
+
+
+@dataclass(frozen=True)
+class ChooseLibraries(Pass):
+    """`use` are the libraries that may be called; `always` calls them wherever they can be, else
+    where a table expects it to pay; `tf32` lets them round the factors of f32 products to tf32.
+
+    Numerics: exact: who computes a region does not change what it means; what tf32 rounds is the
+    user's choice. Refuses: other targets than GPUs; regions that no call begins.
+    """
+
+    name: ClassVar[str] = "choose-libraries"
+    numerics: ClassVar[Numerics] = EXACT
+    use: tuple[str, ...] = ()
+    always: bool = False
+    tf32: bool = False
+
+    def run(self, graph: Graph, ctx: PassContext) -> Graph:
+        if not self.use or not isinstance(ctx.target, GpuTarget):
+            return graph
+        rw = Rewriter(graph)
+        for old in graph.nodes:
+            node = rw.values[old.results[0]].producer
+            assert node is not None
+            attrs = node.attrs
+            if not isinstance(attrs, FusedAttrs) or attrs.library or attrs.kind != "contraction":
+                continue
+            found = self._found(node, rw, ctx.target)
+            if isinstance(found, Mismatch):
+                ctx.rejected(self.name, node, found.reason)
+            elif ctx.spend():
+                self._split(rw, node, found)
+                ctx.fired(self.name, node)
+        return rw.freeze()
+
+    def _found(self, node: Node, rw: Rewriter, target: GpuTarget) -> Match | Mismatch:
+        """What a call does of a region, if it is to."""
+        body = _body(node)
+        found = match(body)
+        if isinstance(found, Mismatch):
+            return found
+        if LIBRARY[found.function] not in self.use:
+            return Mismatch(f"{LIBRARY[found.function]} is not among the libraries to use")
+        weights = found.roles.get("w")
+        if weights is not None and rw.array(node.operands[body.inputs.index(weights)]) is None:
+            return Mismatch("its weights are no constants")
+        if self.always or self._pays(node, found, target):
+            return found
+        return Mismatch("the generated kernel is expected to be as fast")
+
+    def _pays(self, node: Node, found: Match, target: GpuTarget) -> bool:
+        if isinstance(found.root.attrs, ConvAttrs) and found.root.attrs.groups > 1:
+            return False
+        whole = found.result in _body(node).outputs
+        rest_bytes = 0 if whole else 2 * found.result.type.size_bytes
+        moved = sum(v.type.size_bytes for v in (*node.operands, *node.results))
+        dtype = found.result.type.dtype
+        return library_wins(flops(node), moved, rest_bytes, dtype, self.tf32, target)
+
+    def _split(self, rw: Rewriter, node: Node, found: Match) -> None:
+        """The call's region, and one for the rest, if any."""
+        body = _body(node)
+        outside = dict(zip(body.inputs, node.operands, strict=True))
+        rounds = self.tf32 and found.result.type.dtype is DType.F32
+        attrs = FusedAttrs("contraction", LIBRARY[found.function] + (".tf32" if rounds else ""))
+        called, operands = _called(found, outside)
+        call = rw.insert("fused", operands, attrs, loc=node.loc, body=called)
+        outside[found.result] = call.result
+        rest = [n for n in body.nodes if n not in found.nodes]
+        if rest:
+            made = [v for v in body.outputs if v is not found.result]
+            read = list(dict.fromkeys(o for n in rest for o in n.operands if o in outside))
+            kind = "movement" if rest[-1].op.kind == "movement" else "pointwise"
+            second = rw.insert(
+                "fused",
+                [outside[v] for v in read],
+                FusedAttrs(kind),
+                loc=rest[-1].loc,
+                body=extract(read, rest, made),
+            )
+            outside.update(zip(made, second.results, strict=True))
+        for result, inside in zip(node.results, body.outputs, strict=True):
+            rw.replace(result, outside[inside])
+
+
+def _body(node: Node) -> Graph:
+    assert node.body is not None
+    return node.body
+
+
+def _called(found: Match, outside: Mapping[Value, Value]) -> tuple[Graph, list[Value]]:
+    """The call's body and operands. A pad of a convolution's input, if nothing else is done on the
+    way, is taken in."""
+    inputs = list(dict.fromkeys(found.roles.values()))
+    operands = [outside[v] for v in inputs]
+    plain = extract(inputs, found.nodes, [found.result])
+    producer = operands[0].producer
+    padded = producer.body if producer is not None else None
+    if found.function != "conv" or padded is None or [n.op.name for n in padded.nodes] != ["pad"]:
+        return plain, operands
+    assert producer is not None
+    joined = extract(
+        [padded.inputs[0], *inputs[1:]],
+        [*padded.nodes, *found.nodes],
+        [found.result],
+        {inputs[0]: padded.outputs[0]},
+    )
+    if isinstance(match(joined), Mismatch):
+        return plain, operands
+    return joined, [producer.operands[0], *operands[1:]]

@@ -1,0 +1,51 @@
+"""What --precision and --vendor ask of the passes of a level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphopt.errors import UnsupportedError
+from graphopt_backends.cuda.vendor.match import LIBRARY
+
+LIBRARIES = tuple(LIBRARY.values())
+_HALF = {"fp16": "f16", "bf16": "bf16"}
+_VECTOR = {"fp16": 8, "bf16": 8, "tf32": 4}
+"""Channels of 16 bytes, without which a library uses no tensor cores."""
+
+_FOR_CPUS = frozenset({"choose-winograd", "choose-strassen", "linear-to-conv", "fuse-strips"})
+"""Passes that count what things cost on a CPU."""
+
+
+_BEFORE = {"sink-reshapes": "merge-parallel-products"}
+"""Products that read one input become one launch: bert_base has 103 in place of 127. Before
+reshapes sink, so that attention reads the slices where they lie."""
+
+
+def adjusted(passes: Sequence[str], precision: str, vendor: str) -> tuple[str, ...]:
+    """Raises: UnsupportedError for a library that there is none of."""
+    options = {"choose-libraries": _libraries(precision, vendor)}
+    if vendor != "none" and precision in _VECTOR:
+        options["pad-channels"] = f"{{multiple={_VECTOR[precision]}}}"
+    if precision in _HALF:
+        options["cast-precision"] = f"{{to={_HALF[precision]}}}"
+    out: list[str] = []
+    for name in passes:
+        out += [_BEFORE[name]] if name in _BEFORE else []
+        out += [] if name in _FOR_CPUS else [name + options.get(name, "")]
+    return tuple(out)
+
+
+def _libraries(precision: str, vendor: str) -> str:
+    if vendor == "none":
+        return ""
+    names = LIBRARIES if vendor == "auto" else tuple(vendor.split(","))
+    unknown = [n for n in names if n not in LIBRARIES]
+    if unknown:
+        raise UnsupportedError(
+            f"there is no library {unknown[0]!r} to call",
+            hint=f"--vendor takes auto, none, or some of {','.join(LIBRARIES)}",
+        )
+    fields = [f"use=[{','.join(names)}]"]
+    fields += ["always=true"] if vendor != "auto" else []
+    fields += ["tf32=true"] if precision == "tf32" else []
+    return f"{{{','.join(fields)}}}"

@@ -1,0 +1,1 @@
+"""Measuring on an NVIDIA GPU: `python -m bench.gpu`."""

@@ -1,0 +1,91 @@
+"""Attention on the emulator, against the reference: one query and many, grouped heads, causal and
+other masks, head sizes from 8 to 256, halves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from cuda_regions import Case, Emulated, graph_of, random, tensor
+
+from graphopt.ir.types import DType, TensorType
+from graphopt.ops import AttentionAttrs
+from graphopt.tune.space import Point
+
+pytestmark = pytest.mark.compiler
+SHAPES = [
+    # heads, heads of keys, queries, keys, depth, causal
+    (2, 2, 1, 1, 8, False),
+    (4, 2, 7, 5, 16, True),
+    (1, 1, 33, 33, 20, True),
+    (2, 1, 16, 50, 64, False),
+    (1, 1, 70, 70, 32, True),
+    (1, 1, 9, 40, 256, False),
+]
+HALVES = [
+    (2, 2, 1, 40, 64, False, DType.F16),  # too few queries for tensor cores
+    (4, 2, 16, 33, 20, False, DType.F16),
+    (2, 1, 20, 40, 80, True, DType.F16),
+    (1, 1, 50, 70, 256, False, DType.F16),
+    (1, 1, 65, 33, 64, False, DType.BF16),
+    (1, 1, 40, 96, 128, True, DType.F16),
+]
+
+
+def _attention(
+    h: int, hk: int, m: int, t: int, d: int, causal: bool, dtype: DType = DType.F32
+) -> Case:
+    shapes = (2, h, m, d), (2, hk, t, d), (2, hk, t, d)
+    graph = graph_of(
+        [tensor(*s, dtype=dtype) for s in shapes], [],
+        lambda rw, q, k, v: rw.emit("attention", q, k, v, attrs=AttentionAttrs(d**-0.5, causal)),
+    )  # fmt: skip
+    return Case(graph, [random(*s, dtype=dtype) for s in shapes])
+
+
+def _masked(mask: np.ndarray, dtype: DType = DType.F32) -> Case:
+    queries, keys = mask.shape[2:]
+    shapes = (1, 2, queries, 16), (1, 2, keys, 16), (1, 2, keys, 16)
+    graph = graph_of(
+        [*(tensor(*s, dtype=dtype) for s in shapes), TensorType.of(mask)], [],
+        lambda rw, q, k, v, m: rw.emit("attention", q, k, v, m, attrs=AttentionAttrs(0.25)),
+    )  # fmt: skip
+    return Case(graph, [*(random(*s, dtype=dtype) for s in shapes), mask])
+
+
+def _cases() -> Iterator[tuple[str, Case]]:
+    for shape in SHAPES:
+        yield "-".join(map(str, shape)), _attention(*shape)
+    for *shape, dtype in HALVES:
+        yield f"{dtype}-{shape[2]}-{shape[4]}", _attention(*shape, dtype)
+    keep = np.random.default_rng(0).random((1, 1, 9, 11)) > 0.4
+    yield "mask-float", _masked(np.where(keep, 0.0, -1e9).astype(np.float32))
+    keep = keep.copy()
+    keep[0, 0, 3] = False  # a row that sees nothing
+    yield "mask-bool", _masked(keep)
+    keep = np.random.default_rng(1).random((1, 1, 40, 70)) > 0.4
+    keep[0, 0, 3] = False
+    yield "mask-bool-f16", _masked(keep, DType.F16)
+    yield "mask-f16", _masked(np.where(keep, 0, -1e4).astype(np.float16), DType.F16)
+    for tile in ("16x32", "32x64"):
+        case = _attention(1, 1, 33, 70, 16, True, DType.BF16)
+        case.points = {"attention": Point({"tile": tile})}
+        yield f"tensor-tile-{tile}", case
+    for tile in ("8x32", "16x64"):
+        case = _attention(1, 1, 33, 70, 16, True)
+        case.points = {"attention": Point({"tile": tile})}
+        yield f"tile-{tile}", case
+
+
+CASES = dict(_cases())
+
+
+@pytest.fixture(scope="module")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> Emulated:
+    return Emulated(CASES, tmp_path_factory.mktemp("attention"))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_attention(name: str, emulated: Emulated) -> None:
+    emulated.check(name)

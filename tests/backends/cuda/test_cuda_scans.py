@@ -1,0 +1,73 @@
+"""Scans, arg-reductions, selection and scatter on the emulator, against the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from cuda_regions import Case, Emulated, graph_of, random, tensor
+
+from graphopt.ir.types import TensorType
+from graphopt.ops import (
+    ArgmaxAttrs,
+    ArgminAttrs,
+    CumsumAttrs,
+    ScatterAlongAttrs,
+    ScatterNdAttrs,
+    TopkAttrs,
+)
+
+pytestmark = pytest.mark.compiler
+
+
+def _cases() -> Iterator[tuple[str, Case]]:
+    for axis in (0, 1, 2):
+        for op, attrs in (("cumsum", CumsumAttrs(axis)), ("argmax", ArgmaxAttrs(axis)),
+                          ("argmin", ArgminAttrs(axis, True))):  # fmt: skip
+            graph = graph_of([tensor(4, 5, 6)], [],
+                             lambda rw, x, o=op, a=attrs: rw.emit(o, x, attrs=a))  # fmt: skip
+            yield f"{op}-{axis}", Case(graph, [random(4, 5, 6)])
+    for largest in (True, False):
+        x = np.round(random(3, 20)).astype(np.float32)  # ties
+        picked = TopkAttrs(7, 1, largest)
+        graph = graph_of(
+            [tensor(3, 20)], [],
+            lambda rw, x, a=picked: list(rw.insert("topk", [x], a).results),
+        )  # fmt: skip
+        yield f"topk-{largest}", Case(graph, [x])
+    for accumulate in (True, False):
+        yield f"scatter-nd-{accumulate}", _scatter_nd(accumulate)
+        yield f"scatter-along-{accumulate}", _scatter_along(accumulate)
+
+
+def _scatter_nd(accumulate: bool) -> Case:
+    at = np.array([[0], [3], [-1], [3], [2]])  # one place twice
+    graph = graph_of(
+        [tensor(5, 6), TensorType.of(at), tensor(5, 6)], [],
+        lambda rw, x, i, u: rw.emit("scatter_nd", x, i, u, attrs=ScatterNdAttrs(accumulate)),
+    )  # fmt: skip
+    return Case(graph, [random(5, 6), at, random(5, 6)])
+
+
+def _scatter_along(accumulate: bool) -> Case:
+    at = np.array([[0, 2], [1, 1]])
+    attrs = ScatterAlongAttrs(1, accumulate)
+    graph = graph_of(
+        [tensor(2, 4), TensorType.of(at), tensor(2, 2)], [],
+        lambda rw, x, i, u: rw.emit("scatter_along", x, i, u, attrs=attrs),
+    )  # fmt: skip
+    return Case(graph, [random(2, 4), at, random(2, 2)])
+
+
+CASES = dict(_cases())
+
+
+@pytest.fixture(scope="module")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> Emulated:
+    return Emulated(CASES, tmp_path_factory.mktemp("scans"))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_scans(name: str, emulated: Emulated) -> None:
+    emulated.check(name)

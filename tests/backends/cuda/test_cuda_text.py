@@ -1,0 +1,103 @@
+"""What is emitted for each kind of region, held against golden files (`--update-golden` writes
+them), and which pieces of it matter."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from graphopt_backends.cuda.emit.kernel import emit_kernel
+from graphopt_backends.cuda.targets import TARGETS
+from kinds import KINDS, texts
+
+from graphopt.errors import IRError
+from graphopt.kernel.parser import parse_kernel
+
+GOLDEN = Path(__file__).parent / "golden"
+SM_90A = TARGETS["sm_90a"]
+
+
+@pytest.fixture(scope="module")
+def emitted() -> dict[str, str]:
+    return texts(SM_90A)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_text(name: str, emitted: dict[str, str], request: pytest.FixtureRequest) -> None:
+    path = GOLDEN / f"{name}.cu"
+    if request.config.getoption("--update-golden"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(emitted[name])
+    assert emitted[name] == path.read_text(), "golden files are written by --update-golden"
+
+
+def test_text_is_the_same_every_time(emitted: dict[str, str]) -> None:
+    assert texts(SM_90A) == emitted
+
+
+def test_halves_are_moved_as_they_are(emitted: dict[str, str]) -> None:
+    """On their way to tensor cores they are nothing but 16 bits."""
+    assert "left_next[u] = go::load<8>(in0" in emitted["linear_f16"]
+    assert "go::to_float(go::load<8>(in0" not in emitted["linear_f16"]
+
+
+UPDATE = """kernel k(x: f32[64], u: f32[4], y: f32[64] output) {
+  block b in 0..1 {
+    thread t in 0..64 { y[t] = x[t] }
+  }
+  block b in 0..1 {
+    thread t in 0..4 { y[t + 8] = u[t] }
+  }
+}"""
+
+
+def test_a_state_is_not_copied_onto_itself() -> None:
+    text = emit_kernel(parse_kernel(UPDATE), SM_90A)
+    assert "if (const int error = x == y ? 0 : go::launch(k_0, 1, 64, 0, stream, x, y))" in text
+    assert "return go::launch(k_1, 1, 4, 0, stream, u, y);" in text
+
+
+def test_the_source_is_named(emitted: dict[str, str]) -> None:
+    assert emitted["linear"].startswith(
+        "// linear, for sm_90a\n//   computes encoder.layer.0 at model.py:12\n"
+    )
+
+
+def test_memory_is_read_in_words_of_16_bytes(emitted: dict[str, str]) -> None:
+    for name in ("layer_norm", "linear_f16", "linear_of_a_row", "attention"):
+        assert "go::load<8>(" in emitted[name] or "go::load<4>(" in emitted[name], name
+        assert not re.search(r"neighbours<\d+>\((in|out)", emitted[name]), name
+
+
+CPU = "kernel k(x: f32[8], y: f32[8] output) { parallel i in 0..8 { y[i] = x[i] } }"
+LARGE = """kernel k(x: f32[8], y: f32[8] output) {
+  block b in 0..1 {
+    alloc s: f32[65536] shared
+    thread t in 0..8 { s[t] = x[t] }
+    thread t in 0..8 { y[t] = s[7 - t] }
+  }
+}"""
+
+TENSOR = """kernel k(x: f16[32], y: f32[32] output) {
+  block b in 0..1 {
+    thread t in 0..32 { tensor tk in 0..8 { y[t] = cast:f32(x[t]) } }
+  }
+}"""
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        (CPU, "kernel 'k' has no loop over blocks", "lower the region for a CUDA target"),
+        (LARGE, "kernel 'k' wants 262144 bytes of shared memory for a block; sm_90a has 232448",
+         "choose a smaller tile"),
+        (TENSOR, "a tensor loop is none that tensor cores compute: its loops are others",
+         "make it by graphopt_backends.cuda.fragments"),
+    ],
+)  # fmt: skip
+def test_errors(text: str, message: str, hint: str) -> None:
+    with pytest.raises(IRError) as caught:
+        emit_kernel(parse_kernel(text), SM_90A)
+    assert caught.value.message == message
+    assert caught.value.hint == hint

@@ -1,0 +1,96 @@
+"""The bench for GPUs, as far as it goes without one."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+pytestmark = pytest.mark.torch
+
+
+def _engine(ms: float) -> dict[str, Any]:
+    return {"median_s": ms / 1e3, "rounds_s": [], "cold_start_s": 0.5, "device_bytes": 2_000_000,
+            "relative_error": 1e-3}  # fmt: skip
+
+
+def _results() -> dict[str, Any]:
+    kernel = {"call": 0, "computes": "conv", "kernel": "go_a", "seconds": 4e-6, "floor_s": 1e-6,
+              "flops": 1000, "bytes": 500}  # fmt: skip
+    case = {
+        "case": "net_b1_fp16", "model": "net", "batch": 1, "tokens": 0, "precision": "fp16",
+        "engines": {"graphopt": _engine(1.0), "eager": _engine(4.0)},
+        "failures": {"compile": "not reached in the time given"}, "kernels": [kernel],
+        "launches": {"before": 30, "kernels": 4, "libraries": 2},
+    }  # fmt: skip
+    slower = {**case, "case": "net_b8_fp16", "engines": {"graphopt": _engine(1.0),
+              "eager": _engine(1.0)}}  # fmt: skip
+    return {
+        "machine": {"device": "a GPU"},
+        "limits": {"bytes_per_s": 4e12, "flops_per_s": {"fp16": 8e14}},
+        "cases": [case, slower],
+    }
+
+
+def test_tables_say_what_was_measured():
+    from bench.gpu.report import tables
+
+    text = tables(_results())
+    assert "| net_b1_fp16 | 1.000 | 1.0e-03 | 4.000 (4.00x) |  |  |" in text
+    assert "2.00x eager over 2 cases, 1.00x at least." in text
+    assert "| net_b1_fp16 | 30 → 6 | 0.50 s, 2 MB | 0.50 s, 2 MB |  |  |" in text
+    assert "| net_b1_fp16 | go_a | 4.0 | 1.0 | 25% |" in text
+    assert "| copy | 4.00 TB/s |" in text
+    assert "- net_b1_fp16: compile: not reached in the time given" in text
+
+
+def test_pictures_are_drawn(tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    from bench.gpu.report import pictures
+
+    pictures(_results(), tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"race.svg", "roofline.svg"}
+
+
+def test_the_roof_is_the_slower_of_memory_and_arithmetic():
+    from bench.gpu.limits import Limits
+
+    limits = Limits(bytes_per_s=100.0, flops_per_s={"fp16": 1000.0})
+    assert limits.floor_s(flops=10, bytes_moved=50, precision="fp16") == 0.5
+    assert limits.floor_s(flops=2000, bytes_moved=50, precision="fp16") == 2.0
+
+
+def test_every_case_names_a_model():
+    from bench.gpu import models
+    from bench.gpu.cases import CASES, EMULATED
+
+    folders = [c.folder for c in CASES]
+    assert len(set(folders)) == len(folders)
+    for case in (*CASES, *EMULATED):
+        assert callable(getattr(models, case.name))
+
+
+def test_inputs_are_stretched_to_batch_and_tokens():
+    from bench.gpu.models import build
+
+    _, (ids, mask) = build("tiny_bert", 3, 20)
+    assert ids.shape == mask.shape == (3, 20)
+    _, (image,) = build("tiny_resnet", 2, 0)
+    assert image.shape[0] == 2
+
+
+def test_what_the_time_does_not_reach_is_listed(tmp_path: Path):
+    from bench.gpu.cases import EMULATED
+    from bench.gpu.limits import Limits
+    from bench.gpu.measure import measure
+
+    start = time.monotonic()
+    results = measure(EMULATED, tmp_path, Limits(1.0, {}), minutes=0, say=print)
+    assert time.monotonic() - start < 5
+    assert all("not reached" in why for r in results for why in r["failures"].values())
+    assert all(not r["engines"] for r in results)
