@@ -17,7 +17,7 @@ from graphopt.compilation import (
     Report,
     StageTime,
 )
-from graphopt.errors import FrontendError, IRError, PluginError
+from graphopt.errors import FrontendError, IRError, PluginError, UnsupportedError
 
 if TYPE_CHECKING:
     from graphopt.artifact.loader import Model
@@ -102,6 +102,10 @@ def build(
     options = options or Options()
     check_prefix(options.prefix)
     backend, row = resolve(target)
+    if options.static and not backend.static_libraries:
+        raise UnsupportedError(
+            f"the {backend.name} backend makes shared libraries alone", hint="leave out --static"
+        )
     if out is not None:
         check_replaceable(Path(out))  # before minutes of work, not after
     clock = Clock(progress or (lambda name: None))

@@ -62,9 +62,11 @@ class Limits:
 
 
 class Backend(abc.ABC):
-    """Lower, emit, build: separate steps; only the last needs a tool."""
+    """Lower, emit, build: separate steps; only the last needs a tool. `static_libraries`: whether
+    `build` makes a `.a`, too."""
 
     name: ClassVar[str]
+    static_libraries: ClassVar[bool] = False
 
     @abc.abstractmethod
     def targets(self) -> Mapping[str, Target]:

@@ -63,7 +63,7 @@ class Linker:
             tuple(self.weights.values()),
             tuple(Port(v.name, v.type) for v in g.inputs),
             tuple(Port(n, v.type) for n, v in zip(names, g.outputs, strict=True)),
-            self.arena_bytes,
+            aligned(self.arena_bytes, self.align),
             lower_bound(g, self.align),
             self.scratch_bytes,
             tuple((s.input, s.output) for s in g.states),

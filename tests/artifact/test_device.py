@@ -48,7 +48,7 @@ def model(folder: Path) -> Iterator[DeviceModel]:
 def gpu(folder: Path) -> Iterator[GpuModel]:
     """As on a GPU: host memory is not the device's."""
     opened = GpuModel(folder, read_manifest(folder))
-    machine = opened._library.go_emulated_machine
+    machine = ctypes.CDLL(str(folder / "model.so")).go_emulated_machine
     machine.restype = ctypes.POINTER(ctypes.c_int * 7)
     machine().contents[4] = 1  # strict_pointers
     yield opened

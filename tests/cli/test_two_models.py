@@ -87,3 +87,13 @@ def test_a_prefix_that_is_no_name(
         "hint: use letters, digits and _, a letter first: --prefix detector\n"
     )
     assert not (tmp_path / "m").exists()
+
+
+def test_static_libraries_are_a_cpus(
+    run: Callable[..., Result], source: Callable[[str], str], tmp_path: Path
+) -> None:
+    given = source("net")
+    result = run("compile", given, "-o", tmp_path / "m", "--static", "--target", "cuda:emulated")
+    assert result.exit_code != 0
+    assert "the cuda backend makes shared libraries alone" in result.output
+    assert not (tmp_path / "m").exists()

@@ -24,6 +24,7 @@ class CpuBackend(Backend):
     """C with vector extensions for x86-64 and aarch64, plain C99 elsewhere."""
 
     name: ClassVar[str] = "cpu"
+    static_libraries: ClassVar[bool] = True
 
     def targets(self) -> Mapping[str, Target]:
         from graphopt_backends.cpu.targets import TARGETS, host
