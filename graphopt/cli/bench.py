@@ -17,7 +17,7 @@ from graphopt.units import format_seconds
 if TYPE_CHECKING:
     from graphopt.artifact.format import Manifest
     from graphopt.check.peers import Lap
-    from graphopt.target import Limits
+    from graphopt.report.calls import TimedCall
 
 _PROFILES = 20
 
@@ -122,10 +122,11 @@ def _timed(folder: Path, runs: int | None, threads: int, per_kernel: bool) -> di
 
 def _per_kernel(manifest: Manifest, nanoseconds: list[int]) -> dict[str, Any]:
     """Every call beside the limits of one thread of this machine, where they can be measured."""
+    from graphopt.report.calls import timed_calls
     from graphopt.target import resolve
 
     limits = resolve(manifest.target.backend)[0].limits()
-    calls = _calls(manifest, nanoseconds, limits)
+    calls = [_row(c) for c in timed_calls(manifest, nanoseconds, limits)]
     if limits is None:
         return {"calls": calls}
     return {
@@ -135,25 +136,17 @@ def _per_kernel(manifest: Manifest, nanoseconds: list[int]) -> dict[str, Any]:
     }
 
 
-def _calls(
-    manifest: Manifest, nanoseconds: list[int], limits: Limits | None
-) -> list[dict[str, Any]]:
-    """Per kernel call. flops per ns are GFLOP/s, bytes per ns GB/s; the floor is the time that the
-    operations take at the peak."""
-    total = max(sum(nanoseconds), 1)
-    return [
-        {
-            "call": i,
-            "time_us": ns / 1e3,
-            "share": ns / total,
-            "gflops": call.flops / max(ns, 1),
-            "gbytes_per_s": call.bytes_moved / max(ns, 1),
-            **({} if limits is None else {"floor_us": call.flops / limits.gflops / 1e3}),
-            "kernel": call.kernel,
-            "computes": [{"module": m, "source": s} for m, s in call.computes],
-        }
-        for i, (call, ns) in enumerate(zip(manifest.calls, nanoseconds, strict=True))
-    ]
+def _row(call: TimedCall) -> dict[str, Any]:
+    return {
+        "call": call.call,
+        "time_us": call.time_us,
+        "share": call.share,
+        "gflops": call.gflops,
+        "gbytes_per_s": call.gbytes_per_s,
+        **({} if call.floor_us is None else {"floor_us": call.floor_us}),
+        "kernel": call.kernel,
+        "computes": [{"module": m, "source": s} for m, s in call.computes],
+    }
 
 
 def _show(report: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, str] = {
     "compile": "Compile a model to a self-contained artifact.",
     "run": "Run an artifact on arrays from files.",
     "bench": "Time an artifact or a model, alone or beside other engines.",
+    "profile": "Write a trace of an artifact's runs and a roofline of its kernels.",
     "tune": "Search the schedules of a model's kernels on this machine.",
     "inspect": "Show what is in an artifact, without running it.",
     "verify": "Check an artifact's files and results, kernel by kernel if asked.",

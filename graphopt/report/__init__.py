@@ -1,0 +1,1 @@
+"""Where a run's time goes: kernel calls beside the machine's limits, as a trace, as a picture."""
