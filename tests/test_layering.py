@@ -101,6 +101,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "tvm": ("graphopt_backends.tvm.",),
     "hypothesis": ("graphopt.check.",),
     "optuna": ("graphopt.tune.",),
+    "matplotlib": ("graphopt.report.",),
 }
 """Heavy or optional packages, and the modules that may import them."""
 
