@@ -52,9 +52,10 @@ def _layer_norm(dtype: DType) -> Graph:
     )  # fmt: skip
 
 
-def _attention(dtype: DType, depth: int) -> Graph:
-    types = [tensor(1, 8, 512, depth, dtype=dtype)] * 3
-    attrs = AttentionAttrs(depth**-0.5, True)
+def _attention(dtype: DType, depth: int, queries: int = 512) -> Graph:
+    keys = tensor(1, 8, 512, depth, dtype=dtype)
+    types = [tensor(1, 8, queries, depth, dtype=dtype), keys, keys]
+    attrs = AttentionAttrs(depth**-0.5, queries > 1)
     return graph_of(types, [], lambda rw, q, k, v: rw.emit("attention", q, k, v, attrs=attrs))
 
 
@@ -104,6 +105,7 @@ KINDS: Mapping[str, Graph] = {
     "max_pool": _max_pool(),
     "attention": _attention(DType.F16, 64),
     "attention_of_256": _attention(DType.F32, 256),
+    "attention_of_a_query": _attention(DType.F16, 128, 1),
     "argmax": graph_of([tensor(64, 1000)], [],
                        lambda rw, x: rw.emit("argmax", x, attrs=ArgmaxAttrs(1))),
 }  # fmt: skip

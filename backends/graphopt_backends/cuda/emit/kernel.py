@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from graphopt.errors import IRError
@@ -12,7 +12,7 @@ from graphopt.ir.graph import Loc
 from graphopt.ir.types import DType
 from graphopt.kernel.affine import simplify_index
 from graphopt.kernel.bounds import Interval, interval, tightened
-from graphopt.kernel.gpu import Grid, grids, is_gpu
+from graphopt.kernel.gpu import Grid, grids, is_gpu, shuffle_width
 from graphopt.kernel.ir import (
     INDEX,
     Alloc,
@@ -39,7 +39,7 @@ from graphopt.kernel.ir import (
 )
 from graphopt.kernel.scope import IndexScope
 from graphopt.kernel.sharing import share
-from graphopt.kernel.visit import uses_var, walk
+from graphopt.kernel.visit import ExprMap, uses_var, walk
 from graphopt.target import Target
 from graphopt_backends.cuda.emit.barriers import barriers
 from graphopt_backends.cuda.emit.ctypes import HALF, MEMORY, register, value_type
@@ -249,7 +249,8 @@ class _Writer:
         self._line(f"go::multiply_tiles{order}({acc}, {', '.join(places)});")
 
     def _if(self, s: If) -> None:
-        with self._braces(f"if ({self.print.value(s.condition).text}) {{"):
+        condition = self.print.value(self._shuffled(s.condition)).text
+        with self._braces(f"if ({condition}) {{"):
             self.scope = self.scope.with_guard(s.condition)
             self._body(s.then)
         if s.otherwise is not None:
@@ -258,10 +259,30 @@ class _Writer:
         self._line("}")
 
     def _let(self, s: Let) -> None:
-        bindings, (value,) = share((s.value,), self.temporaries)
-        self._bind(bindings)
+        (value,) = self._shared((s.value,))
         self._declare(s.var, value)
         self.scope = self.scope.with_let(s.var, s.value)
+
+    def _shared(self, roots: Sequence[Expr]) -> list[Expr]:
+        """Expressions in terms of names for what they hold more than once, and for reductions over
+        neighbours: C++ may pass over a branch or an operand, and all threads must take part."""
+        bindings, out = share([self._shuffled(e) for e in roots], self.temporaries)
+        self._bind(bindings)
+        return out
+
+    def _shuffled(self, e: Expr) -> Expr:
+        return e if self._is_shuffle(e) else ExprMap(self._named_shuffle)(e)
+
+    def _is_shuffle(self, e: Expr) -> bool:
+        thread = self.names.thread
+        return thread is not None and shuffle_width(e, self.names.per_thread, thread) > 1
+
+    def _named_shuffle(self, e: Expr) -> Expr:
+        if not self._is_shuffle(e):
+            return e
+        name = f"t{self.temporaries}"
+        self._bind([(name, e)])
+        return Var(e.dtype, e.lanes, name)
 
     def _bind(self, bindings: list[tuple[str, Expr]]) -> None:
         self.temporaries += len(bindings)
@@ -314,8 +335,7 @@ class _Writer:
     # Stores --------------------------------------------------------------------------------------
 
     def _store(self, s: Store) -> None:
-        bindings, (value, *index) = share((s.value, *s.index), self.temporaries)
-        self._bind(bindings)
+        value, *index = self._shared((s.value, *s.index))
         s = dataclasses.replace(s, value=value, index=tuple(index))
         if s.buffer.scope is Scope.REGISTER:
             self._store_register(s)
