@@ -48,7 +48,7 @@ INSTRUCTIONS = [
     ("linear", "ld.shared.v4"),
     ("linear_f16", "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"),
     ("linear_f16", "ldmatrix.sync.aligned.m8n8.x4"),
-    ("linear_f16", "st.shared.v4"),
+    ("linear_f16", "cp.async.cg.shared.global"),
     ("linear_of_a_row", "ld.global.nc.v4"),
     ("conv", "ld.global.nc.v4"),
     ("depthwise", "ld.global.nc.v4"),

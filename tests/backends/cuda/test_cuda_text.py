@@ -37,9 +37,15 @@ def test_text_is_the_same_every_time(emitted: dict[str, str]) -> None:
 
 
 def test_halves_are_moved_as_they_are(emitted: dict[str, str]) -> None:
-    """On their way to tensor cores they are nothing but 16 bits."""
-    assert "left_next[u] = go::load<8>(in0" in emitted["linear_f16"]
+    """On their way to tensor cores they are nothing but 16 bits, and do not stop in registers."""
+    assert re.search(r"go::copy_async<8>\(left1 .*, in0 ", emitted["linear_f16"])
     assert "go::to_float(go::load<8>(in0" not in emitted["linear_f16"]
+
+
+def test_a_step_of_a_product_has_one_barrier(emitted: dict[str, str]) -> None:
+    """Two slices a turn: a barrier before either, and copies are waited for before it."""
+    text = emitted["linear_f16"]
+    assert text.count("__syncthreads();") == text.count("go::wait_copies();") == 2
 
 
 UPDATE = """kernel k(x: f32[64], u: f32[4], y: f32[64] output) {
@@ -66,7 +72,7 @@ def test_the_source_is_named(emitted: dict[str, str]) -> None:
 
 def test_memory_is_read_in_words_of_16_bytes(emitted: dict[str, str]) -> None:
     for name in ("layer_norm", "linear_f16", "linear_of_a_row", "attention"):
-        assert "go::load<8>(" in emitted[name] or "go::load<4>(" in emitted[name], name
+        assert re.search(r"go::(load|copy_async)<[48]>\(", emitted[name]), name
         assert not re.search(r"neighbours<\d+>\((in|out)", emitted[name]), name
 
 

@@ -242,6 +242,26 @@ template <int N, typename T> GO_INLINE vec<T, N> read(const T *p) {
 template <typename T, int N> GO_INLINE void store(T *p, vec<T, N> x) {
     *reinterpret_cast<vec<T, N> *>(p) = x;
 }
+// N elements from memory to shared memory, past the registers; there once `wait_copies` returns.
+template <int N, typename T> GO_INLINE void copy_async(T *to, const T *from) {
+    constexpr int bytes = sizeof(T) * N;
+    static_assert(bytes == 4 || bytes == 8 || bytes == 16, "what cp.async copies");
+#ifdef GO_EMULATED
+    memcpy(to, from, bytes);
+#else
+    const unsigned at = (unsigned)__cvta_generic_to_shared(to);
+    if constexpr (bytes == 16)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at), "l"(from) : "memory");
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(at), "l"(from), "n"(bytes)
+                     : "memory");
+#endif
+}
+GO_INLINE void wait_copies() {
+#ifndef GO_EMULATED
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
 // Neighbours that do not lie aligned, or are registers.
 template <int N, typename T> GO_INLINE vec<T, N> neighbours(const T *p) {
     vec<T, N> out;

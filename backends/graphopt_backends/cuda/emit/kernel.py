@@ -41,7 +41,7 @@ from graphopt.kernel.scope import IndexScope
 from graphopt.kernel.sharing import share
 from graphopt.kernel.visit import ExprMap, uses_var, walk
 from graphopt.target import Target
-from graphopt_backends.cuda.emit.barriers import barriers
+from graphopt_backends.cuda.emit.barriers import barriers, copies_to_shared
 from graphopt_backends.cuda.emit.ctypes import HALF, MEMORY, register, value_type
 from graphopt_backends.cuda.emit.expressions import ExpressionPrinter, Text, position
 from graphopt_backends.cuda.emit.launch import (
@@ -59,6 +59,7 @@ from graphopt_backends.cuda.targets import WARP, GpuTarget
 
 _ASSIGN = {"+": "+=", "*": "*=", "and": "&=", "or": "|="}
 _INT = 2**31
+_PAIRED = 256
 
 
 def emit_kernel(
@@ -99,6 +100,7 @@ class _Writer:
 
     def __init__(self, kernel: Kernel, grid: Grid, target: Target, aliased: frozenset[str]) -> None:
         self.kernel, self.grid, self.aliased = kernel, grid, aliased
+        self.limit = target.shared_bytes if isinstance(target, GpuTarget) else 0
         self._check_shared(target)
         self.names = Names(
             small=_fits_int(kernel),
@@ -109,19 +111,25 @@ class _Writer:
         read_only = {b.name for b in kernel.params} - {*kernel.outputs} - aliased
         self.print = ExpressionPrinter(self.names, frozenset(read_only))
         self.waits = barriers(grid)
+        self.copies = copies_to_shared(grid, frozenset(read_only))
         self.lines: list[str] = []
         self.depth, self.temporaries, self.shared = 1, 0, 0
         self.scope = IndexScope()
 
     def _check_shared(self, target: Target) -> None:
-        limit = target.shared_bytes if isinstance(target, GpuTarget) else 0
         need = shared_bytes(self.grid)
-        if need > limit:
+        if need > self.limit:
             raise IRError(
                 f"kernel {self.kernel.name!r} wants {need} bytes of shared memory for a block; "
-                f"{target.name} has {limit}",
+                f"{target.name} has {self.limit}",
                 hint="choose a smaller tile",
             )
+
+    def _bounds(self) -> str:
+        """Two blocks of 256 threads fit a multiprocessor if each thread has 128 registers: one
+        multiplies while the other waits."""
+        two = self.grid.threads == _PAIRED and 2 * shared_bytes(self.grid) <= self.limit
+        return f"{self.grid.threads}, 2" if two else str(self.grid.threads)
 
     def function(self, name: str) -> str:
         used = used_parameters(self.kernel, self.grid)
@@ -139,7 +147,7 @@ class _Writer:
         self.scope = self.scope.with_loop(loop.var, loop.extent)
         self._thread_index()
         self._body(loop.body)
-        head = f"__global__ void __launch_bounds__({self.grid.threads})\n{name}("
+        head = f"__global__ void __launch_bounds__({self._bounds()})\n{name}("
         return "\n".join([head + _wrapped(parameters, len(name) + 1) + ")", "{", *self.lines, "}"])
 
     def _thread_index(self) -> None:
@@ -208,6 +216,8 @@ class _Writer:
 
     def _thread(self, s: For, *, last: bool) -> None:
         if id(s) in self.waits:
+            if self.copies:
+                self._line("go::wait_copies();")
             self._line("__syncthreads();" if self.grid.threads > WARP else "__syncwarp();")
         self.names.thread, saved = s, self.scope
         self.scope = self.scope.with_loop(s.var, s.extent)
@@ -387,6 +397,8 @@ class _Writer:
             else:
                 self._assign(where, s)
             return
+        if s in self.copies and self._copy(s, at):
+            return
         value = self._stored(s)
         if isinstance(at, Ramp) and at.stride == 1:
             how = "store" if self.print.is_aligned(at) else "spread"
@@ -400,6 +412,22 @@ class _Writer:
         else:
             name = self.names.buffer(s.buffer)
             self._line(f"go::scatter({name}, {self.print.value(at).text}, {value});")
+
+    def _copy(self, s: Store, at: Expr) -> bool:
+        """From memory to shared memory without a stop, where both lie in words."""
+        assert isinstance(s.value, Load)
+        source = simplify_index(position(s.value.buffer, s.value.index), self.names.ranges)
+        for place in (at, source):
+            if not (isinstance(place, Ramp) and place.stride == 1 and self.print.is_aligned(place)):
+                return False
+        assert isinstance(at, Ramp)
+        assert isinstance(source, Ramp)
+        if at.lanes * s.buffer.dtype.size_bytes not in (4, 8, 16):
+            return False
+        to = self.print.address(s.buffer, at.base)
+        from_ = self.print.address(s.value.buffer, source.base)
+        self._line(f"go::copy_async<{at.lanes}>({to}, {from_});")
+        return True
 
     def _stored(self, s: Store) -> str:
         """A value as it lies in memory."""
