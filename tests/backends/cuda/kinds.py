@@ -11,7 +11,7 @@ from graphopt_backends.cuda.emit.kernel import emit_kernel
 from graphopt_backends.cuda.lower import lower_region
 from graphopt_passes.fuse.fuse import Fuse
 
-from graphopt.ir.graph import Graph, Loc, Value
+from graphopt.ir.graph import Graph, Loc, Node, Value
 from graphopt.ir.types import DType, TensorType
 from graphopt.ops import (
     ArgmaxAttrs,
@@ -111,12 +111,18 @@ KINDS: Mapping[str, Graph] = {
 }  # fmt: skip
 
 
+def region_of(name: str) -> Node:
+    """The fused node of a kind."""
+    fused = Fuse().run(KINDS[name], PassContext())
+    (node,) = (n for n in fused.nodes if n.op.name == "fused")
+    return node
+
+
 def texts(target: Target) -> dict[str, str]:
     """The CUDA C++ of every kind by name; the kernel has that name, too."""
     out: dict[str, str] = {}
-    for name, graph in KINDS.items():
-        fused = Fuse().run(graph, PassContext())
-        (node,) = (n for n in fused.nodes if n.op.name == "fused")
+    for name in KINDS:
+        node = region_of(name)
         kernel = dataclasses.replace(lower_region(node, target).kernel, name=name)
         assert node.body is not None
         out[name] = emit_kernel(kernel, target, locs=[n.loc for n in node.body.nodes])

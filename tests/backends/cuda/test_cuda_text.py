@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 from graphopt_backends.cuda.emit.kernel import emit_kernel
+from graphopt_backends.cuda.lower import lower_region, region_space
 from graphopt_backends.cuda.targets import TARGETS
-from kinds import KINDS, texts
+from kinds import KINDS, region_of, texts
 
 from graphopt.errors import IRError
 from graphopt.kernel.parser import parse_kernel
+from graphopt.kernel.text import print_kernel
+from graphopt.kernel.verify import verify_kernel
+from graphopt.tune.space import Point
 
 GOLDEN = Path(__file__).parent / "golden"
 SM_90A = TARGETS["sm_90a"]
@@ -46,6 +50,24 @@ def test_a_step_of_a_product_has_one_barrier(emitted: dict[str, str]) -> None:
     """Two slices a turn: a barrier before either, and copies are waited for before it."""
     text = emitted["linear_f16"]
     assert text.count("__syncthreads();") == text.count("go::wait_copies();") == 2
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_schedule_of_a_space(name: str) -> None:
+    """One parameter after the other away from the default: each is a kernel that can be emitted,
+    and the default is the one taken without a point."""
+    node = region_of(name)
+    space = region_space(node, SM_90A)
+    default = space.default
+    if space.parameters:
+        usual = print_kernel(lower_region(node, SM_90A).kernel)
+        assert print_kernel(lower_region(node, SM_90A, default).kernel) == usual
+    for parameter in space.parameters:
+        for choice in parameter.choices:
+            point = Point({**default, parameter.name: choice})
+            kernel = lower_region(node, SM_90A, point).kernel
+            verify_kernel(kernel)
+            assert emit_kernel(kernel, SM_90A)
 
 
 UPDATE = """kernel k(x: f32[64], u: f32[4], y: f32[64] output) {
