@@ -97,12 +97,13 @@ def _latency(folder: Path, manifest: Manifest) -> tuple[float, int]:
 
     try:
         check_machine(manifest.target, folder)
+        model = load(folder)
     except ArtifactError as error:
         raise BudgetError(
             "the latency budget cannot be checked: the code is for "
             f"{manifest.target.name}, which this machine cannot run",
             hint="leave latency out of --budget, and measure with `graphopt bench` over there",
         ) from error
-    with load(folder) as model:
+    with model:
         times = time_runs(model, sample_inputs(folder, manifest))
     return statistics.median(times) / 1e9, len(times)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from importlib import util
@@ -54,15 +56,20 @@ class DeviceModel(Model):
         self, folder: Path, manifest: Manifest, device: int = 0, stream: Any = None
     ) -> None:
         self.device, self.stream = device, stream
+        self._here = threading.local()  # the stream of a run that this thread is in
         super().__init__(folder, manifest, threads=1)
 
     def run(self, inputs: Mapping[str, Any], stream: Any = None) -> dict[str, Any]:
         """Run once, with inputs and results by name, on a stream of one's own choice."""
-        before, self.stream = self.stream, self.stream if stream is None else stream
+        self._here.stream = stream
         try:
             return super().run(inputs)
         finally:
-            self.stream = before
+            self._here.stream = None
+
+    def _chosen(self) -> Any:
+        here = getattr(self._here, "stream", None)
+        return self.stream if here is None else here
 
     def wait(self) -> None:
         """Return when all that has been put on the stream is done."""
@@ -145,7 +152,7 @@ class DeviceModel(Model):
         return entry
 
     def _stream(self) -> int:
-        return _handle_of(self.stream)
+        return _handle_of(self._chosen())
 
     # Arguments ---------------------------------------------------------------------------------
 
@@ -174,10 +181,10 @@ class GpuModel(DeviceModel):
         return {n: self._to_host(specs[n], address_of(r)) for n, r in results.items()}
 
     def _stream(self) -> int:
-        torch = sys.modules.get("torch")
-        if self.stream is None and torch is not None and torch.cuda.is_initialized():
+        torch, chosen = sys.modules.get("torch"), self._chosen()
+        if chosen is None and torch is not None and torch.cuda.is_initialized():
             return int(torch.cuda.current_stream(self.device).cuda_stream)
-        return _handle_of(self.stream)
+        return _handle_of(chosen)
 
     def _input(self, i: int, spec: Tensor, value: Any, *, writable: bool) -> tuple[Any, int]:
         if isinstance(value, DeviceArray):
@@ -222,7 +229,7 @@ class GpuModel(DeviceModel):
 
     def _used_on_stream(self, tensor: Any) -> None:
         """Tell torch's allocator of a stream that it does not know to use the memory."""
-        if self.stream is not None:
+        if self._chosen() is not None:
             torch = sys.modules["torch"]
             tensor.record_stream(torch.cuda.ExternalStream(self._stream(), device=self.device))
 
@@ -336,4 +343,5 @@ def _preload(manifest: Manifest) -> None:
     for name in manifest.extra.get("libraries", ()):
         for root in map(Path, spec.submodule_search_locations):
             for path in sorted(root.glob(f"*/lib/{_WHEELS[name]}"))[:1]:
-                ctypes.CDLL(str(path))
+                with contextlib.suppress(OSError):  # the model says what it misses
+                    ctypes.CDLL(str(path))

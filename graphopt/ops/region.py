@@ -22,6 +22,9 @@ class FusedAttrs(Attrs):
     kind: str
     library: str = ""
 
+    def __repr__(self) -> str:  # digests are made of it: those of regions without stay as they are
+        return f"FusedAttrs(kind={self.kind!r}{f', library={self.library!r}' * bool(self.library)})"
+
 
 def _in_body(*_: Any) -> Any:
     raise InternalError("a fused node's types and values are those of its body")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -202,3 +206,32 @@ def test_dlpack_says_what_numpy_has():
     if not hasattr(np, "from_dlpack") or np.lib.NumpyVersion(np.__version__) < "2.1.0":
         with pytest.raises(InputError, match="cannot be read through DLPack"):
             borrow(array, None)
+
+
+OPENED = """
+import ctypes
+from types import SimpleNamespace
+from graphopt.artifact.device import _preload
+
+_preload(SimpleNamespace(extra={"libraries": {"cublaslt": 3, "cudnn": 1}}))
+print(ctypes.CDLL("libcublasLt.so.13").answer())
+"""
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc")
+def test_libraries_in_wheels_are_found(tmp_path: Path):
+    """As the wheels have them, out of the dynamic linker's sight; one of the two is no library."""
+    name = "libcublasLt.so.13"
+    for folder in ("cu13", "cudnn"):
+        (tmp_path / "nvidia" / folder / "lib").mkdir(parents=True)
+    (tmp_path / "nvidia/cudnn/lib/libcudnn.so.9").write_text("no library")
+    (tmp_path / "lib.c").write_text("int answer(void) { return 42; }")
+    library = tmp_path / "nvidia/cu13/lib" / name
+    command = ["gcc", "-shared", f"-Wl,-soname,{name}", "-o", str(library), str(tmp_path / "lib.c")]
+    subprocess.run(command, check=True)
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-c", OPENED], env={**os.environ, "PYTHONPATH": path},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("42\n", "")

@@ -9,7 +9,7 @@ numbers of every 16 by 8:
                      * b[column + 8*j + 2*(lane % 4) + r % 2, k]
   } } } }
 
-The nest is its own meaning, to the interpreter and on the emulator; nvcc gets mma.sync.
+The nest is its own meaning to the interpreter; the text has ldmatrix and mma.sync for it.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from graphopt_backends.cuda.emit.kernel import emit_kernel
 from graphopt_backends.cuda.lower import lower_region
 from graphopt_passes.fuse.fuse import Fuse
 
-from graphopt.ir.graph import Graph, Loc, Value
+from graphopt.ir.graph import Graph, Loc, Node, Value
 from graphopt.ir.types import DType, TensorType
 from graphopt.ops import (
     ArgmaxAttrs,
@@ -52,9 +52,10 @@ def _layer_norm(dtype: DType) -> Graph:
     )  # fmt: skip
 
 
-def _attention(dtype: DType, depth: int) -> Graph:
-    types = [tensor(1, 8, 512, depth, dtype=dtype)] * 3
-    attrs = AttentionAttrs(depth**-0.5, True)
+def _attention(dtype: DType, depth: int, queries: int = 512) -> Graph:
+    keys = tensor(1, 8, 512, depth, dtype=dtype)
+    types = [tensor(1, 8, queries, depth, dtype=dtype), keys, keys]
+    attrs = AttentionAttrs(depth**-0.5, queries > 1)
     return graph_of(types, [], lambda rw, q, k, v: rw.emit("attention", q, k, v, attrs=attrs))
 
 
@@ -104,17 +105,24 @@ KINDS: Mapping[str, Graph] = {
     "max_pool": _max_pool(),
     "attention": _attention(DType.F16, 64),
     "attention_of_256": _attention(DType.F32, 256),
+    "attention_of_a_query": _attention(DType.F16, 128, 1),
     "argmax": graph_of([tensor(64, 1000)], [],
                        lambda rw, x: rw.emit("argmax", x, attrs=ArgmaxAttrs(1))),
 }  # fmt: skip
 
 
+def region_of(name: str) -> Node:
+    """The fused node of a kind."""
+    fused = Fuse().run(KINDS[name], PassContext())
+    (node,) = (n for n in fused.nodes if n.op.name == "fused")
+    return node
+
+
 def texts(target: Target) -> dict[str, str]:
     """The CUDA C++ of every kind by name; the kernel has that name, too."""
     out: dict[str, str] = {}
-    for name, graph in KINDS.items():
-        fused = Fuse().run(graph, PassContext())
-        (node,) = (n for n in fused.nodes if n.op.name == "fused")
+    for name in KINDS:
+        node = region_of(name)
         kernel = dataclasses.replace(lower_region(node, target).kernel, name=name)
         assert node.body is not None
         out[name] = emit_kernel(kernel, target, locs=[n.loc for n in node.body.nodes])

@@ -20,11 +20,16 @@ SHAPES = [
     (4, 2, 7, 5, 16, True),
     (1, 1, 33, 33, 20, True),
     (2, 1, 16, 50, 64, False),
+    (2, 1, 1, 1000, 64, False),
+    (1, 1, 2, 70, 4, True),
+    (1, 1, 1, 37, 128, False),
     (1, 1, 70, 70, 32, True),
     (1, 1, 9, 40, 256, False),
 ]
 HALVES = [
-    (2, 2, 1, 40, 64, False, DType.F16),  # too few queries for tensor cores
+    (8, 2, 1, 300, 64, False, DType.F16),  # a query by itself
+    (2, 1, 3, 40, 128, True, DType.BF16),
+    (1, 1, 4, 9, 80, False, DType.F16),  # no power of two lanes, too few queries for tensor cores
     (4, 2, 16, 33, 20, False, DType.F16),
     (2, 1, 20, 40, 80, True, DType.F16),
     (1, 1, 50, 70, 256, False, DType.F16),
@@ -68,6 +73,13 @@ def _cases() -> Iterator[tuple[str, Case]]:
     keep[0, 0, 3] = False
     yield "mask-bool-f16", _masked(keep, DType.F16)
     yield "mask-f16", _masked(np.where(keep, 0, -1e4).astype(np.float16), DType.F16)
+    keep = np.random.default_rng(2).random((1, 1, 2, 70)) > 0.4
+    keep[0, 0, 1] = False
+    yield "mask-bool-decode", _masked(keep)
+    for count in (128, 512):
+        case = _attention(2, 1, 1, 200, 32, False)
+        case.points = {"attention": Point({"threads": count})}
+        yield f"decode-{count}", case
     for tile in ("16x32", "32x64"):
         case = _attention(1, 1, 33, 70, 16, True, DType.BF16)
         case.points = {"attention": Point({"tile": tile})}

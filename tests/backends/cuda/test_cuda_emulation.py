@@ -108,6 +108,30 @@ def test_threads_that_disagree_about_a_barrier_stop_the_program(tmp_path: Path) 
     assert b"threads of a block disagree about a barrier or shuffle" in done.stderr
 
 
+CHOSEN = """
+kernel go_chosen(x: f32[64], y: f32[64] output) {
+  block b in 0..1 {
+    alloc own: f32[64] register
+    thread t in 0..64 {
+      own[t] = x[t]
+    }
+    thread t in 0..64 {
+      y[t] = select(t < 5, reduce_max(own[ramp(t // 16 * 16, 1, 16)]), 0.0)
+    }
+  }
+}
+"""
+
+
+def test_all_threads_take_part_in_a_shuffle_that_few_need(tmp_path: Path) -> None:
+    """C++ evaluates one side of a condition: the shuffle comes before it."""
+    name, text = _text(CHOSEN)
+    library, x = compiled({name: text}, tmp_path), _input(64)
+    wanted = interpret(parse_kernel(CHOSEN), {"x": x})["y"]
+    for order in ORDERS:
+        np.testing.assert_array_equal(_run(library, name, x, order), wanted)
+
+
 def test_shuffles_sum_as_the_interpreter_does(tmp_path: Path) -> None:
     """To the same bits: both combine halves until one is left."""
     name, text = _text(WARP_SUMS)

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 from graphopt_backends.cuda.emit.kernel import emit_kernel
+from graphopt_backends.cuda.lower import lower_region, region_space
 from graphopt_backends.cuda.targets import TARGETS
-from kinds import KINDS, texts
+from kinds import KINDS, region_of, texts
 
 from graphopt.errors import IRError
 from graphopt.kernel.parser import parse_kernel
+from graphopt.kernel.text import print_kernel
+from graphopt.kernel.verify import verify_kernel
+from graphopt.tune.space import Point
 
 GOLDEN = Path(__file__).parent / "golden"
 SM_90A = TARGETS["sm_90a"]
@@ -37,9 +41,33 @@ def test_text_is_the_same_every_time(emitted: dict[str, str]) -> None:
 
 
 def test_halves_are_moved_as_they_are(emitted: dict[str, str]) -> None:
-    """On their way to tensor cores they are nothing but 16 bits."""
-    assert "left_next[u] = go::load<8>(in0" in emitted["linear_f16"]
+    """On their way to tensor cores they are nothing but 16 bits, and do not stop in registers."""
+    assert re.search(r"go::copy_async<8>\(left1 .*, in0 ", emitted["linear_f16"])
     assert "go::to_float(go::load<8>(in0" not in emitted["linear_f16"]
+
+
+def test_a_step_of_a_product_has_one_barrier(emitted: dict[str, str]) -> None:
+    """Two slices a turn: a barrier before either, and copies are waited for before it."""
+    text = emitted["linear_f16"]
+    assert text.count("__syncthreads();") == text.count("go::wait_copies();") == 2
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_schedule_of_a_space(name: str) -> None:
+    """One parameter after the other away from the default: each is a kernel that can be emitted,
+    and the default is the one taken without a point."""
+    node = region_of(name)
+    space = region_space(node, SM_90A)
+    default = space.default
+    if space.parameters:
+        usual = print_kernel(lower_region(node, SM_90A).kernel)
+        assert print_kernel(lower_region(node, SM_90A, default).kernel) == usual
+    for parameter in space.parameters:
+        for choice in parameter.choices:
+            point = Point({**default, parameter.name: choice})
+            kernel = lower_region(node, SM_90A, point).kernel
+            verify_kernel(kernel)
+            assert emit_kernel(kernel, SM_90A)
 
 
 UPDATE = """kernel k(x: f32[64], u: f32[4], y: f32[64] output) {
@@ -66,7 +94,7 @@ def test_the_source_is_named(emitted: dict[str, str]) -> None:
 
 def test_memory_is_read_in_words_of_16_bytes(emitted: dict[str, str]) -> None:
     for name in ("layer_norm", "linear_f16", "linear_of_a_row", "attention"):
-        assert "go::load<8>(" in emitted[name] or "go::load<4>(" in emitted[name], name
+        assert re.search(r"go::(load|copy_async)<[48]>\(", emitted[name]), name
         assert not re.search(r"neighbours<\d+>\((in|out)", emitted[name]), name
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from graphopt_backends.cuda.targets import TARGETS
+from graphopt_backends.cuda.vendor.choice import library_wins
 
 from graphopt.artifact.loader import load
 from graphopt.check import check_pass, check_refuses
@@ -268,3 +270,25 @@ def test_the_cpu_refuses_precisions_and_libraries():
         cpu.adjusted(["fuse"], "bf16", "auto")
     with pytest.raises(UnsupportedError, match="calls no vendor's libraries"):
         cpu.adjusted(["fuse"], "fp32", "cudnn")
+
+
+H200 = TARGETS["sm_90a"]
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "k", "dtype", "rest", "wins"),
+    [
+        (4096, 4096, 4096, DType.F16, 0, True),  # tensor cores
+        (4096, 4096, 4096, DType.F32, 0, True),  # 70 % of the same units, not 50 %
+        (128, 768, 768, DType.F16, 0, True),
+        (1, 4096, 4096, DType.F16, 0, False),  # both wait for the weights
+        (32, 64, 64, DType.F16, 0, False),  # both wait for the launch
+        (128, 768, 768, DType.F32, 2 * 4 * 128 * 768, False),  # a second launch costs the gain
+        (4096, 4096, 4096, DType.F16, 2 * 2 * 4096 * 4096, True),
+    ],
+)
+def test_libraries_win_where_arithmetic_is_the_limit(
+    m: int, n: int, k: int, dtype: DType, rest: int, wins: bool
+):
+    moved = (m * k + k * n + m * n) * dtype.size_bytes
+    assert library_wins(2 * m * n * k, moved, rest, dtype, False, H200) is wins

@@ -70,18 +70,29 @@ class Block {
 
     void barrier() { wait(Wait::block); }
 
-    // What thread `lane` of the caller's warp gives to the same shuffle.
-    template <typename T> T exchange(T value, int lane) {
-        static_assert(sizeof(T) <= 8);
+    // What the threads of a warp give each other, until the next time but one.
+    template <typename T> struct Given {
+        const Block *block;
+        int first, turn;
+        const T &from(int lane) const {
+            return *reinterpret_cast<const T *>(block->slots_[first + lane].value[turn]);
+        }
+    };
+    template <typename T> Given<T> give(const T &value) {
+        static_assert(sizeof(T) <= sizeof(Slot::value[0]));
         const int thread = fiber_->thread;
         Slot &slot = slots_[thread];
         const int turn = slot.turn ^= 1;
-        memcpy(&slot.value[turn], &value, sizeof value);
+        memcpy(slot.value[turn], &value, sizeof value);
         wait(Wait::warp);
-        const int source = thread / 32 * 32 + lane;
-        T out = value;
-        if (source < threads_) memcpy(&out, &slots_[source].value[turn], sizeof out);
-        return out;
+        return {this, thread / 32 * 32, turn};
+    }
+
+    // What thread `lane` of the caller's warp gives to the same shuffle.
+    template <typename T> T exchange(const T &value, int lane) {
+        const int source = fiber_->thread / 32 * 32 + lane;
+        const Given<T> given = give(value);
+        return source < threads_ ? given.from(lane) : value;
     }
 
     int thread() const { return fiber_->thread; }
@@ -95,7 +106,7 @@ class Block {
   private:
     enum class Wait { none, block, warp, running };
     struct Slot {
-        uint64_t value[2] = {0, 0};
+        alignas(8) unsigned char value[2][24];
         int turn = 0;
     };
 
@@ -215,6 +226,39 @@ inline void run(int blocks, int threads, int shared_bytes, const std::function<v
     current = outer;
 }
 
+// ldmatrix: four 8 by 8 matrices of halves; lane i says where row i % 8 of matrix i / 8 begins. A
+// thread gets two neighbours of a row, or of a column where they are transposed.
+inline void load_matrices(unsigned (&out)[4], const void *row, bool transposed) {
+    const int lane = current->thread() % 32;
+    const auto rows = current->give(row);
+    for (int m = 0; m < 4; m++) {
+        out[m] = 0;
+        for (int half = 0; half < 2; half++) {
+            const int slow = lane / 4, fast = 2 * (lane % 4) + half;
+            const int i = transposed ? fast : slow, j = transposed ? slow : fast;
+            const auto *const begin = static_cast<const uint16_t *>(rows.from(8 * m + i));
+            out[m] |= (unsigned)begin[j] << 16 * half;
+        }
+    }
+}
+
+// mma.m16n8k16: d += a * b, each thread holding the parts that the PTX manual gives it.
+inline void multiply_16x8(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1,
+                          float (*to_float)(uint16_t)) {
+    struct Parts {
+        unsigned of[6];
+    };
+    const int lane = current->thread() % 32;
+    const auto warp = current->give(Parts{{a[0], a[1], a[2], a[3], b0, b1}});
+    for (int k = 0; k < 16; k++)
+        for (int r = 0; r < 4; r++) {
+            const int row = lane / 4 + 8 * (r / 2), column = 2 * (lane % 4) + r % 2;
+            const unsigned x = warp.from(row % 8 * 4 + k % 8 / 2).of[k / 8 * 2 + row / 8];
+            const unsigned y = warp.from(column * 4 + k % 8 / 2).of[4 + k / 8];
+            d[r] += to_float((uint16_t)(x >> k % 2 * 16)) * to_float((uint16_t)(y >> k % 2 * 16));
+        }
+}
+
 inline unsigned char *shared_memory() { return current->shared(); }
 
 }  // namespace go::emulate
@@ -224,7 +268,7 @@ inline unsigned char *shared_memory() { return current->shared(); }
 #define blockDim (go_dim{go::emulate::current->threads()})
 
 inline void __syncthreads() { go::emulate::current->barrier(); }
-inline void __syncwarp() { go::emulate::current->exchange(0, 0); }
+inline void __syncwarp() { go::emulate::current->give(0); }
 template <typename T> T __shfl_xor_sync(unsigned, T x, int distance) {
     return go::emulate::current->exchange(x, (go::emulate::current->thread() & 31) ^ distance);
 }

@@ -242,6 +242,26 @@ template <int N, typename T> GO_INLINE vec<T, N> read(const T *p) {
 template <typename T, int N> GO_INLINE void store(T *p, vec<T, N> x) {
     *reinterpret_cast<vec<T, N> *>(p) = x;
 }
+// N elements from memory to shared memory, past the registers; there once `wait_copies` returns.
+template <int N, typename T> GO_INLINE void copy_async(T *to, const T *from) {
+    constexpr int bytes = sizeof(T) * N;
+    static_assert(bytes == 4 || bytes == 8 || bytes == 16, "what cp.async copies");
+#ifdef GO_EMULATED
+    memcpy(to, from, bytes);
+#else
+    const unsigned at = (unsigned)__cvta_generic_to_shared(to);
+    if constexpr (bytes == 16)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at), "l"(from) : "memory");
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(at), "l"(from), "n"(bytes)
+                     : "memory");
+#endif
+}
+GO_INLINE void wait_copies() {
+#ifndef GO_EMULATED
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
 // Neighbours that do not lie aligned, or are registers.
 template <int N, typename T> GO_INLINE vec<T, N> neighbours(const T *p) {
     vec<T, N> out;
@@ -298,20 +318,28 @@ template <typename T> GO_INLINE T shuffle(T x, int lane) {
 
 // Tensor cores ---------------------------------------------------------------------------------
 
-#ifndef GO_EMULATED
+// d += a * b: 16 by 8, 16 steps of k. Four 8 by 8 matrices of halves from shared memory: lane i says
+// where row i % 8 of matrix i / 8 begins.
+#ifdef GO_EMULATED
 GO_INLINE void multiply_16x8(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1, f16) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-        "{%0,%1,%2,%3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    emulate::multiply_16x8(d, a, b0, b1, emulate::from_f16);
 }
 GO_INLINE void multiply_16x8(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1, bf16) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
-        "{%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    emulate::multiply_16x8(d, a, b0, b1, emulate::from_bf16);
 }
-// Four 8 by 8 matrices of halves; lane i says where row i % 8 of matrix i / 8 begins.
+template <bool transposed> GO_INLINE void load_matrices(unsigned (&out)[4], const void *row) {
+    emulate::load_matrices(out, row, transposed);
+}
+#else
+#define GO_MULTIPLY(T, name) \
+    GO_INLINE void multiply_16x8(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1, T) { \
+        asm("mma.sync.aligned.m16n8k16.row.col.f32." name "." name ".f32 {%0,%1,%2,%3}, " \
+            "{%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};" \
+            : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) \
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1)); \
+    }
+GO_MULTIPLY(f16, "f16")
+GO_MULTIPLY(bf16, "bf16")
 template <bool transposed> GO_INLINE void load_matrices(unsigned (&out)[4], const void *row) {
     const unsigned at = (unsigned)__cvta_generic_to_shared(row);
     if constexpr (transposed)
@@ -332,19 +360,8 @@ template <bool transposed> GO_INLINE void load_matrices(unsigned (&out)[4], cons
 // along k. With `by_k`, steps of B lie `b_step` apart, along its columns.
 template <bool by_k, int M, int N, typename T>
 GO_INLINE void multiply(float (&acc)[M][N][4], const T *a, int a_step, const T *b, int b_step) {
-    const int lane = threadIdx.x % 32;
-#ifdef GO_EMULATED
-    for (int k = 0; k < 16; k++)
-        for (int i = 0; i < M; i++)
-            for (int j = 0; j < N; j++)
-                for (int r = 0; r < 4; r++) {
-                    const int row = 16 * i + 8 * (r / 2) + lane / 4;
-                    const int column = 8 * j + 2 * (lane % 4) + r % 2;
-                    acc[i][j][r] += to_float(a[row * a_step + k]) *
-                                    to_float(b[by_k ? k * b_step + column : column * b_step + k]);
-                }
-#else
     static_assert(N % 2 == 0, "columns are loaded 16 at a time");
+    const int lane = threadIdx.x % 32;
     const int upper = lane / 8 % 2 * 8 + lane % 8, lower = lane / 16 * 8 + lane % 8;
     unsigned columns[N / 2][4];
     GO_UNROLL for (int j = 0; j < N / 2; j++) {
@@ -358,7 +375,6 @@ GO_INLINE void multiply(float (&acc)[M][N][4], const T *a, int a_step, const T *
         GO_UNROLL for (int j = 0; j < N; j++)
             multiply_16x8(acc[i][j], rows, columns[j / 2][j % 2 * 2], columns[j / 2][j % 2 * 2 + 1], T());
     }
-#endif
 }
 template <int M, int N, typename T>
 GO_INLINE void multiply_tiles(float (&acc)[M][N][4], const T *a, int a_step, const T *b, int b_step) {

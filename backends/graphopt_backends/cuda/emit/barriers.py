@@ -5,9 +5,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphopt.kernel.gpu import Grid
+from graphopt.kernel.gpu import Grid, thread_loops
 from graphopt.kernel.ir import Block, Buffer, For, If, Load, LoopKind, Scope, Stmt, Store
 from graphopt.kernel.visit import walk
+
+
+def copies_to_shared(grid: Grid, read_only: frozenset[str]) -> frozenset[Store]:
+    """Stores to shared memory of what was loaded, as it is, in thread loops that do not read it: by
+    the barrier that stands before whoever does, the copy may still be on its way."""
+    found: set[Store] = set()
+    for loop in thread_loops(grid.loop):
+        read = _touched(loop).read
+        for s in walk(loop):
+            if (
+                isinstance(s, Store)
+                and s.buffer.scope is Scope.SHARED
+                and s.buffer not in read
+                and isinstance(s.value, Load)
+                and s.value.lanes > 1
+                and s.value.buffer.name in read_only
+                and s.value.buffer.dtype is s.buffer.dtype
+            ):
+                found.add(s)
+    return frozenset(found)
 
 
 @dataclass(frozen=True)
@@ -46,13 +66,22 @@ class _Search:
             case For() if s.kind is LoopKind.THREAD:
                 return self._thread(s, before)
             case For():
-                once = self.after(s.body, before)
-                return self.after(s.body, before | once) if s.extent > 1 else once
+                return self._repeated(s, before)
             case If():
                 then = self.after(s.then, before)
                 return then | (before if s.otherwise is None else self.after(s.otherwise, before))
             case _:
                 return before
+
+    def _repeated(self, s: For, before: _Touched) -> _Touched:
+        """The barriers of a loop are those that any iteration needs, begun after any other."""
+        while True:
+            trial = _Search()
+            after = trial.after(s.body, before)
+            if s.extent == 1 or before | after == before:
+                self.found |= trial.found
+                return after
+            before = before | after
 
     def _thread(self, s: For, before: _Touched) -> _Touched:
         touched = _touched(s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from graphopt.errors import IRError
@@ -12,7 +12,7 @@ from graphopt.ir.graph import Loc
 from graphopt.ir.types import DType
 from graphopt.kernel.affine import simplify_index
 from graphopt.kernel.bounds import Interval, interval, tightened
-from graphopt.kernel.gpu import Grid, grids, is_gpu
+from graphopt.kernel.gpu import Grid, grids, is_gpu, shuffle_width
 from graphopt.kernel.ir import (
     INDEX,
     Alloc,
@@ -39,9 +39,9 @@ from graphopt.kernel.ir import (
 )
 from graphopt.kernel.scope import IndexScope
 from graphopt.kernel.sharing import share
-from graphopt.kernel.visit import uses_var, walk
+from graphopt.kernel.visit import ExprMap, uses_var, walk
 from graphopt.target import Target
-from graphopt_backends.cuda.emit.barriers import barriers
+from graphopt_backends.cuda.emit.barriers import barriers, copies_to_shared
 from graphopt_backends.cuda.emit.ctypes import HALF, MEMORY, register, value_type
 from graphopt_backends.cuda.emit.expressions import ExpressionPrinter, Text, position
 from graphopt_backends.cuda.emit.launch import (
@@ -59,6 +59,7 @@ from graphopt_backends.cuda.targets import WARP, GpuTarget
 
 _ASSIGN = {"+": "+=", "*": "*=", "and": "&=", "or": "|="}
 _INT = 2**31
+_PAIRED = 256
 
 
 def emit_kernel(
@@ -99,6 +100,7 @@ class _Writer:
 
     def __init__(self, kernel: Kernel, grid: Grid, target: Target, aliased: frozenset[str]) -> None:
         self.kernel, self.grid, self.aliased = kernel, grid, aliased
+        self.limit = target.shared_bytes if isinstance(target, GpuTarget) else 0
         self._check_shared(target)
         self.names = Names(
             small=_fits_int(kernel),
@@ -109,19 +111,25 @@ class _Writer:
         read_only = {b.name for b in kernel.params} - {*kernel.outputs} - aliased
         self.print = ExpressionPrinter(self.names, frozenset(read_only))
         self.waits = barriers(grid)
+        self.copies = copies_to_shared(grid, frozenset(read_only))
         self.lines: list[str] = []
         self.depth, self.temporaries, self.shared = 1, 0, 0
         self.scope = IndexScope()
 
     def _check_shared(self, target: Target) -> None:
-        limit = target.shared_bytes if isinstance(target, GpuTarget) else 0
         need = shared_bytes(self.grid)
-        if need > limit:
+        if need > self.limit:
             raise IRError(
                 f"kernel {self.kernel.name!r} wants {need} bytes of shared memory for a block; "
-                f"{target.name} has {limit}",
+                f"{target.name} has {self.limit}",
                 hint="choose a smaller tile",
             )
+
+    def _bounds(self) -> str:
+        """Two blocks of 256 threads fit a multiprocessor if each thread has 128 registers: one
+        multiplies while the other waits."""
+        two = self.grid.threads == _PAIRED and 2 * shared_bytes(self.grid) <= self.limit
+        return f"{self.grid.threads}, 2" if two else str(self.grid.threads)
 
     def function(self, name: str) -> str:
         used = used_parameters(self.kernel, self.grid)
@@ -139,7 +147,7 @@ class _Writer:
         self.scope = self.scope.with_loop(loop.var, loop.extent)
         self._thread_index()
         self._body(loop.body)
-        head = f"__global__ void __launch_bounds__({self.grid.threads})\n{name}("
+        head = f"__global__ void __launch_bounds__({self._bounds()})\n{name}("
         return "\n".join([head + _wrapped(parameters, len(name) + 1) + ")", "{", *self.lines, "}"])
 
     def _thread_index(self) -> None:
@@ -208,6 +216,8 @@ class _Writer:
 
     def _thread(self, s: For, *, last: bool) -> None:
         if id(s) in self.waits:
+            if self.copies:
+                self._line("go::wait_copies();")
             self._line("__syncthreads();" if self.grid.threads > WARP else "__syncwarp();")
         self.names.thread, saved = s, self.scope
         self.scope = self.scope.with_loop(s.var, s.extent)
@@ -249,7 +259,8 @@ class _Writer:
         self._line(f"go::multiply_tiles{order}({acc}, {', '.join(places)});")
 
     def _if(self, s: If) -> None:
-        with self._braces(f"if ({self.print.value(s.condition).text}) {{"):
+        condition = self.print.value(self._shuffled(s.condition)).text
+        with self._braces(f"if ({condition}) {{"):
             self.scope = self.scope.with_guard(s.condition)
             self._body(s.then)
         if s.otherwise is not None:
@@ -258,10 +269,30 @@ class _Writer:
         self._line("}")
 
     def _let(self, s: Let) -> None:
-        bindings, (value,) = share((s.value,), self.temporaries)
-        self._bind(bindings)
+        (value,) = self._shared((s.value,))
         self._declare(s.var, value)
         self.scope = self.scope.with_let(s.var, s.value)
+
+    def _shared(self, roots: Sequence[Expr]) -> list[Expr]:
+        """Expressions in terms of names for what they hold more than once, and for reductions over
+        neighbours: C++ may pass over a branch or an operand, and all threads must take part."""
+        bindings, out = share([self._shuffled(e) for e in roots], self.temporaries)
+        self._bind(bindings)
+        return out
+
+    def _shuffled(self, e: Expr) -> Expr:
+        return e if self._is_shuffle(e) else ExprMap(self._named_shuffle)(e)
+
+    def _is_shuffle(self, e: Expr) -> bool:
+        thread = self.names.thread
+        return thread is not None and shuffle_width(e, self.names.per_thread, thread) > 1
+
+    def _named_shuffle(self, e: Expr) -> Expr:
+        if not self._is_shuffle(e):
+            return e
+        name = f"t{self.temporaries}"
+        self._bind([(name, e)])
+        return Var(e.dtype, e.lanes, name)
 
     def _bind(self, bindings: list[tuple[str, Expr]]) -> None:
         self.temporaries += len(bindings)
@@ -314,8 +345,7 @@ class _Writer:
     # Stores --------------------------------------------------------------------------------------
 
     def _store(self, s: Store) -> None:
-        bindings, (value, *index) = share((s.value, *s.index), self.temporaries)
-        self._bind(bindings)
+        value, *index = self._shared((s.value, *s.index))
         s = dataclasses.replace(s, value=value, index=tuple(index))
         if s.buffer.scope is Scope.REGISTER:
             self._store_register(s)
@@ -367,6 +397,8 @@ class _Writer:
             else:
                 self._assign(where, s)
             return
+        if s in self.copies and self._copy(s, at):
+            return
         value = self._stored(s)
         if isinstance(at, Ramp) and at.stride == 1:
             how = "store" if self.print.is_aligned(at) else "spread"
@@ -380,6 +412,22 @@ class _Writer:
         else:
             name = self.names.buffer(s.buffer)
             self._line(f"go::scatter({name}, {self.print.value(at).text}, {value});")
+
+    def _copy(self, s: Store, at: Expr) -> bool:
+        """From memory to shared memory without a stop, where both lie in words."""
+        assert isinstance(s.value, Load)
+        source = simplify_index(position(s.value.buffer, s.value.index), self.names.ranges)
+        for place in (at, source):
+            if not (isinstance(place, Ramp) and place.stride == 1 and self.print.is_aligned(place)):
+                return False
+        assert isinstance(at, Ramp)
+        assert isinstance(source, Ramp)
+        if at.lanes * s.buffer.dtype.size_bytes not in (4, 8, 16):
+            return False
+        to = self.print.address(s.buffer, at.base)
+        from_ = self.print.address(s.value.buffer, source.base)
+        self._line(f"go::copy_async<{at.lanes}>({to}, {from_});")
+        return True
 
     def _stored(self, s: Store) -> str:
         """A value as it lies in memory."""

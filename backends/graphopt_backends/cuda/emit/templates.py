@@ -392,10 +392,12 @@ static void release_weights(shared_weights *weights) {
 
 static int upload_weights(const void *weights, shared_weights **made) {
     shared_weights *const w = (shared_weights *)calloc(1, sizeof *w);
+    char what[96];
     void *uploaded = NULL;
     if (w == NULL) return go_fail(GO_NO_MEMORY, "out of host memory");
     w->users = 1;
-    int error = go_allocate(&uploaded, weight_bytes, "the weights");
+    snprintf(what, sizeof what, "weights %zu before arena %zu", weight_bytes, arena_bytes);
+    int error = go_allocate(&uploaded, weight_bytes, what);
     w->memory = (char *)uploaded;
     if (!error) error = go_upload(uploaded, weights, weight_bytes);
     if (error)

@@ -2,7 +2,7 @@
 cores. A tile of the result per block, a smaller one in each thread's registers.
 
 Slices of both factors pass through shared memory, in two pairs of buffers: while a block multiplies
-one pair, its threads already load the next from memory. A convolution is the product of its windows
+one pair, the next is already on its way. A convolution is the product of its windows
 with the filters (implicit GEMM): only how the left factor is addressed tells it apart. The epilogue
 is applied to the registers.
 """
@@ -302,14 +302,14 @@ class Contraction(abc.ABC):
         self.slices = a, b = self._left(), self._right()
         count = ceil_div(self.depth, depth)
         s = self.region.loop("s", ceil_div(count, 2))
-        first = [*self._fetch(index_const(0), depth), a.put(0), b.put(0)]
+        first = [*self._bring(index_const(0), depth, 0), a.put(0), b.put(0)]
         steps = [self._step(s, 0), self._step(s, 1)]
         if count % 2:
             steps[1] = guarded(below(_next(s, 1), count, count + 1), steps[1])
         return block(
             *(Alloc(x.shared(which)) for x in self.slices for which in (0, 1)),
             Alloc(self.acc),
-            *(Alloc(x.staged) for x in self.slices),
+            *(Alloc(x.staged) for x in self.slices if not x.is_direct),
             threads(self.region, tile.threads, lambda t: self.initial()),
             *first,
             For("s", ceil_div(count, 2), block(*steps)),
@@ -324,19 +324,19 @@ class Contraction(abc.ABC):
         most = (ceil_div(self.depth, depth) + 2) * depth
         left, right = a.shared(which), b.shared(which)
         return block(
-            *self._fetch(after, most),
+            *self._bring(after, most, 1 - which),
             threads(self.region, self.tile.threads, lambda t: self.multiply(left, right)),
             a.put(1 - which),
             b.put(1 - which),
         )
 
-    def _fetch(self, start: Expr, most: int) -> list[Stmt]:
-        """Both slices that begin at `start`, whose steps of k stay below `most`."""
+    def _bring(self, start: Expr, most: int, which: int) -> list[Stmt]:
+        """Begin to bring both slices at `start`, whose steps of k stay below `most`."""
         a, b = self.slices
         down, right = self.covered()
         return [
-            a.fetch((self.first_row, start), (down, most)),
-            b.fetch((self.first_column, start), (right, most)),
+            a.bring((self.first_row, start), (down, most), which),
+            b.bring((self.first_column, start), (right, most), which),
         ]
 
     def covered(self) -> tuple[int, int]:

@@ -35,7 +35,6 @@ from graphopt.kernel.ir import (
     block,
     broadcast,
     call,
-    cast,
     const,
     index_const,
     index_var,
@@ -54,12 +53,12 @@ from graphopt_backends.cuda.lower.grid import (
     unrolled,
 )
 from graphopt_backends.cuda.lower.region import GpuRegion, narrow
+from graphopt_backends.cuda.lower.scores import MASKED, masked
 from graphopt_backends.cuda.lower.vectors import is_contiguous
 from graphopt_backends.cuda.targets import GpuTarget
 
 _PADDING_BYTES = 16
 """Between rows in shared memory, so that neighbouring rows begin in different banks."""
-_MASKED = -math.inf
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,6 @@ class Attention(abc.ABC):
     def __init__(self, region: GpuRegion, root: Node) -> None:
         self.region, self.root, self.access = region, root, region.access
         self.q, self.k, self.v = root.operands[:3]
-        self.mask = root.operands[3] if len(root.operands) > 3 else None
         (b, h, m, d), (_, hk, t, _) = self.q.type.dims, self.k.type.dims
         self.size = Sizes(b, h, hk, m, t, d, self.v.type.dims[-1])
         self.dtype = root.result.type.dtype
@@ -308,7 +306,7 @@ class Attention(abc.ABC):
     def _initial(self) -> Stmt:
         at = self.part_of_result()
         return self.each_row(block(
-            self._put(self.peak, self.number(_MASKED)),
+            self._put(self.peak, self.number(MASKED)),
             self._put(self.sum, self.number(0.0)),
             self.each_column(Store(self.out, at, self.number(0.0, self.lanes))),
         ))  # fmt: skip
@@ -320,7 +318,7 @@ class Attention(abc.ABC):
         key = self.access.simplify(binary("+", self.start, self.key()))
         scaled = binary("*", load(self.scores, *score), self.number(self.root.attrs.scale))  # type: ignore[attr-defined]
         return block(
-            self._put(self.own, self.number(_MASKED)),
+            self._put(self.own, self.number(MASKED)),
             unrolled("j", self.tile.width, block(
                 Store(self.scores, score, self._masked(scaled, m, key)),
                 self._put(self.own, load(self.scores, *score), "max"),
@@ -328,18 +326,10 @@ class Attention(abc.ABC):
         )  # fmt: skip
 
     def _masked(self, e: Expr, m: Expr, key: Expr) -> Expr:
-        z, low = self.size, self.number(_MASKED)
-        if self.mask is not None:
-            at = (self.b, self.h, _at_most(m, z.queries - 1), _at_most(key, z.keys - 1))
-            mask = self.access.broadcast_at(self.mask, at)
-            if mask.dtype is DType.BOOL:
-                e = select(mask, e, low)
-            else:
-                e = binary("+", e, cast(mask, self.dtype))
-        if self.root.attrs.causal:  # type: ignore[attr-defined]
-            e = select(binary("<=", key, m), e, low)
-        if z.keys % self.tile.keys:
-            e = select(binary("<", key, index_const(z.keys)), e, low)
+        e = masked(self.access, self.root, e, (self.b, self.h, m, key))
+        if self.size.keys % self.tile.keys:
+            inside = binary("<", key, index_const(self.size.keys))
+            e = select(inside, e, self.number(MASKED))
         return e
 
     def _weigh(self) -> Stmt:
@@ -348,7 +338,7 @@ class Attention(abc.ABC):
         """
         score, out = self.score(), self.part_of_result()
         peak, shift, scale = (Var(self.dtype, 1, n) for n in ("row_peak", "shift", "scale"))
-        none, weighted = binary("==", peak, self.number(_MASKED)), Var(self.dtype, 1, "weight")
+        none, weighted = binary("==", peak, self.number(MASKED)), Var(self.dtype, 1, "weight")
         weight = call("exp", binary("-", load(self.scores, *score), shift))
         scaled = binary("*", load(self.out, *out), broadcast(scale, self.lanes))
         return block(
@@ -393,10 +383,6 @@ class Attention(abc.ABC):
             Let("m", m),
             guarded(below(index_var("m"), z.queries, rows), body),
         ))  # fmt: skip
-
-
-def _at_most(i: Expr, last: int) -> Expr:
-    return binary("min", i, index_const(last))
 
 
 def _always(value: Expr) -> Source:

@@ -1,4 +1,5 @@
-"""Slices of a product's factors on their way from memory through registers to shared memory."""
+"""Slices of a product's factors on their way from memory to shared memory: through registers where
+they are turned or converted, else without a stop."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from graphopt.kernel.ir import (
     Expr,
     If,
     Let,
+    Load,
     Ramp,
     Scope,
     Stmt,
@@ -94,9 +96,21 @@ class Slice:
         first = self.region.access.simplify(binary("*", number, index_const(self.lanes)))
         return Ramp(INDEX, self.lanes, first, 1) if self.lanes > 1 else first
 
-    def fetch(self, first: tuple[Expr, Expr], most: tuple[int, int]) -> Stmt:
-        """Load the slice that begins at `first` (position, k) to registers. `most`: what positions
-        and steps of k stay below."""
+    @property
+    def is_direct(self) -> bool:
+        """Whether vectors go from memory to shared memory as they are."""
+        if self.lanes == 1 or self.along_k == self.by_k:
+            return False
+        p, k = self.region.loop("p", self.limits[0]), self.region.loop("k", self.limits[1])
+        ramp = self._vector(index_const(0))
+        return isinstance(self._element(p, ramp) if self.along_k else self._element(ramp, k), Load)
+
+    def _element(self, position: Expr, k: Expr) -> Expr:
+        return narrow(self.read(position, k), self.dtype)
+
+    def bring(self, first: tuple[Expr, Expr], most: tuple[int, int], which: int) -> Stmt:
+        """Begin to bring the slice at `first` (position, k) to shared memory, `put` ends it.
+        `most`: what positions and steps of k stay below."""
         p, k = self._place()
         at: list[Expr] = []
         lets: list[Stmt] = []
@@ -109,18 +123,28 @@ class Slice:
             self.region.access.ranges[name] = limit  # where it is used
             within.append(below(index_var(name), limit, most[axis] // lanes))
             at.append(self._vector(index_var(name)) if lanes > 1 else index_var(name))
-        u, lane = self.region.loop("u", self.each), self._vector(index_const(0))
-        where = (index_var(THREAD), u, lane)
-        element = narrow(self.read(at[0], at[1]), self.dtype)
-        fetched = Store(self.staged, where, broadcast(element, self.lanes))
-        zero = Store(self.staged, where, const(0.0, self.dtype, self.lanes))
+        fetched = self._to(which, broadcast(self._element(at[0], at[1]), self.lanes))
+        zero = self._to(which, const(0.0, self.dtype, self.lanes))
         condition = both(*within)
         body = block(*lets, fetched if condition is None else If(condition, fetched, zero))
         nest = unrolled("u", self.each, body)
         return threads(self.region, self.busy, lambda t: nest)
 
+    def _to(self, which: int, vector: Expr) -> Stmt:
+        """A thread's vector to shared memory, or to its registers."""
+        if self.is_direct:
+            return Store(self.shared(which), self._row(*self._place()), vector)
+        u, lane = self.region.loop("u", self.each), self._vector(index_const(0))
+        return Store(self.staged, (index_var(THREAD), u, lane), vector)
+
+    def _row(self, p: Expr, k: Expr) -> tuple[Expr, Expr]:
+        """Where a vector lies that is stored along the axis it was read along."""
+        return (p, self._vector(k)) if self.along_k else (k, self._vector(p))
+
     def put(self, which: int) -> Stmt:
-        """Store what was fetched to shared memory."""
+        """Store what is in registers to shared memory."""
+        if self.is_direct:
+            return block()
         p, k = self._place()
         u, lane = self.region.loop("u", self.each), self.region.loop("l", self.lanes)
         staged, shared = self.staged, self.shared(which)
@@ -131,7 +155,6 @@ class Slice:
             body = unrolled("l", self.lanes, Store(shared, (along, p if self.by_k else k), element))
         else:
             vector = load(staged, index_var(THREAD), u, self._vector(index_const(0)))
-            at = (p, self._vector(k)) if self.along_k else (k, self._vector(p))
-            body = Store(shared, at, vector)
+            body = Store(shared, self._row(p, k), vector)
         nest = unrolled("u", self.each, body)
         return threads(self.region, self.busy, lambda t: nest)

@@ -28,7 +28,7 @@ attention(
     for (int u = 0; u < 4; u++) {
         const int i = u * 128 + t;
         const int x = b % 8 * 64 + i / 8;
-        go::store(q + i / 8 * 72 + i % 8 * 8, go::load<8>(in0 + b / 8 * 32768 + x * 64 + i % 8 * 8));
+        go::copy_async<8>(q + i / 8 * 72 + i % 8 * 8, in0 + b / 8 * 32768 + x * 64 + i % 8 * 8);
     }
     #pragma unroll
     for (int i = 0; i < 2; i++) {
@@ -45,16 +45,16 @@ attention(
             for (int u = 0; u < 4; u++) {
                 const int i = u * 128 + t;
                 const int x = n * 64 + i / 8;
-                go::store(k + i / 8 * 72 + i % 8 * 8, go::load<8>(in1 + b / 8 * 32768 + x * 64 + i % 8 * 8));
+                go::copy_async<8>(k + i / 8 * 72 + i % 8 * 8, in1 + b / 8 * 32768 + x * 64 + i % 8 * 8);
             }
+            go::wait_copies();
             __syncthreads();
             #pragma unroll
             for (int u = 0; u < 4; u++) {
                 const int i = u * 128 + t;
                 const int x = n * 64 + i / 8;
-                go::store(v + i / 8 * 72 + i % 8 * 8, go::load<8>(in2 + b / 8 * 32768 + x * 64 + i % 8 * 8));
+                go::copy_async<8>(v + i / 8 * 72 + i % 8 * 8, in2 + b / 8 * 32768 + x * 64 + i % 8 * 8);
             }
-            __syncthreads();
             #pragma unroll
             for (int i = 0; i < 2; i++) {
                 #pragma unroll
@@ -97,6 +97,7 @@ attention(
                     p_2[t / 32 * 1152 + i * 576 + t % 32 / 4 * 72 + j / 2 * 8 + t % 32 % 4 * 2 + j % 2] = go::to_f16(weight);
                 }
             }
+            go::wait_copies();
             __syncthreads();
             #pragma unroll
             for (int kk = 0; kk < 4; kk++) {

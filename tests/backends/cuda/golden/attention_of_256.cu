@@ -27,7 +27,7 @@ attention_of_256(
     for (int u = 0; u < 16; u++) {
         const int i = u * 128 + t;
         const int x = b % 16 * 32 + i / 64;
-        go::store(q + i / 64 * 260 + i % 64 * 4, go::load<4>(in0 + b / 16 * 131072 + x * 256 + i % 64 * 4));
+        go::copy_async<4>(q + i / 64 * 260 + i % 64 * 4, in0 + b / 16 * 131072 + x * 256 + i % 64 * 4);
     }
     #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -43,15 +43,15 @@ attention_of_256(
             for (int u = 0; u < 32; u++) {
                 const int i = u * 128 + t;
                 const int x = n * 64 + i / 64;
-                go::store(k + i / 64 * 260 + i % 64 * 4, go::load<4>(in1 + b / 16 * 131072 + x * 256 + i % 64 * 4));
+                go::copy_async<4>(k + i / 64 * 260 + i % 64 * 4, in1 + b / 16 * 131072 + x * 256 + i % 64 * 4);
             }
+            go::wait_copies();
             __syncthreads();
             for (int u = 0; u < 32; u++) {
                 const int i = u * 128 + t;
                 const int x = n * 64 + i / 64;
-                go::store(v + i / 64 * 260 + i % 64 * 4, go::load<4>(in2 + b / 16 * 131072 + x * 256 + i % 64 * 4));
+                go::copy_async<4>(v + i / 64 * 260 + i % 64 * 4, in2 + b / 16 * 131072 + x * 256 + i % 64 * 4);
             }
-            __syncthreads();
             #pragma unroll
             for (int i = 0; i < 4; i++) {
                 #pragma unroll
@@ -112,6 +112,7 @@ attention_of_256(
                     p_2[i * 544 + t / 16 * 68 + j * 16 + t % 16] = weight;
                 }
             }
+            go::wait_copies();
             __syncthreads();
             for (int key = 0; key < 16; key++) {
                 float x[4][4];

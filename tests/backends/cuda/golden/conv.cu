@@ -15,7 +15,6 @@ conv(const float *__restrict__ in0, const float *__restrict__ in1, float *__rest
     float *const right1 = (float *)(shared + 5504);  // [8][36]
     go::vec<float, 4> acc[4][1];
     float left_next[1][4];
-    go::vec<float, 4> right_next[1];
     #pragma unroll
     for (int i = 0; i < 4; i++) {
         acc[i][0] = go::splat<4>(0.0f);
@@ -28,14 +27,11 @@ conv(const float *__restrict__ in0, const float *__restrict__ in1, float *__rest
     if (t < 64) {
         const int right_p = b % 2 * 8 + t % 8;
         const int right_k = t / 8;
-        right_next[0] = go::load<4>(in1 + right_k * 64 + right_p * 4);
+        go::copy_async<4>(right0 + t / 8 * 36 + t % 8 * 4, in1 + right_k * 64 + right_p * 4);
     }
     #pragma unroll
     for (int l = 0; l < 4; l++) {
         left0[t % 2 * 272 + l * 68 + t / 2] = left_next[0][l];
-    }
-    if (t < 64) {
-        go::store(right0 + t / 8 * 36 + t % 8 * 4, right_next[0]);
     }
     for (int s = 0; s < 36; s++) {
         {
@@ -47,16 +43,17 @@ conv(const float *__restrict__ in0, const float *__restrict__ in1, float *__rest
                 go::spread(&left_next[0][0], go::splat<4>(0.0f));
             }
         }
+        go::wait_copies();
+        __syncthreads();
         if (t < 64) {
             const int right_p = b % 2 * 8 + t % 8;
             const int right_k = s * 16 + t / 8 + 8;
             if (right_k < 576) {
-                right_next[0] = go::load<4>(in1 + right_k * 64 + right_p * 4);
+                go::copy_async<4>(right1 + t / 8 * 36 + t % 8 * 4, in1 + right_k * 64 + right_p * 4);
             } else {
-                right_next[0] = go::splat<4>(0.0f);
+                go::store(right1 + t / 8 * 36 + t % 8 * 4, go::splat<4>(0.0f));
             }
         }
-        __syncthreads();
         #pragma unroll
         for (int kk = 0; kk < 8; kk++) {
             float x[4];
@@ -72,9 +69,6 @@ conv(const float *__restrict__ in0, const float *__restrict__ in1, float *__rest
         for (int l = 0; l < 4; l++) {
             left1[t % 2 * 272 + l * 68 + t / 2] = left_next[0][l];
         }
-        if (t < 64) {
-            go::store(right1 + t / 8 * 36 + t % 8 * 4, right_next[0]);
-        }
         {
             const int left_p = b / 2 * 64 + t / 2;
             const int left_k = s * 4 + t % 2 + 4;
@@ -84,16 +78,17 @@ conv(const float *__restrict__ in0, const float *__restrict__ in1, float *__rest
                 go::spread(&left_next[0][0], go::splat<4>(0.0f));
             }
         }
+        go::wait_copies();
+        __syncthreads();
         if (t < 64) {
             const int right_p = b % 2 * 8 + t % 8;
             const int right_k = s * 16 + t / 8 + 16;
             if (right_k < 576) {
-                right_next[0] = go::load<4>(in1 + right_k * 64 + right_p * 4);
+                go::copy_async<4>(right0 + t / 8 * 36 + t % 8 * 4, in1 + right_k * 64 + right_p * 4);
             } else {
-                right_next[0] = go::splat<4>(0.0f);
+                go::store(right0 + t / 8 * 36 + t % 8 * 4, go::splat<4>(0.0f));
             }
         }
-        __syncthreads();
         #pragma unroll
         for (int kk = 0; kk < 8; kk++) {
             float x[4];
@@ -108,9 +103,6 @@ conv(const float *__restrict__ in0, const float *__restrict__ in1, float *__rest
         #pragma unroll
         for (int l = 0; l < 4; l++) {
             left0[t % 2 * 272 + l * 68 + t / 2] = left_next[0][l];
-        }
-        if (t < 64) {
-            go::store(right0 + t / 8 * 36 + t % 8 * 4, right_next[0]);
         }
     }
     #pragma unroll

@@ -3,7 +3,7 @@
 
 #include "go_kernel.h"
 
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 2)
 linear(
     const float *__restrict__ in0,
     const float *__restrict__ in1,
@@ -19,7 +19,6 @@ linear(
     float *const right1 = (float *)(shared + 12672);  // [8][132]
     go::vec<float, 4> acc[8][2];
     float left_next[1][4];
-    go::vec<float, 4> right_next[1];
     #pragma unroll
     for (int i = 0; i < 8; i++) {
         #pragma unroll
@@ -35,13 +34,12 @@ linear(
     {
         const int right_p = b % 8 * 32 + t % 32;
         const int right_k = t / 32;
-        right_next[0] = go::load<4>(in1 + right_k * 1024 + right_p * 4);
+        go::copy_async<4>(right0 + t / 32 * 132 + t % 32 * 4, in1 + right_k * 1024 + right_p * 4);
     }
     #pragma unroll
     for (int l = 0; l < 4; l++) {
         left0[t % 2 * 528 + l * 132 + t / 2] = left_next[0][l];
     }
-    go::store(right0 + t / 32 * 132 + t % 32 * 4, right_next[0]);
     for (int s = 0; s < 64; s++) {
         {
             const int left_p = b / 8 * 128 + t / 2;
@@ -52,16 +50,17 @@ linear(
                 go::spread(&left_next[0][0], go::splat<4>(0.0f));
             }
         }
+        go::wait_copies();
+        __syncthreads();
         {
             const int right_p = b % 8 * 32 + t % 32;
             const int right_k = s * 16 + t / 32 + 8;
             if (right_k < 1024) {
-                right_next[0] = go::load<4>(in1 + right_k * 1024 + right_p * 4);
+                go::copy_async<4>(right1 + t / 32 * 132 + t % 32 * 4, in1 + right_k * 1024 + right_p * 4);
             } else {
-                right_next[0] = go::splat<4>(0.0f);
+                go::store(right1 + t / 32 * 132 + t % 32 * 4, go::splat<4>(0.0f));
             }
         }
-        __syncthreads();
         #pragma unroll
         for (int kk = 0; kk < 8; kk++) {
             float x[8];
@@ -86,7 +85,6 @@ linear(
         for (int l = 0; l < 4; l++) {
             left1[t % 2 * 528 + l * 132 + t / 2] = left_next[0][l];
         }
-        go::store(right1 + t / 32 * 132 + t % 32 * 4, right_next[0]);
         {
             const int left_p = b / 8 * 128 + t / 2;
             const int left_k = s * 4 + t % 2 + 4;
@@ -96,16 +94,17 @@ linear(
                 go::spread(&left_next[0][0], go::splat<4>(0.0f));
             }
         }
+        go::wait_copies();
+        __syncthreads();
         {
             const int right_p = b % 8 * 32 + t % 32;
             const int right_k = s * 16 + t / 32 + 16;
             if (right_k < 1024) {
-                right_next[0] = go::load<4>(in1 + right_k * 1024 + right_p * 4);
+                go::copy_async<4>(right0 + t / 32 * 132 + t % 32 * 4, in1 + right_k * 1024 + right_p * 4);
             } else {
-                right_next[0] = go::splat<4>(0.0f);
+                go::store(right0 + t / 32 * 132 + t % 32 * 4, go::splat<4>(0.0f));
             }
         }
-        __syncthreads();
         #pragma unroll
         for (int kk = 0; kk < 8; kk++) {
             float x[8];
@@ -130,7 +129,6 @@ linear(
         for (int l = 0; l < 4; l++) {
             left0[t % 2 * 528 + l * 132 + t / 2] = left_next[0][l];
         }
-        go::store(right0 + t / 32 * 132 + t % 32 * 4, right_next[0]);
     }
     #pragma unroll
     for (int i = 0; i < 8; i++) {

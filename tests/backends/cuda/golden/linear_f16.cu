@@ -3,7 +3,7 @@
 
 #include "go_kernel.h"
 
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 2)
 linear_f16(
     const go::f16 *__restrict__ in0,
     const go::f16 *__restrict__ in1,
@@ -18,8 +18,6 @@ linear_f16(
     go::f16 *const right0 = (go::f16 *)(shared + 20480);  // [128][40]
     go::f16 *const right1 = (go::f16 *)(shared + 30720);  // [128][40]
     float acc[4][4][4];
-    go::vec<go::f16, 8> left_next[2];
-    go::vec<go::f16, 8> right_next[2];
     #pragma unroll
     for (int i = 0; i < 4; i++) {
         #pragma unroll
@@ -31,31 +29,25 @@ linear_f16(
     for (int u = 0; u < 2; u++) {
         const int left_p = b / 8 * 128 + u * 64 + t / 4;
         const int left_k = t % 4;
-        left_next[u] = go::load<8>(in0 + left_p * 1024 + left_k * 8);
+        go::copy_async<8>(left0 + u * 2560 + t / 4 * 40 + t % 4 * 8, in0 + left_p * 1024 + left_k * 8);
     }
     #pragma unroll
     for (int u = 0; u < 2; u++) {
         const int right_p = b % 8 * 128 + u * 64 + t / 4;
         const int right_k = t % 4;
-        right_next[u] = go::load<8>(in1 + right_p * 1024 + right_k * 8);
-    }
-    #pragma unroll
-    for (int u = 0; u < 2; u++) {
-        go::store(left0 + u * 2560 + t / 4 * 40 + t % 4 * 8, left_next[u]);
-    }
-    #pragma unroll
-    for (int u = 0; u < 2; u++) {
-        go::store(right0 + u * 2560 + t / 4 * 40 + t % 4 * 8, right_next[u]);
+        go::copy_async<8>(right0 + u * 2560 + t / 4 * 40 + t % 4 * 8, in1 + right_p * 1024 + right_k * 8);
     }
     for (int s = 0; s < 16; s++) {
+        go::wait_copies();
+        __syncthreads();
         #pragma unroll
         for (int u = 0; u < 2; u++) {
             const int left_p = b / 8 * 128 + u * 64 + t / 4;
             const int left_k = s * 8 + t % 4 + 4;
             if (left_k < 128) {
-                left_next[u] = go::load<8>(in0 + left_p * 1024 + left_k * 8);
+                go::copy_async<8>(left1 + u * 2560 + t / 4 * 40 + t % 4 * 8, in0 + left_p * 1024 + left_k * 8);
             } else {
-                left_next[u] = go::vec<go::f16, 8>{};
+                go::store(left1 + u * 2560 + t / 4 * 40 + t % 4 * 8, go::vec<go::f16, 8>{});
             }
         }
         #pragma unroll
@@ -63,32 +55,25 @@ linear_f16(
             const int right_p = b % 8 * 128 + u * 64 + t / 4;
             const int right_k = s * 8 + t % 4 + 4;
             if (right_k < 128) {
-                right_next[u] = go::load<8>(in1 + right_p * 1024 + right_k * 8);
+                go::copy_async<8>(right1 + u * 2560 + t / 4 * 40 + t % 4 * 8, in1 + right_p * 1024 + right_k * 8);
             } else {
-                right_next[u] = go::vec<go::f16, 8>{};
+                go::store(right1 + u * 2560 + t / 4 * 40 + t % 4 * 8, go::vec<go::f16, 8>{});
             }
         }
-        __syncthreads();
         #pragma unroll
         for (int kk = 0; kk < 2; kk++) {
             go::multiply_tiles(acc, left0 + t / 128 * 2560 + kk * 16, 40, right0 + t / 32 % 4 * 1280 + kk * 16, 40);
         }
-        #pragma unroll
-        for (int u = 0; u < 2; u++) {
-            go::store(left1 + u * 2560 + t / 4 * 40 + t % 4 * 8, left_next[u]);
-        }
-        #pragma unroll
-        for (int u = 0; u < 2; u++) {
-            go::store(right1 + u * 2560 + t / 4 * 40 + t % 4 * 8, right_next[u]);
-        }
+        go::wait_copies();
+        __syncthreads();
         #pragma unroll
         for (int u = 0; u < 2; u++) {
             const int left_p = b / 8 * 128 + u * 64 + t / 4;
             const int left_k = s * 8 + t % 4 + 8;
             if (left_k < 128) {
-                left_next[u] = go::load<8>(in0 + left_p * 1024 + left_k * 8);
+                go::copy_async<8>(left0 + u * 2560 + t / 4 * 40 + t % 4 * 8, in0 + left_p * 1024 + left_k * 8);
             } else {
-                left_next[u] = go::vec<go::f16, 8>{};
+                go::store(left0 + u * 2560 + t / 4 * 40 + t % 4 * 8, go::vec<go::f16, 8>{});
             }
         }
         #pragma unroll
@@ -96,23 +81,14 @@ linear_f16(
             const int right_p = b % 8 * 128 + u * 64 + t / 4;
             const int right_k = s * 8 + t % 4 + 8;
             if (right_k < 128) {
-                right_next[u] = go::load<8>(in1 + right_p * 1024 + right_k * 8);
+                go::copy_async<8>(right0 + u * 2560 + t / 4 * 40 + t % 4 * 8, in1 + right_p * 1024 + right_k * 8);
             } else {
-                right_next[u] = go::vec<go::f16, 8>{};
+                go::store(right0 + u * 2560 + t / 4 * 40 + t % 4 * 8, go::vec<go::f16, 8>{});
             }
         }
-        __syncthreads();
         #pragma unroll
         for (int kk = 0; kk < 2; kk++) {
             go::multiply_tiles(acc, left1 + t / 128 * 2560 + kk * 16, 40, right1 + t / 32 % 4 * 1280 + kk * 16, 40);
-        }
-        #pragma unroll
-        for (int u = 0; u < 2; u++) {
-            go::store(left0 + u * 2560 + t / 4 * 40 + t % 4 * 8, left_next[u]);
-        }
-        #pragma unroll
-        for (int u = 0; u < 2; u++) {
-            go::store(right0 + u * 2560 + t / 4 * 40 + t % 4 * 8, right_next[u]);
         }
     }
     #pragma unroll

@@ -3,7 +3,7 @@
 
 #include "go_kernel.h"
 
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 2)
 softmax(const float *__restrict__ in0, float *__restrict__ out0)
 {
     GO_SHARED(shared);
