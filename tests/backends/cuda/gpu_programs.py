@@ -92,6 +92,8 @@ class Machine(ctypes.Structure):
         ("capturing", ctypes.c_int),
         ("recordings", ctypes.c_int),
         ("live_bytes", ctypes.c_size_t),
+        ("ranges", ctypes.c_int),
+        ("open_ranges", ctypes.c_int),
     ]
 
 

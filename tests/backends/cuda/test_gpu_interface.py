@@ -191,6 +191,7 @@ def test_profile_names_every_call(library: Library):
     assert all(times)
     names = [library.c.go_model_call_name(i) for i in range(3)]
     assert names == [b"first", b"second", None]
+    assert (library.machine.ranges, library.machine.open_ranges) == (2, 0)  # NVTX's, one a call
     np.testing.assert_array_equal(y, _expected(x))
     library.c.go_model_close(model)
 

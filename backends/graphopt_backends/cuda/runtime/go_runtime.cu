@@ -5,6 +5,12 @@
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
+#if __has_include(<nvtx3/nvToolsExt.h>)
+#include <nvtx3/nvToolsExt.h>
+#define GO_RANGES 1
+#else /* a toolkit without it: no ranges */
+#define GO_RANGES 0
+#endif
 
 /* GO_OK, or the code for a failed call of the runtime, whose error is thereby cleared. */
 static int checked(cudaError_t error, const char *what) {
@@ -207,6 +213,20 @@ struct go_timer {
     int marks;
     cudaEvent_t at[1];
 };
+
+void go_range_begin(const char *name) {
+#if GO_RANGES
+    nvtxRangePushA(name);
+#else
+    (void)name;
+#endif
+}
+
+void go_range_end(void) {
+#if GO_RANGES
+    nvtxRangePop();
+#endif
+}
 
 int go_timer_create(go_timer **timer, int marks) {
     const size_t bytes = sizeof **timer + (size_t)marks * sizeof(cudaEvent_t);

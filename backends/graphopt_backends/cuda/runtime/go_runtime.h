@@ -84,6 +84,10 @@ int go_timer_mark(go_timer *timer, int i, go_stream stream);
 int go_timer_read(const go_timer *timer, uint64_t *nanoseconds);
 void go_timer_destroy(go_timer *timer);
 
+/* A named range on the calling thread for Nsight (NVTX); nothing where no profiler listens. */
+void go_range_begin(const char *name);
+void go_range_end(void);
+
 /* GO_OK, or GO_CUDA with a message that names the kernel; `error` is what its launch returned. */
 int go_launched(int error, const char *kernel);
 

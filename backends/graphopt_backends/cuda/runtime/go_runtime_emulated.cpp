@@ -8,7 +8,7 @@
 
 #include "go_runtime_emulated.h"
 
-static go_emulated machine = {1, 1, 1000, -1, 0, 0, 0, 0};
+static go_emulated machine = {1, 1, 1000, -1, 0, 0, 0, 0, 0, 0};
 
 go_emulated *go_emulated_machine(void) { return &machine; }
 
@@ -180,6 +180,14 @@ struct go_timer {
     int marks;
     uint64_t at[1];
 };
+
+void go_range_begin(const char *name) {
+    (void)name;
+    machine.ranges++;
+    machine.open_ranges++;
+}
+
+void go_range_end(void) { machine.open_ranges--; }
 
 int go_timer_create(go_timer **timer, int marks) {
     *timer = (go_timer *)calloc(1, sizeof **timer + (size_t)marks * sizeof(uint64_t));

@@ -17,6 +17,8 @@ typedef struct {
     int capturing;        /* 1: the caller is capturing its stream */
     int recordings;       /* CUDA graphs recorded so far */
     size_t live_bytes;    /* of device memory */
+    int ranges;           /* begun so far */
+    int open_ranges;      /* begun and not ended */
 } go_emulated;
 
 __attribute__((visibility("default"))) go_emulated *go_emulated_machine(void);
