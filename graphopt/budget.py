@@ -64,7 +64,8 @@ class Budget:
         if over:
             raise BudgetError(
                 "over budget: " + "; ".join(over),
-                hint="raise --budget, or compile a smaller model; `graphopt inspect` and "
+                hint="raise --budget, leave out what enlarges weights (--without choose-winograd,"
+                "choose-strassen), or compile a smaller model; `graphopt inspect` and "
                 "`graphopt bench --per-kernel` show what costs most",
             )
 

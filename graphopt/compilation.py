@@ -70,7 +70,8 @@ class Options:
     the gate after every pass; `cc` is another C compiler; `emit_source` keeps the C beside the
     library; `budget` is what the artifact may cost; `tuned` is a file of tuning records to use;
     `prefix` begins every name of the C; `static` makes a static library, too; `precision` is what
-    an f32 model is computed in, `vendor` whose libraries may be called."""
+    an f32 model is computed in, `vendor` whose libraries may be called, `without` names passes to
+    leave out."""
 
     level: str = DEFAULT_LEVEL
     passes: str | None = None
@@ -84,6 +85,7 @@ class Options:
     static: bool = False
     precision: str = "fp32"
     vendor: str = "auto"
+    without: tuple[str, ...] = ()
 
 
 @dataclass

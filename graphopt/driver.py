@@ -52,6 +52,7 @@ def compile(
     tuned: bool | str | Path = False,
     prefix: str = PREFIX,
     static: bool = False,
+    without: Sequence[str] = (),
     threads: int = 1,
     precision: str = "fp32",
     vendor: str = "auto",
@@ -64,6 +65,7 @@ def compile(
     by content. budget: limits such as `size=2MB,memory=8MB,latency=10ms`, which fail the build when
     they do not hold. tuned: use the records of `graphopt.tune`, of the file named or of the one in
     the cache folder. prefix: what every name of the C begins with. static: also make `model.a`.
+    without: passes to leave out, such as choose-strassen.
     precision: fp32, tf32, fp16 or bf16, for targets that have it. vendor: whose libraries may be
     called: auto, none, or names such as `cublaslt,cudnn`.
     Returns the loaded model; its `report` tells what was done.
@@ -73,7 +75,8 @@ def compile(
 
     limits = None if budget is None else Budget.parse(budget)
     options = Options(level, passes, verify_each, cc, emit_source, limits, kernel_passes,
-                      records_path(tuned), prefix, static, precision, vendor)  # fmt: skip
+                      records_path(tuned), prefix, static, precision, vendor,
+                      tuple(without))  # fmt: skip
     compilation = build(source, example_inputs, target=target, out=out, options=options,
                         progress=progress)  # fmt: skip
     from graphopt.artifact.loader import load
@@ -211,7 +214,8 @@ def records_path(tuned: bool | str | Path) -> Path | None:
 
 
 def default_pipeline(options: Options, backend: Backend | None = None) -> Pipeline:
-    """The pipeline of a level as a backend wants it, or the text that replaces it.
+    """The pipeline of a level as a backend wants it, or the text that replaces it, less the passes
+    that are to be left out.
 
     Raises: PluginError; UnsupportedError for what the backend does not do.
     """
@@ -219,11 +223,11 @@ def default_pipeline(options: Options, backend: Backend | None = None) -> Pipeli
     from graphopt.stages import level_text
 
     if options.passes is not None:
-        return Pipeline.parse(options.passes)
+        return Pipeline.parse(options.passes).without(options.without)
     text = level_text("default", options.level)
     if backend is not None:
         text = ",".join(backend.adjusted(text.split(","), options.precision, options.vendor))
-    return Pipeline.parse(text)
+    return Pipeline.parse(text).without(options.without)
 
 
 def default_kernel_pipeline(options: Options) -> KernelPipeline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -51,6 +52,16 @@ class Pipeline:
     def of(passes: Iterable[Pass]) -> Pipeline:
         """A pipeline of passes made by hand."""
         return Pipeline(tuple(Stage(p) for p in passes))
+
+    def without(self, names: Iterable[str]) -> Pipeline:
+        """Less the passes of these names. Raises: PluginError for one that is not here."""
+        names, here = list(names), [p.name for p in self.passes]
+        for name in names:
+            if name not in here:
+                near = difflib.get_close_matches(name, here, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else "`graphopt passes` lists all"
+                raise PluginError(f"there is no pass {name!r} to leave out", hint=hint)
+        return Pipeline(tuple(s for s in self.stages if s.pass_.name not in names))
 
     @property
     def passes(self) -> tuple[Pass, ...]:

@@ -17,6 +17,7 @@ from graphopt.cli.parameters import (
     quiet_option,
     target_option,
     vendor_option,
+    without_option,
 )
 from graphopt.cli.progress import stages
 from graphopt.units import format_bytes, format_seconds
@@ -43,6 +44,7 @@ def _source(ctx: click.Context, param: click.Parameter, given: str | None) -> st
 )  # fmt: skip
 @level_option
 @passes_option
+@without_option
 @kernel_passes_option
 @click.option("--verify-each", is_flag=True, help="Hold every pass to its numerics. Slow.")
 @click.option("--cc", metavar="COMPILER", help="Another C compiler than the pinned one.")
@@ -72,6 +74,7 @@ def command(
     out: Path,
     level: str,
     passes: str | None,
+    without: str,
     kernel_passes: str | None,
     verify_each: bool,
     cc: str | None,
@@ -93,7 +96,7 @@ def command(
     records = records_path(tuned or tuned is not None)
     options = Options(
         level, passes, verify_each, cc, emit_source, limits, kernel_passes, records, prefix, static,
-        precision, vendor,
+        precision, vendor, tuple(filter(None, without.split(","))),
     )  # fmt: skip
     with stages(quiet=quiet) as progress:
         made = build(source, target=target, out=out, options=options, progress=progress)

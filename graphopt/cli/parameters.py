@@ -78,6 +78,10 @@ passes_option = click.option(
     "--passes", "-p", metavar="PIPELINE", shell_complete=pass_names,
     help="Graph passes that replace the level's, such as 'fold-batchnorm,fuse{max-inputs=8}'.",
 )  # fmt: skip
+without_option = click.option(
+    "--without", metavar="PASS,...", default="", shell_complete=pass_names,
+    help="Graph passes to leave out, such as choose-winograd,choose-strassen.",
+)  # fmt: skip
 kernel_passes_option = click.option(
     "--kernel-passes", metavar="PIPELINE", shell_complete=kernel_pass_names,
     help="Kernel passes that replace the level's, such as 'unroll-short-loops{limit=4}'.",

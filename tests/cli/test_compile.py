@@ -152,6 +152,20 @@ def test_sources_that_are_none(
 # What stands in the way ------------------------------------------------------------------------
 
 
+def test_passes_can_be_left_out(run: Run, source: Source, tmp_path: Path) -> None:
+    given = source("wide_convolutions")
+    without = ("--without", "choose-winograd,choose-strassen")
+    assert run("compile", given, "-o", tmp_path / "m", *without, "-q").exit_code == 0
+    manifest = json.loads((tmp_path / "m" / "manifest.json").read_text())
+    assert not {"choose-winograd", "choose-strassen"} & set(manifest["pipeline"].split(","))
+    assert not any(c["error_bound"] for c in manifest["calls"])
+    done = run("compile", given, "-o", tmp_path / "n", "--without", "choose-winogard", "-q")
+    assert done.stderr == (
+        "error: there is no pass 'choose-winogard' to leave out\n"
+        "hint: did you mean 'choose-winograd'?\n"
+    )
+
+
 def test_over_budget_replaces_nothing(run: Run, source: Source, artifact: Path) -> None:
     before = contents(artifact)
     limits = "size=2kB,memory=1kB,latency=1us"
@@ -162,7 +176,8 @@ def test_over_budget_replaces_nothing(run: Run, source: Source, artifact: Path) 
         "error: over budget: size is N, the budget N; "
         "memory is N (weights N, arena N, scratch N), the budget N; "
         "latency is N (median of N runs), the budget N\n"
-        "hint: raise --budget, or compile a smaller model; `graphopt inspect` and "
+        "hint: raise --budget, leave out what enlarges weights (--without choose-winograd,"
+        "choose-strassen), or compile a smaller model; `graphopt inspect` and "
         "`graphopt bench --per-kernel` show what costs most\n"
     )
     assert done.exit_code == 2
