@@ -127,7 +127,7 @@ def test_bind_makes_blocks_and_threads_of_loops() -> None:
 
 def test_bind_refuses_what_depends_on_another_iteration() -> None:
     text = _kernel("for i in 0..63 { y[i + 1] = y[i] + x[i] }")
-    with pytest.raises(IRError, match="bind: iterations of 'i' may depend on each other through 'y'"):
+    with pytest.raises(IRError, match="bind: iterations of 'i' may depend on each other"):
         s.bind(parse_kernel(text), "i", LoopKind.THREAD)
     with pytest.raises(IRError, match="bind: parallel loops are not a GPU's"):
         s.bind(parse_kernel(SCALE), "i", LoopKind.PARALLEL)
