@@ -6,7 +6,9 @@ from unittest import mock
 
 import numpy as np
 from graphopt_passes.fold import channels, fold_batchnorm, fold_constants, fold_scale
+from graphopt_passes.layout import pad_channels
 from graphopt_passes.move import sink_reshapes, sink_slices, sink_views
+from graphopt_passes.precision import cast_precision
 from graphopt_passes.products import (
     linear_to_conv,
     matmul_to_linear,
@@ -298,4 +300,35 @@ plant(
     "constant",
     lambda self, array, name, loc: _constant(self, array.swapaxes(0, 1), name=name, loc=loc),
     TOKENS,
+)
+
+
+class TurnedChannels(pad_channels.PadChannels):
+    """The weights' channels in the opposite order."""
+
+    def plan_in(self, node: Node, rw: Rewriter) -> Plan | Reject:
+        plan = super().plan_in(node, rw)
+        if isinstance(plan, Reject):
+            return plan
+        return Plan(plan.node, missing=plan.missing, weights=plan.weights[:, ::-1])
+
+
+plant(
+    "channels of padded weights turned",
+    "pad-channels{multiple=4}",
+    None,
+    "",
+    TurnedChannels(multiple=4),
+    '%x = input : f32[1,3,5,5]\n%w = constant {key="w"} : f32[2,3,3,3]\n'
+    "%y = conv %x, %w {stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1]}\nreturn %y",
+)
+
+_rounded = cast_precision.rounded
+plant(
+    "constants that are larger in a half",
+    "cast-precision{to=f16}",
+    cast_precision,
+    "rounded",
+    lambda array, to: _rounded(array * 1.5, to),
+    '%x = input : f32[4,6]\n%w = constant {key="w"} : f32[3,6]\n%y = linear %x, %w\nreturn %y',
 )

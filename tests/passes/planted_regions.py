@@ -29,7 +29,7 @@ from graphopt.ops import (
     GeluAttrs,
     RmsNormAttrs,
 )
-from graphopt.rewrite import Rewriter
+from graphopt.rewrite import Rewriter, extract
 
 BUGS = Bugs()
 plant = BUGS.plant
@@ -187,21 +187,20 @@ plant(
 # Regions and layouts ------------------------------------------------------------------------------
 
 CHAIN = "%x = input : f32[4,4]\n%z = input : f32[4,4]\n%a = sub %x, %z\n%y = relu %a\nreturn %y"
-_body = fuse._body
 plant(
     "a region's inputs in another order than its operands",
     "fuse",
     fuse,
-    "_body",
-    lambda inputs, nodes, results: _body(inputs[::-1], nodes, results),
+    "extract",
+    lambda inputs, nodes, results: extract(inputs[::-1], nodes, results),
     CHAIN,
 )
 plant(
     "a region without its last node",
     "fuse",
     fuse,
-    "_body",
-    lambda inputs, nodes, results: _body(inputs, nodes, [nodes[0].result]),
+    "extract",
+    lambda inputs, nodes, results: extract(inputs, nodes, [nodes[0].result]),
     CHAIN,
 )
 CACHE = """%x = input : f32[4,4]

@@ -15,8 +15,9 @@ from graphopt.passbase import Numerics, Pass, PassContext
 
 @dataclass(frozen=True)
 class Bug:
-    """In `owner`, a module or class, `attribute` is replaced by `wrong` while `pass_` runs; without
-    an owner, `wrong` is a subclass of the pass that runs in its place."""
+    """`pass_` is the pass as pipelines name it, options included. In `owner`, a module or class,
+    `attribute` is replaced by `wrong` while it runs; without an owner, `wrong` is a subclass of the
+    pass that runs in its place."""
 
     pass_: str
     owner: Any

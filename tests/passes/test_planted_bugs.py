@@ -39,7 +39,7 @@ def test_is_caught(title: str) -> None:
     mutant = Pipeline.of([Mutant(original, bug)])
     with pytest.raises((GateError, PluginError)) as caught:
         mutant.run(_graph(bug), verify_each=True, gate=NumericsGate())
-    assert f"pass {bug.pass_}" in str(caught.value)
+    assert f"pass {original.name}" in str(caught.value)
     assert " raised " not in str(caught.value), "it crashed: nothing had to be caught"
 
 
@@ -61,6 +61,7 @@ def test_there_are_enough() -> None:
         "choose-winograd",
         "choose-strassen",
     }
-    assert {b.pass_ for b in BUGS.values()} | unplanted >= set(PLUGIN.passes) - {
+    planted = {b.pass_.partition("{")[0] for b in BUGS.values()}
+    assert planted | unplanted >= set(PLUGIN.passes) - {
         "decompose-batch-norm"  # shares its arithmetic with fold-batchnorm
     }
