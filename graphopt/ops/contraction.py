@@ -14,7 +14,7 @@ from graphopt.ir.types import TensorType, broadcast_shapes
 from graphopt.ops import strassen, winograd
 from graphopt.ops.base import Attrs, NoAttrs
 from graphopt.ops.define import check_number, check_same_dtype, define, static_extent, upper
-from graphopt.ops.strassen import multiplied
+from graphopt.ops.strassen import SCHEMES, multiplied
 from graphopt.ops.winograd import TRANSFORMS, convolved
 
 
@@ -29,22 +29,23 @@ class ConvAttrs(Attrs):
     dilation: tuple[int, ...]
     groups: int = 1
     winograd: int = 0
-    strassen: bool = False
+    strassen: int = 0
 
     @property
     def error_bound(self) -> float:
-        return strassen.ERROR if self.strassen else winograd.ERROR.get(self.winograd, 0.0)
+        return strassen.ERROR.get(self.strassen, winograd.ERROR.get(self.winograd, 0.0))
 
 
 @dataclass(frozen=True)
 class LinearAttrs(Attrs):
-    """`strassen`: by one level of Strassen's algorithm, 7 products of half the size for 8."""
+    """`strassen`: by a Strassen-like scheme, that of `graphopt.ops.strassen.SCHEMES` which takes so
+    many products of blocks; 0 sums directly."""
 
-    strassen: bool = False
+    strassen: int = 0
 
     @property
     def error_bound(self) -> float:
-        return strassen.ERROR if self.strassen else 0.0
+        return strassen.ERROR.get(self.strassen, 0.0)
 
 
 @dataclass(frozen=True)
@@ -85,15 +86,20 @@ def _linear_infer(*args: Any) -> TensorType:
         raise IRError(f"linear: {x} and {w} do not fit", hint="expected [..., k] and [n, k]")
     _check_bias("linear", bias, w, w.shape[0])
     if a.strassen:
-        _check_strassen("linear", x, w)
+        _check_strassen("linear", x, w, a.strassen)
     return TensorType(x.dtype, (*x.shape[:-1], w.shape[0]))
 
 
-def _check_strassen(name: str, x: TensorType, w: TensorType) -> None:
-    if any(extent % 2 for extent in w.dims[:2]) or not x.dtype.is_float:
+def _check_strassen(name: str, x: TensorType, w: TensorType, products: int) -> None:
+    if products not in SCHEMES:
+        raise IRError(f"{name}: there is no scheme of {products} products",
+                      hint=f"strassen is one of {', '.join(map(str, SCHEMES))}")  # fmt: skip
+    scheme = SCHEMES[products]
+    if not scheme.fits(w.dims[1], w.dims[0]) or not x.dtype.is_float:
         raise IRError(
-            f"{name}: strassen does not fit weights {w}",
-            hint="it is for products of floats whose k and n are even",
+            f"{name}: strassen={products} does not fit weights {w}",
+            hint=f"it is for products of floats, k a multiple of {scheme.depth} and n of "
+            f"{scheme.columns}",
         )
 
 
@@ -120,7 +126,7 @@ def _conv_infer(*args: Any) -> TensorType:
     _check_bias("conv", bias, w, outputs)
     _check_winograd(x, w, a)
     if a.strassen:
-        _check_strassen("conv", x, w)
+        _check_strassen("conv", x, w, a.strassen)
         if a.groups > 1 or a.winograd or prod(w.dims[2:]) > 1:
             raise IRError(f"conv: strassen does not fit weights {w}",
                           hint="it is for ungrouped kernels of one pixel")  # fmt: skip
@@ -235,8 +241,9 @@ def _matmul(a: np.ndarray, b: np.ndarray, _: NoAttrs) -> np.ndarray:
 
 def _linear(*args: Any) -> np.ndarray:
     x, w, *bias, a = args
-    multiply = multiplied if a.strassen else product
-    y = multiply(x.reshape(-1, x.shape[-1]), w.T).reshape(*x.shape[:-1], w.shape[0])
+    rows = x.reshape(-1, x.shape[-1])
+    y = multiplied(rows, w.T, SCHEMES[a.strassen]) if a.strassen else product(rows, w.T)
+    y = y.reshape(*x.shape[:-1], w.shape[0])
     return np.asarray(y + bias[0]) if bias else y
 
 
@@ -260,7 +267,8 @@ def _conv(*args: Any) -> np.ndarray:
     spatial = x.ndim - 2
     if a.strassen:
         pixels = np.moveaxis(view.reshape(view.shape[: 2 + spatial]), 1, -1)
-        y = np.moveaxis(multiplied(pixels, w.reshape(w.shape[:2]).T), -1, 1)
+        weights = w.reshape(w.shape[:2]).T
+        y = np.moveaxis(multiplied(pixels, weights, SCHEMES[a.strassen]), -1, 1)
         return y + bias[0].reshape(-1, *(1,) * spatial) if bias else y
     n, c, rows, *rest = view.shape[: 2 + spatial]
     groups, inner = a.groups, prod(w.shape[1:])

@@ -1,72 +1,181 @@
-"""Strassen's algorithm, one level: a product of two matrices of 2 x 2 blocks by 7 products of
-blocks instead of 8.
+"""Strassen-like algorithms, one level: products of matrices of blocks by fewer products of blocks
+than the definition's.
 
-The left factor's rows are taken in pairs, its columns (k) and the right factor's columns (n) in
-halves: C[2r + i, n + jN/2] are the blocks of a pair. Each product multiplies a signed sum of blocks
-of either side; each block of the result is a signed sum of products. Source: Strassen, "Gaussian
-Elimination is not Optimal", 1969. The form with 18 additions rounds less than Winograd's with 15:
-Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 23.2.2.
+The left factor's rows are taken in groups, its columns (k) and the right factor's columns (n) in
+equal parts. Each product multiplies a signed sum of blocks of either side; each block of the result
+is a signed sum of products. Sources:
+
+- 2 x 2 by 2 x 2: Strassen, "Gaussian Elimination is not Optimal", 1969. The form with 18 additions
+  rounds less than Winograd's with 15: Higham, "Accuracy and Stability of Numerical Algorithms",
+  2002, section 23.2.2.
+- 2 x 3 by 3 x 3 and 2 x 4 by 4 x 4: how few products they need is in Hopcroft and Kerr, "On
+  Minimizing the Number of Multiplications Necessary for Matrix Multiplication", 1971; these tables
+  were found by a walk in the flip graph (Kauers and Moosbauer, "Flip Graphs for Matrix
+  Multiplication", 2023) towards few additions on the left and in the result, and signs by solving
+  Brent's equations modulo 4.
+
+Two rows to a group: weights are what grows, by products / (depth * columns), least so for few rows.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+
 import numpy as np
 
-Matrix = tuple[tuple[float, ...], ...]
+Row = tuple[float, ...]
+Matrix = tuple[Row, ...]
 
-PRODUCTS = 7
-
-LEFT: Matrix = (
-    (1.0, 0.0, 0.0, 1.0),
-    (0.0, 0.0, 1.0, 1.0),
-    (1.0, 0.0, 0.0, 0.0),
-    (0.0, 0.0, 0.0, 1.0),
-    (1.0, 1.0, 0.0, 0.0),
-    (-1.0, 0.0, 1.0, 0.0),
-    (0.0, 1.0, 0.0, -1.0),
-)
-"""[product, block]: blocks in the order 11, 12, 21, 22."""
-
-RIGHT: Matrix = (
-    (1.0, 0.0, 0.0, 1.0),
-    (1.0, 0.0, 0.0, 0.0),
-    (0.0, 1.0, 0.0, -1.0),
-    (-1.0, 0.0, 1.0, 0.0),
-    (0.0, 0.0, 0.0, 1.0),
-    (1.0, 1.0, 0.0, 0.0),
-    (0.0, 0.0, 1.0, 1.0),
-)
-
-RESULT: Matrix = (
-    (1.0, 0.0, 0.0, 1.0, -1.0, 0.0, 1.0),
-    (0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0),
-    (0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0),
-    (1.0, -1.0, 1.0, 0.0, 0.0, 1.0, 0.0),
-)
-"""[block, product]."""
-
-ERROR = 2e-5
-"""How far a float32 result may be off, relative to the output's largest magnitude: fifteen times
-what was measured on normal data of k = 128 to 4096 (1.3e-6; a direct sum: 6e-7)."""
+_COEFFICIENTS = {"+": 1.0, "-": -1.0, ".": 0.0}
 
 
-def halved_weights(w: np.ndarray) -> np.ndarray:
-    """[k, n] to the right factors of the products, [7, k/2, n/2], summed in float64, in the dtype
-    of `w`."""
-    k, n = (extent // 2 for extent in w.shape)
-    blocks = w.astype(np.float64).reshape(2, k, 2, n).transpose(0, 2, 1, 3).reshape(4, k, n)
-    return np.asarray(np.tensordot(RIGHT, blocks, 1).astype(w.dtype))
+@dataclass(frozen=True)
+class Scheme:
+    """A product of [rows, depth] by [depth, columns] blocks. `left` and `right`: [product, block],
+    `result`: [block, product], blocks row by row."""
+
+    rows: int
+    depth: int
+    columns: int
+    left: Matrix
+    right: Matrix
+    result: Matrix
+
+    @property
+    def products(self) -> int:
+        return len(self.left)
+
+    @property
+    def growth(self) -> float:
+        """How much larger the weights become."""
+        return self.products / (self.depth * self.columns)
+
+    @property
+    def saving(self) -> float:
+        """Multiplications, of those of the definition."""
+        return self.products / (self.rows * self.depth * self.columns)
+
+    @cached_property
+    def terms(self) -> tuple[int, int]:
+        """Blocks added up, on the left and in the result."""
+        return _terms(self.left), _terms(self.result)
+
+    def fits(self, depth: int, columns: int) -> bool:
+        return depth % self.depth == 0 and columns % self.columns == 0
 
 
-def multiplied(x: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """`x` [..., k] times `w` [k, n], both even; a last row without a partner gets one of zeros."""
+def _terms(matrix: Matrix) -> int:
+    return sum(c != 0 for c in chain.from_iterable(matrix))
+
+
+def _scheme(table: str) -> Scheme:
+    """A product per line: the blocks of the left factor, of the right and of the result it goes
+    into, rows between slashes."""
+    factors = [[_coefficients(f) for f in line.split()] for line in table.strip().splitlines()]
+    left, right, result = (tuple(product[i] for product in factors) for i in range(3))
+    first, second = table.split()[:2]
+    rows, depth, columns = first.count("/") + 1, second.count("/") + 1, len(second.split("/")[0])
+    return Scheme(rows, depth, columns, left, right, tuple(zip(*result, strict=True)))
+
+
+def _coefficients(text: str) -> Row:
+    return tuple(_COEFFICIENTS[c] for c in text if c != "/")
+
+
+SCHEMES = {
+    scheme.products: scheme
+    for scheme in (
+        _scheme("""
+    +./.+ +./.+ +./.+
+    ../++ +./.. ../+-
+    +./.. .+/.- .+/.+
+    ../.+ -./+. +./+.
+    ++/.. ../.+ -+/..
+    -./+. ++/.. ../.+
+    .+/.- ../++ +./..
+"""),
+        _scheme("""
+    +-./... ..+/.../... +.+/+.+
+    +.+/... .+./.../... ++./...
+    +../-.. +-./+../... +../...
+    +-./-.. ..+/+../... -../-.-
+    +-./-+. .../+../... .../+.+
+    .+./... ..+/.-+/... ..+/...
+    .++/.-- .../.+./... .++/...
+    ..+/... .+./.../.-+ .-./.-.
+    ..+/+.. .+./.../-.. -../.+.
+    ..+/..- .../.+./+-. .../.+.
+    ..+/.-- .../.+./..- .--/.-.
+    .../+.. +.-/.../-.. +../+..
+    .../+.+ .../.../+.. .../++.
+    .../.+. .../+.-/..+ .../..-
+    .../.++ .../.../..+ .++/.++
+"""),
+        _scheme("""
+    +.../.... ..+-/..../...+/...- ...-/...+
+    +.+./.... ..../..../...+/.... .+.+/....
+    +..-/.... ..../..../..../...+ +..-/....
+    +.../+... +-.+/..../..../.... ..../...+
+    +.../..-. .+../..../...-/.... .+../...+
+    +.../...+ +.../..../..../...- +.../...-
+    +.../+++. ..+./..../..../.... ..++/...-
+    .+../.... ..../..+-/..-./.... .-+./.+-.
+    .++./.... ..../..../..+./..+. ..+./....
+    .+../.+.. ..../+-.+/-.../.-.. ..../.-+.
+    .+../..-. ..../.++-/..-./.+.. .+../.-+.
+    .+../...+ ..../+.../-.../.... +.../.+-.
+    .++-/.... ..../..../..../..+. +.-./-.+.
+    .++-/..+. ..../..../..../.+.. .-../-.+.
+    .++-/...- ..../..../+.../..-. +.../-.+.
+    .+../+++. ..../...+/..../.... ..++/.+-.
+    .++-/.++- ..../..../+.../.+.. ..../+.-.
+    ..+./..+. ..../..../.+.-/.+.. .+../....
+    ...+/...+ ..../..../+.../+..+ +.../....
+    ..../+.+. .+../...-/..../.... ..../.+.+
+    ..../+..- +.../..../..../.... ..../+..-
+    ..../+++. ..+./...+/..../.... ..--/..++
+    ..../.++. ..+./.--+/-.../.-.. ..../..-.
+    ..../.+.- ..../+.../-.../.-.. ..../++-.
+    ..../..+. .+../.++-/.--./.+.. .+../.-..
+    ..../...+ +.../+.../-.../+.+. -.../+...
+"""),
+    )
+}
+"""By how many products they take."""
+
+ERROR = {7: 2e-5, 15: 2e-5, 26: 3e-5}
+"""How far a float32 result may be off by the scheme of so many products, relative to the output's
+largest magnitude: at least ten times what was measured on normal and on rectified data of k = 128
+to 4096 (1.4e-6, 1.6e-6, 2.6e-6; a direct sum: 6e-7)."""
+
+
+def summed_weights(w: np.ndarray, scheme: Scheme) -> np.ndarray:
+    """[k, n] to the right factors of the products, [product, k / depth, n / columns], summed in
+    float64, in the dtype of `w`."""
+    blocks = _blocks(w.astype(np.float64), scheme.depth, scheme.columns)
+    return np.asarray(np.tensordot(scheme.right, blocks, 1).astype(w.dtype))
+
+
+def multiplied(x: np.ndarray, w: np.ndarray, scheme: Scheme) -> np.ndarray:
+    """`x` [..., k] times `w` [k, n], which `scheme` fits; a group that lacks rows gets zeros."""
     rows = x.reshape(-1, x.shape[-1])
-    count, k = rows.shape
-    pairs = -(-count // 2)
-    padded = np.pad(rows, ((0, 2 * pairs - count), (0, 0)))
-    blocks = padded.reshape(pairs, 2, 2, k // 2).transpose(1, 2, 0, 3).reshape(4, pairs, -1)
-    left = np.tensordot(np.asarray(LEFT, x.dtype), blocks, 1)
-    products = left @ halved_weights(w)
-    out = np.tensordot(np.asarray(RESULT, x.dtype), products, 1)
-    y = out.reshape(2, 2, pairs, -1).transpose(2, 0, 1, 3).reshape(2 * pairs, -1)
+    count = len(rows)
+    groups = -(-count // scheme.rows)
+    padded = np.pad(rows, ((0, groups * scheme.rows - count), (0, 0)))
+    # rows of a group are neighbours, so that blocks of rows are interleaved
+    parted = padded.reshape(groups, scheme.rows, scheme.depth, -1).transpose(1, 2, 0, 3)
+    blocks = parted.reshape(scheme.rows * scheme.depth, groups, -1)
+    left = np.tensordot(np.asarray(scheme.left, x.dtype), blocks, 1)
+    products = left @ summed_weights(w, scheme)
+    out = np.tensordot(np.asarray(scheme.result, x.dtype), products, 1)
+    parts = out.reshape(scheme.rows, scheme.columns, groups, -1).transpose(2, 0, 1, 3)
+    y = parts.reshape(groups * scheme.rows, -1)
     return np.asarray(y[:count].reshape(*x.shape[:-1], -1))
+
+
+def _blocks(matrix: np.ndarray, down: int, across: int) -> np.ndarray:
+    """[k, n] to [down * across, k / down, n / across]."""
+    k, n = matrix.shape[0] // down, matrix.shape[1] // across
+    return matrix.reshape(down, k, across, n).transpose(0, 2, 1, 3).reshape(down * across, k, n)

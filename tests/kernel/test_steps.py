@@ -89,7 +89,7 @@ GRAPHS = {
     "strassen": """
         %x = input : f32[7,10]
         %w = constant {key="w"} : f32[34,10]
-        %y = linear %x, %w {strassen=true}
+        %y = linear %x, %w {strassen=7}
         return %y""",
     "depthwise": f"""
         %x = input : f32[1,19,8,7]

@@ -132,10 +132,12 @@ _ERRORS: list[tuple[str, list[TensorType], Attrs, str]] = [
      "linear: bias f32[3] does not fit weights f32[5,3]\nhint: expected [5]"),
     ("linear", [f32(2, 3), f32(5, 3), f32(5), f32(5)], LinearAttrs(),
      "linear takes 2 to 3 operands, got 4\nhint: give linear 2 to 3 operands"),
-    ("linear", [f32(2, 3), f32(6, 3)], LinearAttrs(strassen=True),
-     "linear: strassen does not fit weights f32[6,3]\n"
-     "hint: it is for products of floats whose k and n are even"),
-    ("conv", [f32(1, 4, 8, 8), f32(8, 4, 3, 3)], conv(strassen=True),
+    ("linear", [f32(2, 3), f32(6, 3)], LinearAttrs(strassen=7),
+     "linear: strassen=7 does not fit weights f32[6,3]\n"
+     "hint: it is for products of floats, k a multiple of 2 and n of 2"),
+    ("linear", [f32(2, 4), f32(6, 4)], LinearAttrs(strassen=8),
+     "linear: there is no scheme of 8 products\nhint: strassen is one of 7, 15, 26"),
+    ("conv", [f32(1, 4, 8, 8), f32(8, 4, 3, 3)], conv(strassen=7),
      "conv: strassen does not fit weights f32[8,4,3,3]\n"
      "hint: it is for ungrouped kernels of one pixel"),
     ("conv", [f32(1, 4, 8, 8), f32(8, 4, 3)], conv(),

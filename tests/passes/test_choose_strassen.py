@@ -1,4 +1,4 @@
-"""choose-strassen: products that seven of half the size compute sooner."""
+"""choose-strassen: products that fewer products of blocks compute sooner."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from graphopt_passes.algorithm.choose_strassen import Shape
 from real_graphs import attribute, fires, traced
 from torch import nn, randn
 
+from graphopt.ops.strassen import SCHEMES
+
 Check = Callable[..., object]
 
 
 def _linear(rows: int = 128, depth: int = 512, channels: int = 512, dtype: str = "f32",
-            chosen: bool = False) -> str:  # fmt: skip
-    attrs = " {strassen=true}" if chosen else ""
+            strassen: int = 0) -> str:  # fmt: skip
+    attrs = f" {{strassen={strassen}}}" if strassen else ""
     return (
         f"%x = input : {dtype}[{rows},{depth}]\n"
         f'%w = constant {{key="w"}} : {dtype}[{channels},{depth}]\n'
@@ -22,22 +24,22 @@ def _linear(rows: int = 128, depth: int = 512, channels: int = 512, dtype: str =
     )
 
 
-def _conv(kernel: int = 1, groups: int = 1, stride: int = 1, chosen: bool = False) -> str:
+def _conv(kernel: int = 1, groups: int = 1, stride: int = 1, strassen: int = 0) -> str:
     attrs = f"stride=[{stride},{stride}], padding=[[0,0],[0,0]], dilation=[1,1], groups={groups}"
     return (
         "%x = input : f32[1,512,28,28]\n"
         f'%w = constant {{key="w"}} : f32[512,{512 // groups},{kernel},{kernel}]\n'
-        f"%y = conv %x, %w {{{attrs}{', strassen=true' if chosen else ''}}}\nreturn %y"
+        f"%y = conv %x, %w {{{attrs}{f', strassen={strassen}' if strassen else ''}}}\nreturn %y"
     )
 
 
 def test_chooses_it_for_a_large_linear(check_pass: Check) -> None:
-    check_pass("choose-strassen", _linear(), _linear(chosen=True))
+    check_pass("choose-strassen", _linear(), _linear(strassen=26))
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_chooses_it_for_a_convolution_of_one_pixel(stride: int, check_pass: Check) -> None:
-    check_pass("choose-strassen", _conv(stride=stride), _conv(stride=stride, chosen=True))
+    check_pass("choose-strassen", _conv(stride=stride), _conv(stride=stride, strassen=26))
 
 
 @pytest.mark.parametrize(
@@ -45,12 +47,12 @@ def test_chooses_it_for_a_convolution_of_one_pixel(stride: int, check_pass: Chec
     [
         ("choose-strassen", _conv(kernel=3), "several pixels or groups"),
         ("choose-strassen", _conv(groups=2), "several pixels or groups"),
-        ("choose-strassen", _linear(depth=513), "cannot be halved"),
-        ("choose-strassen", _linear(channels=511), "cannot be halved"),
+        ("choose-strassen", _linear(depth=513), "cannot be parted"),
+        ("choose-strassen", _linear(channels=511), "cannot be parted"),
         ("choose-strassen", _linear(rows=1), "a direct sum is as fast"),
         ("choose-strassen", _linear(depth=64), "a direct sum is as fast"),
         ("choose-strassen", _linear(dtype="f16"), "whose rounding would show"),
-        ("choose-strassen", _linear(chosen=True), "chosen already"),
+        ("choose-strassen", _linear(strassen=26), "chosen already"),
         ("choose-strassen", _linear().replace('constant {key="w"}', "input"), "while the model"),
         ("choose-strassen{largest=0}", _linear(), "larger than may grow"),
     ],
@@ -60,13 +62,21 @@ def test_refuses(pass_: str, text: str, reason: str, check_refuses: Check) -> No
 
 
 def test_cost_streams_weights_where_rows_are_few() -> None:
-    few, many = Shape(16, 4096, 4096), Shape(512, 4096, 4096)
-    assert few.cost() > few.direct_cost()
-    assert many.cost() < 0.9 * many.direct_cost()
+    few, many = Shape(4, 4096, 4096), Shape(512, 4096, 4096)
+    assert all(few.cost(s) > few.direct_cost() for s in SCHEMES.values())
+    assert many.cost(SCHEMES[7]) < 0.9 * many.direct_cost()
+
+
+def test_takes_the_scheme_that_costs_least() -> None:
+    """More parts save more products and cost more sums."""
+    assert Shape(128, 768, 768).fastest() == 26
+    assert Shape(784, 192, 768).fastest() == 7
+    assert Shape(128, 1026, 1026).fastest() == 15
+    assert Shape(128, 1023, 1024).fastest() == 0
 
 
 def test_fires_on_a_traced_module() -> None:
     module = nn.Sequential(nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, 10))
     result, rewrites = fires("choose-strassen", traced(module, randn(1, 196, 256)))
     assert rewrites == 1
-    assert attribute(result, "linear", "strassen") == [True, False]
+    assert attribute(result, "linear", "strassen") == [7, 0]

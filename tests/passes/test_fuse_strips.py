@@ -129,7 +129,7 @@ def _kinds(graph: Graph) -> list[str]:
          "its input comes from no convolution, and its result goes to no convolution alone"),
         (_net(4, 8, 6, 4, first="groups=2", last=3), "sees more than one pixel"),
         (_net(4, 8, 6, 4, first="groups=2", last=3), "comes from no plain convolution"),
-        (_net(4, 8, 6, 4, first="groups=1, strassen=true", last=3),
+        (_net(4, 8, 6, 4, first="groups=1, strassen=7", last=3),
          "comes from no plain convolution"),
         (_net(4, 8, 6, 4, last=3, more="%q = exp %r", result="%p, %q").replace("[1,1],[1,1]",
          "[0,0],[0,0]"), "its input is read by several nodes"),

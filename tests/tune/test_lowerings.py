@@ -139,7 +139,7 @@ SAMPLES = {
     "linear": lambda: linear(7, 37, 50),
     "linear-short": lambda: linear(5, 19, 33),
     "linear-row": lambda: linear(1, 40, 17),
-    "strassen": lambda: linear(13, 40, 68, strassen=True),
+    "strassen": lambda: linear(13, 40, 68, strassen=7),
     "conv-3x3": lambda: conv(5, 33, 3, 9, 11),
     "conv-1x1": lambda: conv(17, 7, 1, 7, 6),
     "conv-strided": lambda: conv(3, 18, 3, 12, 11, stride=2),

@@ -1,6 +1,6 @@
-"""choose-strassen: large products by seven products of half the size, where that is faster.
+"""choose-strassen: large products by fewer products of blocks, where that is faster.
 
-%y = linear %x, %w   →   %y = linear %x, %w {strassen=true}
+%y = linear %x, %w   →   %y = linear %x, %w {strassen=26}
 """
 
 from __future__ import annotations
@@ -13,21 +13,16 @@ from typing import ClassVar
 from graphopt.ir.graph import Node
 from graphopt.ir.types import DType
 from graphopt.ops import ConvAttrs, LinearAttrs
-from graphopt.ops.strassen import ERROR
+from graphopt.ops.strassen import ERROR, SCHEMES, Scheme
 from graphopt.passbase import Numerics, RewritePass, approximates
 from graphopt.rewrite import Plan, Reject, Rewriter
 
-_STREAMING = 8.0
-"""Multiply-adds in the time that one weight takes from memory: 29 GB/s beside 117 GFLOP/s, measured
-on one core. It is not hidden behind products: measured times are sums of both."""
+_STREAMING = 3.0
+"""Multiply-adds in the time that a weight takes from memory and that prefetching does not hide."""
 
-_SUMS_LEFT = 6.0
-_SUMS_RESULT = 9.0
-"""Multiply-adds that the sums of blocks cost per element of the left factor and of the result, a
-load or a store counted as one; measured in bench/NOTES.md."""
-
-_GROWTH = 7 / 4
-"""Of the weights: seven blocks for four."""
+_SUM = 2.2
+"""Multiply-adds in the time of one operation on blocks: a load, a store or an addition. Both
+numbers are fitted to shapes of 16 to 3136 rows (bench/NOTES.md)."""
 
 _MARGIN = 0.97
 
@@ -44,25 +39,37 @@ class Shape:
         """In multiply-adds: products, and the streaming of the weights."""
         return (self.rows + _STREAMING) * self.depth * self.channels
 
-    def cost(self) -> float:
+    def cost(self, scheme: Scheme) -> float:
         """Likewise, and the sums of blocks."""
-        rows = 7 / 8 * (self.rows + self.rows % 2) + _GROWTH * _STREAMING
-        sums = self.rows * (_SUMS_LEFT * self.depth + _SUMS_RESULT * self.channels)
-        return rows * self.depth * self.channels + sums
+        groups = -(-self.rows // scheme.rows)
+        rows = scheme.saving * groups * scheme.rows + scheme.growth * _STREAMING
+        left, result = scheme.terms  # blocks are loaded, added up, stored
+        blocks = left + scheme.rows * scheme.depth, result + 2 * scheme.products
+        sums = blocks[0] * self.depth / scheme.depth + blocks[1] * self.channels / scheme.columns
+        return rows * self.depth * self.channels + _SUM * groups * sums
+
+    def fastest(self) -> int:
+        """The scheme to take, by its number of products; 0 if a direct sum is as fast."""
+        fitting = [n for n, s in SCHEMES.items() if s.fits(self.depth, self.channels)]
+        best = min(fitting, key=lambda n: self.cost(SCHEMES[n]), default=0)
+        if best and self.cost(SCHEMES[best]) <= _MARGIN * self.direct_cost():
+            return best
+        return 0
 
 
 @dataclass(frozen=True)
 class ChooseStrassen(RewritePass):
-    """Linears and convolutions of one pixel; their weights grow by three quarters. `largest`:
+    """Linears and convolutions of one pixel; their weights grow by up to three quarters. `largest`:
     the most elements of a weight that may; 0 forbids the algorithm.
 
-    Numerics: approximates; in exact arithmetic it is the same sum, in float32 it rounds about twice
-    as much (`graphopt.ops.strassen.ERROR`). Refuses: groups and larger kernels; odd extents; other
-    dtypes; weights computed at run time; what a direct sum does as fast.
+    Numerics: approximates; in exact arithmetic it is the same sum, in float32 it rounds two to
+    four times as much (`graphopt.ops.strassen.ERROR`). Refuses: groups and larger kernels; extents
+    that no scheme divides; other dtypes; weights computed at run time; what a direct sum does as
+    fast.
     """
 
     name: ClassVar[str] = "choose-strassen"
-    numerics: ClassVar[Numerics] = approximates(ERROR)
+    numerics: ClassVar[Numerics] = approximates(max(ERROR.values()))
     root: ClassVar = (LinearAttrs, ConvAttrs)
     largest: int = 1 << 25
 
@@ -71,23 +78,28 @@ class ChooseStrassen(RewritePass):
         assert isinstance(attrs, LinearAttrs | ConvAttrs)
         if attrs.strassen:
             return Reject("it is chosen already")
+        channels, depth = w.type.dims[:2]
         if isinstance(attrs, ConvAttrs) and (attrs.groups > 1 or prod(w.type.dims[2:]) > 1):
             return Reject("its kernel covers several pixels or groups")
-        if not x.type.is_static or any(extent % 2 for extent in w.type.dims[:2]):
-            return Reject("its channels cannot be halved")
+        if not x.type.is_static or not any(s.fits(depth, channels) for s in SCHEMES.values()):
+            return Reject("its channels cannot be parted")
         if w.producer is None or w.producer.op.name != "constant":
             return Reject("its weights are computed while the model runs")
         if x.type.dtype is not DType.F32:
             return Reject(f"it computes in {x.type.dtype}, whose rounding would show")
         if w.type.numel > self.largest:
             return Reject("its weights are larger than may grow")
-        channels, depth = w.type.dims[:2]
-        shape = Shape(node.result.type.numel // channels, depth, channels)
-        if shape.cost() > _MARGIN * shape.direct_cost():
+        if not self._shape(node).fastest():
             return Reject("a direct sum is as fast")
         return Plan(node)
 
     def apply(self, plan: Plan, rw: Rewriter) -> None:
         attrs = plan.node.attrs
         assert isinstance(attrs, LinearAttrs | ConvAttrs)
-        rw.set_attrs(plan.node, dataclasses.replace(attrs, strassen=True))
+        scheme = self._shape(plan.node).fastest()
+        rw.set_attrs(plan.node, dataclasses.replace(attrs, strassen=scheme))
+
+    @staticmethod
+    def _shape(node: Node) -> Shape:
+        channels, depth = node.operands[1].type.dims[:2]
+        return Shape(node.result.type.numel // channels, depth, channels)

@@ -1,4 +1,4 @@
-"""Strassen's products against the direct sum: rows without a partner, halves that no vector
+"""Strassen-like products against the direct sum: groups that lack rows, parts that no vector
 divides, blocks that reach past the last row, and what an epilogue can be."""
 
 from __future__ import annotations
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graphopt_backends.cpu.lower.domain import Sizes
-from graphopt_backends.cpu.lower.strassen import choose_groups, choose_pairs, pair_choices
+from graphopt_backends.cpu.lower.domain import Sizes, odd_lines
+from graphopt_backends.cpu.lower.strassen import block_choices, choose_block, choose_tasks
 from graphopt_backends.cpu.lower.tiles import Panel
 from graphopt_backends.cpu.targets import TARGETS, host
 from regions import check_regions, graph_of
@@ -16,7 +16,7 @@ from regions import check_regions, graph_of
 from graphopt.ir.graph import Value
 from graphopt.ir.types import DType, Layout, TensorType
 from graphopt.ops import ConvAttrs, GeluAttrs, LinearAttrs, PadAttrs
-from graphopt.ops.strassen import ERROR, halved_weights, multiplied
+from graphopt.ops.strassen import ERROR, SCHEMES, Scheme, multiplied, summed_weights
 from graphopt.rewrite import Rewriter
 
 NHWC = Layout.ordered((0, 2, 3, 1))
@@ -27,24 +27,26 @@ def random(*shape: int) -> np.ndarray:
     return np.random.default_rng(sum(shape)).standard_normal(shape, dtype=np.float32)
 
 
-def check_linear(dims: tuple[int, ...], channels: int, target: str, folder: Path) -> None:
+def check_linear(
+    scheme: int, dims: tuple[int, ...], channels: int, target: str, folder: Path
+) -> None:
     x, out = TensorType(DType.F32, dims), TensorType(DType.F32, (*dims[:-1], channels))
 
     def body(rw: Rewriter, x: Value, r: Value, w: Value, b: Value) -> Value:
-        y = rw.insert("linear", [x, w, b], LinearAttrs(strassen=True), types=[out]).result
+        y = rw.insert("linear", [x, w, b], LinearAttrs(scheme), types=[out]).result
         y = rw.insert("gelu", [y], GeluAttrs(approximate=False), types=[out]).result
         return rw.insert("add", [y, r], types=[out]).result
 
     graph = graph_of([x, out], [random(channels, dims[-1]) / 10, random(channels)], body)
     row = host() if target == "host" else TARGETS[target]
-    check_regions(graph, [random(*dims), random(*out.dims)], row, folder, tolerance=ERROR)
+    check_regions(graph, [random(*dims), random(*out.dims)], row, folder, tolerance=ERROR[scheme])
 
 
 def check_conv(
-    dims: tuple[int, ...], channels: int, stride: int, target: str, folder: Path
+    scheme: int, dims: tuple[int, ...], channels: int, stride: int, target: str, folder: Path
 ) -> None:
     n, c, height, width = dims
-    attrs = ConvAttrs((stride, stride), ((0, 0), (0, 0)), (1, 1), strassen=True)
+    attrs = ConvAttrs((stride, stride), ((0, 0), (0, 0)), (1, 1), strassen=scheme)
     size = ((height - 1) // stride + 1, (width - 1) // stride + 1)
     out = TensorType(DType.F32, (n, channels, *size), NHWC)
     padded = TensorType(DType.F32, (n, channels, size[0] + 2, size[1] + 1), NHWC)
@@ -57,74 +59,112 @@ def check_conv(
 
     graph = graph_of([TensorType(DType.F32, dims, NHWC)], [random(channels, c, 1, 1) / 10], body)
     row = host() if target == "host" else TARGETS[target]
-    check_regions(graph, [random(*dims)], row, folder, tolerance=ERROR)
+    check_regions(graph, [random(*dims)], row, folder, tolerance=ERROR[scheme])
+
+
+LINEARS = {
+    7: [((2, 2), 2), ((1, 8), 64), ((3, 6), 34), ((2, 13, 34), 80), ((1, 129, 64), 256)],
+    15: [((2, 3), 3), ((1, 9), 96), ((3, 6), 33), ((2, 13, 51), 84), ((1, 129, 48), 192)],
+    26: [((2, 4), 4), ((1, 8), 64), ((3, 12), 36), ((2, 13, 68), 80), ((1, 129, 64), 256)],
+}
+CONVS = {
+    7: [((1, 16, 3, 3), 32, 1), ((2, 10, 5, 7), 50, 2), ((3, 64, 9, 9), 130, 1)],
+    15: [((1, 18, 3, 3), 48, 1), ((2, 21, 5, 7), 51, 2)],
+    26: [((1, 16, 3, 3), 32, 1), ((2, 20, 5, 7), 52, 2), ((3, 64, 9, 9), 132, 1)],
+}
+
+
+def test_every_scheme_is_tested_and_has_a_bound() -> None:
+    assert set(LINEARS) == set(CONVS) == set(ERROR) == set(SCHEMES)
 
 
 @pytest.mark.compiler
 @pytest.mark.parametrize(
-    ("dims", "channels"),
-    [((2, 2), 2), ((1, 8), 64), ((3, 6), 34), ((2, 13, 34), 80), ((1, 129, 64), 256)],
+    ("scheme", "dims", "channels"), [(s, *case) for s, cases in LINEARS.items() for case in cases]
 )
 @pytest.mark.parametrize("target", ["host", "x86-64-v3", "scalar"])
 def test_linear_agrees_with_the_direct_sum(
-    dims: tuple[int, ...], channels: int, target: str, tmp_path: Path
+    scheme: int, dims: tuple[int, ...], channels: int, target: str, tmp_path: Path
 ) -> None:
-    check_linear(dims, channels, target, tmp_path)
+    check_linear(scheme, dims, channels, target, tmp_path)
 
 
 @pytest.mark.compiler
 @pytest.mark.parametrize(
-    ("dims", "channels", "stride"),
-    [((1, 16, 3, 3), 32, 1), ((2, 10, 5, 7), 50, 2), ((3, 64, 9, 9), 130, 1)],
+    ("scheme", "dims", "channels", "stride"),
+    [(s, *case) for s, cases in CONVS.items() for case in cases],
 )
 @pytest.mark.parametrize("target", ["host", "x86-64-v3", "scalar"])
 def test_convolution_agrees_with_the_direct_sum(
-    dims: tuple[int, ...], channels: int, stride: int, target: str, tmp_path: Path
+    scheme: int, dims: tuple[int, ...], channels: int, stride: int, target: str, tmp_path: Path
 ) -> None:
-    check_conv(dims, channels, stride, target, tmp_path)
+    check_conv(scheme, dims, channels, stride, target, tmp_path)
 
 
+every_scheme = pytest.mark.parametrize("scheme", SCHEMES.values(), ids=map(str, SCHEMES))
+
+
+@every_scheme
+def test_the_algorithm_is_exact(scheme: Scheme) -> None:
+    """The coefficients satisfy Brent's equations: every product of a left and a right block is in
+    the blocks of the result where it belongs, once, and nowhere else."""
+    left, right, result = (np.array(m) for m in (scheme.left, scheme.right, scheme.result))
+    found = np.einsum("pa,pb,cp->abc", left, right, result)
+    m, k, n = scheme.rows, scheme.depth, scheme.columns
+    wanted = np.einsum("iI,jJ,lL->ijJlIL", np.eye(m), np.eye(k), np.eye(n))
+    np.testing.assert_array_equal(found, wanted.reshape(m * k, k * n, m * n))
+
+
+@every_scheme
 @pytest.mark.parametrize("rows", [1, 2, 7])
-def test_the_algorithm_is_exact(rows: int) -> None:
-    """In float64 nothing but rounding is left: the matrices are right."""
-    x, w = random(2, rows, 12).astype(np.float64), random(12, 10).astype(np.float64)
-    np.testing.assert_allclose(multiplied(x, w), x @ w, rtol=0, atol=1e-13)
+def test_the_reference_multiplies(scheme: Scheme, rows: int) -> None:
+    x, w = random(2, rows, 12).astype(np.float64), random(12, 24).astype(np.float64)
+    np.testing.assert_allclose(multiplied(x, w, scheme), x @ w, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("depth", [128, 3072])
+@every_scheme
+@pytest.mark.parametrize("depth", [192, 3072])
 @pytest.mark.parametrize("floor", [-np.inf, 0.0])
-def test_rounding_stays_within_the_declared_bound(depth: int, floor: float) -> None:
+def test_rounding_stays_within_the_declared_bound(scheme: Scheme, depth: int, floor: float) -> None:
     """In float32, a tenth of what the pass declares, for rectified data, too."""
-    x, w = np.maximum(random(64, depth), floor), random(depth, 64)
+    x, w = np.maximum(random(64, depth), floor), random(depth, 48)
     exact = x.astype(np.float64) @ w.astype(np.float64)
-    assert np.abs(multiplied(x, w) - exact).max() <= ERROR / 10 * np.abs(exact).max()
+    error = np.abs(multiplied(x, w, scheme) - exact).max() / np.abs(exact).max()
+    assert error <= ERROR[scheme.products] / 10
 
 
-def test_weights_are_summed_by_halves() -> None:
+def test_weights_are_summed_by_blocks() -> None:
     w = random(4, 6)
-    u = halved_weights(w)
+    u = summed_weights(w, SCHEMES[7])
     assert u.shape == (7, 2, 3)
+    np.testing.assert_allclose(u[0], w[:2, :3] + w[2:, 3:], atol=1e-6)
     np.testing.assert_array_equal(u[1], w[:2, :3])
-    np.testing.assert_allclose(u[2], w[:2, 3:] - w[2:, 3:], atol=1e-6)
 
 
-@pytest.mark.parametrize("pairs", [1, 25, 64, 97, 1568])
-def test_blocks_waste_few_rows(pairs: int) -> None:
-    for rows in pair_choices(pairs):
-        blocks = -(-pairs // rows)
-        assert blocks * rows - pairs < blocks
-    assert choose_pairs(pairs, Sizes(7, 384, 384), 32, V4) in pair_choices(pairs)
+@pytest.mark.parametrize("groups", [1, 25, 64, 97, 1568])
+def test_blocks_waste_few_rows(groups: int) -> None:
+    for rows in block_choices(groups):
+        blocks = -(-groups // rows)
+        assert blocks * rows - groups < blocks
+    assert choose_block(groups, Sizes(7, 384, 384), 32, V4) in block_choices(groups)
 
 
 def test_weights_that_stream_pass_by_few_blocks() -> None:
     """Summed rows that leave the level 2 cache cost less than reading large weights again."""
-    assert choose_pairs(64, Sizes(7, 1536, 384), 32, V4) == 64
+    assert choose_block(64, Sizes(7, 1536, 384), 32, V4) == 64
+
+
+def test_transformed_elements_are_in_different_cache_sets() -> None:
+    """Those of the same row and column, in a cache of 64 sets."""
+    for size in (1, 16, 1024, 6656):
+        assert size <= odd_lines(size) <= size + 32
+        assert len({e * odd_lines(size) // 16 % 64 for e in range(36)}) == 36
 
 
 def test_threads_find_tasks_that_pay_for_their_sums() -> None:
     whole = [Panel(0, 32, 48, 16)]
-    assert choose_groups(1, whole) == 8
-    assert choose_groups(16, whole) == 1
-    assert choose_groups(1, [Panel(0, 32, 12, 16)]) == 3
-    assert choose_groups(1, [Panel(0, 32, 1, 16)]) == 1
-    assert choose_groups(1, [Panel(0, 32, 12, 16), Panel(384, 16, 1, 16)]) == 1
+    assert choose_tasks(1, whole) == 8
+    assert choose_tasks(16, whole) == 1
+    assert choose_tasks(1, [Panel(0, 32, 12, 16)]) == 3
+    assert choose_tasks(1, [Panel(0, 32, 1, 16)]) == 1
+    assert choose_tasks(1, [Panel(0, 32, 12, 16), Panel(384, 16, 1, 16)]) == 1

@@ -45,6 +45,10 @@ _FLOPS_PER_NS_AND_LANE = 12.0
 """What one core reads beyond its level 2 cache, and computes, when both go well."""
 
 
+_LINE = 16
+"""float32s."""
+
+
 @dataclass(frozen=True)
 class Sizes:
     """`elements` products of [rows, inputs] by [inputs, channels]."""
@@ -71,10 +75,19 @@ class Sizes:
         return max(computing, self.bytes_moved(rows, total, width, target) / _BYTES_PER_NS)
 
     def bytes_moved(self, rows: int, total: int, width: int, target: Target) -> float:
+        """Weights, from memory or the level 3 cache, and an eighth of what spills: a register tile
+        takes a line of such rows in several steps, which the hardware fetches ahead, and two lines
+        of weights in each step, which it does not (measured in bench/NOTES.md)."""
         panels = -(-self.channels // width)
         v, m = (4.0 * self.elements * rows * size for size in (self.stride, width))
         spilled = 0.0 if v + m <= 0.9 * target.l2_bytes else (1 + panels) * v + 2 * panels * m
-        return -(-total // rows) * (4.0 * self.weights + spilled)
+        return -(-total // rows) * (4.0 * self.weights + spilled / 8)
+
+
+def odd_lines(size: int) -> int:
+    """At least `size` elements, an odd number of cache lines: that far apart, elements of the same
+    row and column, which are transformed together, are in different sets of any cache."""
+    return (-(-size // _LINE) | 1) * _LINE
 
 
 class Domain:
@@ -88,8 +101,17 @@ class Domain:
         self.panels = panels_of(sizes.channels, tile, region.target.lanes_f32)
         region.resize(operand, sizes.weights)
         widest = max(p.width for p in self.panels)
-        self.v = self._scratch("v", sizes.elements * rows * sizes.stride)
-        self.m = self._scratch("m", sizes.elements * rows * widest)
+        self.v = self._scratch("v", sizes.elements * self._left_stride)
+        self.m = self._scratch("m", sizes.elements * self._product_stride(widest))
+
+    @property
+    def _left_stride(self) -> int:
+        """Elements between those of v that are transformed together."""
+        return odd_lines(self.rows * self.sizes.stride)
+
+    def _product_stride(self, width: int) -> int:
+        """Likewise of m, for a panel."""
+        return odd_lines(self.rows * width)
 
     def _scratch(self, name: str, size: int) -> Buffer:
         return Buffer.dense(name, self.dtype, (size,), Scope.SCRATCH)
@@ -131,14 +153,14 @@ class Domain:
         return self.region.access.simplify(binary("+", n, index_const(panel.start)))
 
     def _left_at(self, e: Expr, row: Expr, k: Expr) -> Expr:
-        at = binary("+", binary("*", e, index_const(self.rows)), row)
-        at = binary("+", binary("*", at, index_const(self.sizes.stride)), k)
-        return self.region.access.simplify(at)
+        at = binary("*", row, index_const(self.sizes.stride))
+        at = binary("+", binary("*", e, index_const(self._left_stride)), at)
+        return self.region.access.simplify(binary("+", at, k))
 
     def _product_at(self, panel: Panel, e: Expr, row: Expr, j: Expr) -> Expr:
-        at = binary("+", binary("*", e, index_const(self.rows)), row)
-        at = binary("+", binary("*", at, index_const(panel.width)), j)
-        return self.region.access.simplify(at)
+        at = binary("*", row, index_const(panel.width))
+        at = binary("+", binary("*", e, index_const(self._product_stride(panel.width))), at)
+        return self.region.access.simplify(binary("+", at, j))
 
     # Products ------------------------------------------------------------------------------------
 

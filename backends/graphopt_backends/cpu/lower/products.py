@@ -1,10 +1,11 @@
-"""Regions whose root is a product: directly, or by Winograd's transform."""
+"""Regions whose root is a product: directly, by Winograd's transform or a Strassen-like scheme."""
 
 from __future__ import annotations
 
 from graphopt.ir.graph import Node
 from graphopt.lower.products import product_root, products_of
 from graphopt.lower.region import Lowered, Region
+from graphopt.ops.strassen import SCHEMES
 from graphopt.ops.winograd import TRANSFORMS
 from graphopt.target import Target
 from graphopt.tune.space import Choice, Point, Space, alternatives
@@ -20,15 +21,16 @@ def lower(node: Node, target: Target, point: Point | None = None) -> Lowered:
     m = _chosen("winograd", root, point)
     if weight is not None and m:
         return winograd.lower(region, root, weight.operand, m, point)
-    if weight is not None and _chosen("strassen", root, point):
-        return strassen.lower(region, root, products[0], point)
+    scheme = _chosen("strassen", root, point)
+    if weight is not None and scheme:
+        return strassen.lower(region, root, products[0], SCHEMES[scheme], point)
     return lower_products(region, root, products, point)
 
 
 def space(node: Node, target: Target) -> Space:
-    """Tiles; and where another algorithm is allowed, whether it is used at all, and Winograd's with
-    how large tiles. A smaller tile rounds less, a direct sum least of all: what is allowed covers
-    them."""
+    """Tiles; and where another algorithm is allowed, whether it is used at all, and with how large
+    tiles or how many products. The fewer, the less it rounds, a direct sum least of all: what is
+    allowed covers them."""
     region, root = _rooted(node, target)
     products = products_of(region, root)
     spaces: dict[Choice, Space] = {0: products_space(region, root, products)}
@@ -40,11 +42,13 @@ def space(node: Node, target: Target) -> Space:
         for m in (m for m in TRANSFORMS if m <= allowed):
             spaces[m] = winograd.space(*_rooted(node, target), weight.operand, m)
         return alternatives("winograd", spaces, allowed)
-    if _allowed("strassen", root):
+    allowed = _allowed("strassen", root)
+    for number in (n for n in SCHEMES if n <= allowed):
         again, root = _rooted(node, target)
-        spaces[1] = strassen.space(again, root, products_of(again, root)[0])
-        return alternatives("strassen", spaces, 1)
-    return spaces[0]
+        first = products_of(again, root)[0]
+        if SCHEMES[number].fits(first.depth, first.channels):
+            spaces[number] = strassen.space(again, root, first, SCHEMES[number])
+    return alternatives("strassen", spaces, allowed) if allowed else spaces[0]
 
 
 def _rooted(node: Node, target: Target) -> tuple[Region, Node]:
@@ -53,7 +57,7 @@ def _rooted(node: Node, target: Target) -> tuple[Region, Node]:
 
 
 def _allowed(algorithm: str, root: Node) -> int:
-    """What the graph says of an algorithm: the largest tile, or whether; 0 forbids it."""
+    """What the graph says of an algorithm: the largest tile, or scheme; 0 forbids it."""
     return int(getattr(root.attrs, algorithm, 0))
 
 

@@ -1,8 +1,8 @@
-"""Products by one level of Strassen's algorithm: sums of blocks, seven products, sums of those.
+"""Products by one level of a Strassen-like scheme: sums of blocks, products, sums of those.
 
-Rows are taken in pairs, k and the columns in halves. A block of pairs is summed into scratch once
-per task; a task is some panels of a block, so that threads find work where rows are few. A last row
-without a partner is read twice and stored once.
+Rows are taken in groups, k and the columns in equal parts. A block of groups is summed into scratch
+once per task; a task is some panels of a block, so that threads find work where rows are few. A
+last group that lacks rows reads the last one again and stores what there is.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from graphopt.kernel.ir import (
 from graphopt.lower.access import delinearized
 from graphopt.lower.products import Axes, Product, stored_value
 from graphopt.lower.region import Lowered, Region
-from graphopt.ops.strassen import LEFT, PRODUCTS, RESULT, halved_weights
+from graphopt.ops.strassen import Scheme, summed_weights
 from graphopt.target import Target
 from graphopt.tune.space import Parameter, Point, Space, with_parameter
 from graphopt_backends.cpu.lower.combine import transformed
@@ -55,36 +55,37 @@ _MOST_VECTORS = 2
 rows asks for less of them per multiply-add."""
 
 
-def lower(region: Region, root: Node, product: Product, point: Point | None = None) -> Lowered:
-    """`product` has a constant right factor, an even k and an even number of channels; `point` is
-    one of its `space`."""
-    return _Strassen(region, root, product, point).lowered()
+def lower(
+    region: Region, root: Node, product: Product, scheme: Scheme, point: Point | None = None
+) -> Lowered:
+    """`product` has a constant right factor that `scheme` fits; `point` is one of its `space`."""
+    return _Strassen(region, root, product, scheme, point).lowered()
 
 
-def space(region: Region, root: Node, product: Product) -> Space:
-    """Register tile, prefetch distance, and the pairs of rows of a block."""
-    return _Strassen(region, root, product).space()
+def space(region: Region, root: Node, product: Product, scheme: Scheme) -> Space:
+    """Register tile, prefetch distance, and the groups of rows of a block."""
+    return _Strassen(region, root, product, scheme).space()
 
 
-def pair_choices(pairs: int) -> list[int]:
-    """Pairs per block that split them into equal blocks, but for a few in the last."""
-    return sorted({-(-pairs // blocks) for blocks in range(1, min(pairs, _BLOCKS) + 1)})
+def block_choices(groups: int) -> list[int]:
+    """Groups per block that split them into equal blocks, but for a few in the last."""
+    return sorted({-(-groups // blocks) for blocks in range(1, min(groups, _BLOCKS) + 1)})
 
 
-def choose_pairs(pairs: int, sizes: Sizes, width: int, target: Target) -> int:
-    """The pairs of rows that make a block: those that take the least time."""
+def choose_block(groups: int, sizes: Sizes, width: int, target: Target) -> int:
+    """The groups of rows that make a block: those that take the least time."""
 
     def cost(rows: int) -> tuple[float, float]:
-        total = -(-pairs // rows) * rows
+        total = -(-groups // rows) * rows
         return (
             sizes.nanoseconds(rows, total, width, target),
             sizes.bytes_moved(rows, total, width, target),
         )
 
-    return min(pair_choices(pairs), key=cost)
+    return min(block_choices(groups), key=cost)
 
 
-def choose_groups(blocks: int, panels: Sequence[Panel]) -> int:
+def choose_tasks(blocks: int, panels: Sequence[Panel]) -> int:
     """How many tasks share the panels of a block."""
     if len(panels) > 1:
         return 1
@@ -95,76 +96,85 @@ def choose_groups(blocks: int, panels: Sequence[Panel]) -> int:
 
 class _Strassen:
     def __init__(
-        self, region: Region, root: Node, product: Product, point: Point | None = None
+        self,
+        region: Region,
+        root: Node,
+        product: Product,
+        scheme: Scheme,
+        point: Point | None = None,
     ) -> None:
+        self.scheme = scheme
         self.region, self.root, self.product, self.access = region, root, product, region.access
         assert product.weight is not None
         self.weight = product.weight
         self.extents = [e for _, e in product.positions]
         self.rows = int(np.prod(self.extents))
-        depth = int(np.prod([e for _, e in product.reduced]))
-        sizes = Sizes(PRODUCTS, depth // 2, product.channels // 2)
-        pairs, target = -(-self.rows // 2), region.target
-        self.shape: Shape = ((pairs,), sizes.channels, sizes.inputs)
+        sizes = Sizes(
+            scheme.products, product.depth // scheme.depth, product.channels // scheme.columns
+        )
+        groups, target = -(-self.rows // scheme.rows), region.target
+        self.shape: Shape = ((groups,), sizes.channels, sizes.inputs)
         usual = choose_tile(self.shape, target, most_vectors=_MOST_VECTORS)
         width = max(p.width for p in panels_of(sizes.channels, usual, target.lanes_f32))
-        self.pairs = choose_pairs(pairs, sizes, width, target)
-        tile = choose_block_tile(self.pairs, sizes.inputs, usual, sizes.channels, target)
+        self.groups = choose_block(groups, sizes, width, target)
+        tile = choose_block_tile(self.groups, sizes.inputs, usual, sizes.channels, target)
         if point is not None:
             tile = tile.at(point)
-            self.pairs = point.number("pairs") if "pairs" in point else self.pairs
-        self.blocks = -(-pairs // self.pairs)
+            self.groups = point.number("groups") if "groups" in point else self.groups
+        self.blocks = -(-groups // self.groups)
         self.dtype = root.result.type.dtype
-        self.domain = Domain(region, self.weight.operand, sizes, self.pairs, tile, self.dtype)
-        self.groups = choose_groups(self.blocks, self.domain.panels)
+        self.domain = Domain(region, self.weight.operand, sizes, self.groups, tile, self.dtype)
+        self.tasks = choose_tasks(self.blocks, self.domain.panels)
         self.results = [stored_value(v, root) for v in region.body.outputs]
 
     def lowered(self) -> Lowered:
         body = block(*borders(self.region), self._tasks())
-        return self.domain.lowered("strassen", "strassen", body, self._right)
+        key = f"strassen{self.scheme.products}"
+        return self.domain.lowered("strassen", key, body, self._right)
 
     def space(self) -> Space:
-        choices = tuple(pair_choices(self.shape[0][0]))
+        choices = tuple(block_choices(self.shape[0][0]))
         tiles = register_space(self.shape, self.region.target, self.domain.tile, packed=True)
-        return with_parameter(tiles, Parameter("pairs", choices, self.pairs))
+        return with_parameter(tiles, Parameter("groups", choices, self.groups))
 
     def _right(self, array: np.ndarray) -> np.ndarray:
         matrix = self.weight.matrix(array)
-        return halved_weights(matrix.reshape(matrix.shape[-2:]))
+        return summed_weights(matrix.reshape(matrix.shape[-2:]), self.scheme)
 
     # Structure -----------------------------------------------------------------------------------
 
     def _tasks(self) -> Stmt:
-        task = self.region.loop("task", self.blocks * self.groups)
-        blk = binary("//", task, index_const(self.groups))
-        self.group = binary("%", task, index_const(self.groups))
-        pair = self.region.loop("pair", self.pairs)
-        first = binary("*", blk, index_const(self.pairs))
-        self.row = binary("*", binary("+", first, pair), index_const(2))
+        task = self.region.loop("task", self.blocks * self.tasks)
+        blk = binary("//", task, index_const(self.tasks))
+        part = binary("%", task, index_const(self.tasks))
+        group = self.region.loop("group", self.groups)
+        first = binary("*", blk, index_const(self.groups))
+        self.row = binary("*", binary("+", first, group), index_const(self.scheme.rows))
         body = block(
-            Alloc(self.domain.v), self._over_pairs(self._left(pair)),
-            Alloc(self.domain.m), *self._panels(pair),
+            Alloc(self.domain.v), self._over_groups(self._left(group)),
+            Alloc(self.domain.m), *self._panels(part, group),
         )  # fmt: skip
-        return For("task", self.blocks * self.groups, body, LoopKind.PARALLEL)
+        return For("task", self.blocks * self.tasks, body, LoopKind.PARALLEL)
 
-    def _panels(self, pair: Expr) -> list[Stmt]:
+    def _panels(self, part: Expr, group: Expr) -> list[Stmt]:
         out: list[Stmt] = []
         for p in self.domain.panels:
-            count = p.count // self.groups
+            count = p.count // self.tasks
             mine = self.region.loop("jb", count)
-            jb = binary("+", binary("*", self.group, index_const(count)), mine)
-            body = block(self.domain.products(p, jb), self._over_pairs(self._result(p, jb, pair)))
+            jb = binary("+", binary("*", part, index_const(count)), mine)
+            result = self._over_groups(self._result(p, jb, group))
+            body = block(self.domain.products(p, jb), result)
             out.append(For("jb", count, body) if count > 1 else body)
         return out
 
-    def _over_pairs(self, body: Stmt) -> Stmt:
-        return For("pair", self.pairs, body) if self.pairs > 1 else body
+    def _over_groups(self, body: Stmt) -> Stmt:
+        return For("group", self.groups, body) if self.groups > 1 else body
 
     def _rows(self, *, clamp: bool) -> tuple[list[Stmt], list[Axes]]:
-        """Where the two rows of a pair are: bindings, and the position axes of each."""
+        """Where the rows of a group are: bindings, and the position axes of each."""
         lets: list[Stmt] = []
         axes: list[Axes] = []
-        for i in range(2):
+        for i in range(self.scheme.rows):
             row = self.access.simplify(binary("+", self.row, index_const(i)))
             if clamp and self._ragged:
                 row = binary("min", row, index_const(self.rows - 1))
@@ -176,29 +186,30 @@ class _Strassen:
 
     @property
     def _ragged(self) -> bool:
-        return 2 * self.pairs * self.blocks > self.rows
+        return self.scheme.rows * self.groups * self.blocks > self.rows
 
     # Left factor ---------------------------------------------------------------------------------
 
-    def _left(self, pair: Expr) -> Stmt:
-        """v[e][pair][k] = (signed sum of the blocks of x)[e]."""
+    def _left(self, group: Expr) -> Stmt:
+        """v[e][group][k] = (signed sum of the blocks of x)[e]."""
         lets, rows = self._rows(clamp=True)
         vectors = self.domain.input_vectors
-        return block(*lets, *self.domain.over("kv", vectors, lambda k: self._sums(pair, rows, k)))
+        return block(*lets, *self.domain.over("kv", vectors, lambda k: self._sums(group, rows, k)))
 
-    def _sums(self, pair: Expr, rows: Sequence[Axes], k: Expr) -> Stmt:
+    def _sums(self, group: Expr, rows: Sequence[Axes], k: Expr) -> Stmt:
         blocks: list[Stmt] = []
+        values: list[Expr] = []
         for i, m in enumerate(rows):
-            for half in range(2):
-                at = binary("+", k, index_const(half * self.domain.sizes.inputs))
+            for part in range(self.scheme.depth):
+                at = binary("+", k, index_const(part * self.domain.sizes.inputs))
                 element = broadcast(
                     self.product.left(m, index_const(0), self._reduced(at)), k.lanes
                 )
-                blocks.append(Let(f"a{i}{half}", element))
-        names = ("a00", "a01", "a10", "a11")
-        lets, values = transformed(LEFT, [Var(self.dtype, k.lanes, n) for n in names], "s")
+                blocks.append(Let(f"a{i}{part}", element))
+                values.append(Var(self.dtype, k.lanes, f"a{i}{part}"))
+        lets, sums = transformed(self.scheme.left, values, "s")
         return block(*blocks, *lets,
-                     *(self.domain.put(e, pair, k, v) for e, v in enumerate(values)))  # fmt: skip
+                     *(self.domain.put(e, group, k, v) for e, v in enumerate(sums)))  # fmt: skip
 
     def _reduced(self, k: Expr) -> Axes:
         """The k axes: all of one pixel's channels."""
@@ -206,26 +217,26 @@ class _Strassen:
 
     # Result --------------------------------------------------------------------------------------
 
-    def _result(self, p: Panel, jb: Expr, pair: Expr) -> Stmt:
+    def _result(self, p: Panel, jb: Expr, group: Expr) -> Stmt:
         """out = epilogue(signed sums of the products), for the rows there are."""
         lets, rows = self._rows(clamp=False)
         vectors = self.domain.vectors_of(p)
         return block(
-            *lets, *self.domain.over("jv", vectors, lambda j: self._blocks(p, jb, j, pair, rows))
+            *lets, *self.domain.over("jv", vectors, lambda j: self._blocks(p, jb, j, group, rows))
         )
 
-    def _blocks(self, p: Panel, jb: Expr, j: Expr, pair: Expr, rows: Sequence[Axes]) -> Stmt:
-        products = range(PRODUCTS)
-        out: list[Stmt] = [Let(f"p{e}", self.domain.product(p, e, pair, j)) for e in products]
+    def _blocks(self, p: Panel, jb: Expr, j: Expr, group: Expr, rows: Sequence[Axes]) -> Stmt:
+        products = range(self.scheme.products)
+        out: list[Stmt] = [Let(f"p{e}", self.domain.product(p, e, group, j)) for e in products]
         values = [Var(self.dtype, j.lanes, f"p{e}") for e in products]
-        lets, sums = transformed(RESULT, values, "c")
+        lets, sums = transformed(self.scheme.result, values, "c")
         out += lets
         column = self.domain.column(p, jb, j)
         for i, m in enumerate(rows):
             stores = []
-            for half in range(2):
-                n = binary("+", column, index_const(half * self.domain.sizes.channels))
-                stores.append(self._stored(m, n, sums[2 * i + half]))
+            for part in range(self.scheme.columns):
+                n = binary("+", column, index_const(part * self.domain.sizes.channels))
+                stores.append(self._stored(m, n, sums[i * self.scheme.columns + part]))
             there = binary("<", index_var(f"row{i}"), index_const(self.rows))
             out.append(If(there, block(*stores)) if self._ragged else block(*stores))
         return block(*out)
