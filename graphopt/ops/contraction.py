@@ -140,11 +140,11 @@ def _check_winograd(x: TensorType, w: TensorType, a: ConvAttrs) -> None:
     if a.winograd not in TRANSFORMS:
         sizes = ", ".join(map(str, TRANSFORMS))
         raise IRError(f"conv: winograd tiles of {a.winograd}", hint=f"use 0, {sizes}")
-    plain = a.groups == 1 and a.stride == (1, 1) and a.dilation == (1, 1)
+    plain = a.stride == (1, 1) and a.dilation == (1, 1)
     if not plain or w.dims[2:] != (3, 3) or not x.dtype.is_float:
         raise IRError(
             f"conv: winograd={a.winograd} does not fit weights {w}",
-            hint="it is for ungrouped 3x3 kernels of stride and dilation 1 on floats",
+            hint="it is for 3x3 kernels of stride and dilation 1 on floats",
         )
 
 
@@ -261,7 +261,7 @@ def _conv(*args: Any) -> np.ndarray:
     """im2col and a product per group, by slabs of the first spatial axis of each image."""
     x, w, *bias, a = args
     if a.winograd:
-        y = convolved(np.pad(x, ((0, 0), (0, 0), *a.padding)), w, a.winograd)
+        y = convolved(np.pad(x, ((0, 0), (0, 0), *a.padding)), w, a.winograd, a.groups)
         return y + bias[0].reshape(-1, 1, 1) if bias else y
     view = windows(np.pad(x, ((0, 0), (0, 0), *a.padding)), w.shape[2:], a.stride, a.dilation)
     spatial = x.ndim - 2

@@ -76,7 +76,8 @@ what was measured on normal data of 64 to 512 channels (6e-7 and 3.5e-6; a direc
 
 
 def transformed_weights(w: np.ndarray, m: int) -> np.ndarray:
-    """[o, c, 3, 3] to [t*t, c, o], computed in float64, in the dtype of `w`."""
+    """[o, c, 3, 3] to [t*t, c, o], computed in float64, in the dtype of `w`; of a grouped
+    convolution, c are one group's channels and o all groups'."""
     g = np.asarray(TRANSFORMS[m].weight)
     o, c = w.shape[:2]
     taps = w.transpose(2, 3, 1, 0).reshape(9, c * o)
@@ -85,8 +86,8 @@ def transformed_weights(w: np.ndarray, m: int) -> np.ndarray:
     return u.reshape(-1, c, o).astype(w.dtype)
 
 
-def convolved(x: np.ndarray, w: np.ndarray, m: int) -> np.ndarray:
-    """A stride 1 convolution of a padded `x` [n, c, h, w] with `w` [o, c, 3, 3]."""
+def convolved(x: np.ndarray, w: np.ndarray, m: int, groups: int = 1) -> np.ndarray:
+    """A stride 1 convolution of a padded `x` [n, c, h, w] with `w` [o, c / groups, 3, 3]."""
     transform = TRANSFORMS[m]
     t, (n, c, *extents) = transform.t, x.shape
     out = [e - 2 for e in extents]
@@ -96,8 +97,9 @@ def convolved(x: np.ndarray, w: np.ndarray, m: int) -> np.ndarray:
     view = np.lib.stride_tricks.sliding_window_view(x, (t, t), axis=(2, 3))[:, :, ::m, ::m]
     b, a = (np.asarray(k, x.dtype) for k in (transform.input, transform.output))
     v = np.einsum("ip,nchwpq,jq->ijnhwc", b, view, b, optimize=True)
-    u = transformed_weights(w, m)
-    products = v.reshape(t * t, -1, c) @ u
-    y = products.reshape(t, t, n, *tiles, -1)
+    v = v.reshape(t * t, -1, groups, c // groups)
+    u = transformed_weights(w, m).reshape(t * t, c // groups, groups, -1)
+    products = v.swapaxes(1, 2) @ u.swapaxes(1, 2)
+    y = products.swapaxes(1, 2).reshape(t, t, n, *tiles, -1)
     y = np.einsum("pi,ijnhwo,qj->nohpwq", a, y, a, optimize=True)
     return np.asarray(y.reshape(n, -1, tiles[0] * m, tiles[1] * m)[:, :, : out[0], : out[1]])

@@ -20,7 +20,7 @@ ROUNDING = 1e-12
 """Of the largest magnitude: both sides in float64, sums of a few hundred terms."""
 
 # The weights that these transform are packed in f32: a rounding of 2^-24 in every term.
-WEIGHT_ROUNDING = {"winograd": 1e-6, "strassen": 1e-6}
+WEIGHT_ROUNDING = {"winograd": 1e-6, "winograd-grouped": 1e-6, "strassen": 1e-6}
 
 POINTWISE = "{stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1], groups=1}"
 CONV = "{{stride=[{s},{s}], padding=[[1,1],[1,1]], dilation=[1,1], groups={g}}}"
@@ -85,6 +85,11 @@ GRAPHS = {
         %x = input : f32[1,6,10,11]
         %w = constant {key="w"} : f32[17,6,3,3]
         %y = conv %x, %w {stride=[1,1], padding=[[1,1],[1,1]], dilation=[1,1], groups=1, winograd=4}
+        return %y""",
+    "winograd-grouped": """
+        %x = input : f32[2,12,8,12]
+        %w = constant {key="w"} : f32[34,6,3,3]
+        %y = conv %x, %w {stride=[1,1], padding=[[1,1],[1,1]], dilation=[1,1], groups=2, winograd=4}
         return %y""",
     "strassen": """
         %x = input : f32[7,10]

@@ -25,6 +25,21 @@ def test_chooses_the_larger_tile(check_pass: Check) -> None:
     check_pass("choose-winograd", _conv(size=24), _conv(size=24, winograd=4))
 
 
+@pytest.mark.parametrize(
+    ("channels", "groups", "size", "tile"),
+    [(128, 2, 56, 4), (128, 8, 56, 4), (512, 8, 14, 4), (512, 32, 14, 2), (1088, 17, 7, 2)],
+)
+def test_chooses_by_the_channels_of_a_group(
+    channels: int, groups: int, size: int, tile: int, check_pass: Check
+) -> None:
+    """The narrower a group, the less work per weight streamed. As measured in bench/NOTES.md."""
+    check_pass(
+        "choose-winograd",
+        _conv(channels, size, groups=groups),
+        _conv(channels, size, groups=groups, winograd=tile),
+    )
+
+
 def test_option_bounds_the_tile(check_pass: Check) -> None:
     check_pass("choose-winograd{largest=2}", _conv(64, 32), _conv(64, 32, winograd=2))
 
@@ -33,9 +48,12 @@ def test_option_bounds_the_tile(check_pass: Check) -> None:
     ("pass_", "text", "reason"),
     [
         ("choose-winograd", _conv(kernel=5), "its kernel is not 3x3"),
-        ("choose-winograd", _conv(stride=2), "strided, dilated or grouped"),
-        ("choose-winograd", _conv(groups=2), "strided, dilated or grouped"),
+        ("choose-winograd", _conv(stride=2), "strided or dilated"),
+        ("choose-winograd", _conv(64, stride=2, groups=2), "strided or dilated"),
         ("choose-winograd", _conv(channels=8), "too few channels"),
+        ("choose-winograd", _conv(64, 56, groups=8), "too few channels per group"),
+        ("choose-winograd", _conv(64, 56, groups=64), "too few channels per group"),
+        ("choose-winograd", _conv(1024, 4, groups=16), "a direct sum is as fast"),
         ("choose-winograd", _conv(channels=512, size=4), "a direct sum is as fast"),
         ("choose-winograd", _conv(dtype="f16"), "whose rounding would show"),
         ("choose-winograd", _conv(winograd=2), "chosen already"),
@@ -54,8 +72,28 @@ def test_cost_streams_weights_where_tiles_are_few() -> None:
     assert small.cost(4) > 0.9 * small.direct_cost()
 
 
+def test_groups_cost_what_as_many_convolutions_cost() -> None:
+    alone, together = Shape(1, 64, 64, 14, 14), Shape(1, 64, 64, 14, 14, groups=8)
+    assert together.direct_cost() == 8 * alone.direct_cost()
+    assert [together.cost(m) for m in (2, 4)] == [8 * alone.cost(m) for m in (2, 4)]
+
+
 def test_fires_on_a_traced_module() -> None:
     module = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 16, 1))
     result, rewrites = fires("choose-winograd", traced(module, randn(1, 32, 24, 24)))
     assert rewrites == 1
     assert attribute(result, "conv", "winograd") == [4, 0]
+
+
+def test_fires_on_a_bottleneck_of_groups() -> None:
+    """1x1, grouped 3x3 of stride 2 and of stride 1, 1x1, as in RegNet and ResNeXt."""
+    module = nn.Sequential(
+        nn.Conv2d(32, 96, 1),
+        nn.Conv2d(96, 96, 3, stride=2, padding=1, groups=3),
+        nn.ReLU(),
+        nn.Conv2d(96, 96, 3, padding=1, groups=3),
+        nn.Conv2d(96, 32, 1),
+    )
+    result, rewrites = fires("choose-winograd", traced(module, randn(1, 32, 48, 48)))
+    assert rewrites == 1
+    assert attribute(result, "conv", "winograd") == [0, 0, 4, 0]

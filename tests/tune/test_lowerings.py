@@ -147,6 +147,7 @@ SAMPLES = {
     "depthwise": lambda: conv(33, 33, 3, 9, 8, groups=33),
     "depthwise-strided": lambda: conv(20, 20, 5, 12, 13, stride=2, groups=20),
     "winograd": lambda: conv(34, 50, 3, 10, 13, winograd=4),
+    "winograd-grouped": lambda: conv(40, 72, 3, 10, 13, groups=2, winograd=4),
     "strips": lambda: strips(37, 6),
     "strips-strided": lambda: strips(50, 0, stride=2),
     "max-pool": max_pool,
@@ -155,7 +156,8 @@ SAMPLES = {
     "layer-norm": layer_norm,
 }
 
-NARROW = ("linear-short", "conv-3x3", "depthwise", "winograd", "strips", "attention")
+NARROW = ("linear-short", "conv-3x3", "depthwise", "winograd", "winograd-grouped", "strips",
+          "attention")  # fmt: skip
 """Half the registers, half the lanes: other tiles fit."""
 
 

@@ -77,6 +77,13 @@ def test_a_block_of_many_rows_keeps_the_usual_tile(rows: int) -> None:
     assert choose_block_tile(rows, 256, usual, 256, V4) == replace(usual, prefetch=AHEAD)
 
 
+@pytest.mark.parametrize(("depth", "ahead"), [(64, AHEAD), (16, AHEAD), (1, 0)])
+def test_a_block_asks_for_its_weights_however_short_k_is(depth: int, ahead: int) -> None:
+    """What follows the weights of one transformed element are those of the next."""
+    usual = choose_tile(((16,), 32, depth), V4)
+    assert choose_block_tile(16, depth, usual, 32, V4).prefetch == ahead
+
+
 def window(size: int, channels: int, taps: int, target: Target) -> Tile:
     return choose_window_tile(((size, size), channels, taps), target)
 

@@ -10,6 +10,8 @@ import pytest
 from graphopt_backends.cpu.lower.domain import Sizes
 from graphopt_backends.cpu.lower.winograd import choose_tile_rows
 from graphopt_backends.cpu.targets import TARGETS, host
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from regions import check_regions, graph_of
 
 from graphopt.ir.graph import Value
@@ -30,9 +32,12 @@ def image(*shape: int) -> TensorType:
     return TensorType(DType.F32, shape, NHWC)
 
 
-def check(m: int, x: tuple[int, ...], channels: int, target: str, folder: Path) -> None:
+def check(
+    m: int, x: tuple[int, ...], channels: int, target: str, folder: Path, groups: int = 1,
+    parts: int = 1,
+) -> None:  # fmt: skip
     n, c, height, width = x
-    attrs = ConvAttrs((1, 1), NONE, (1, 1), 1, m)
+    attrs = ConvAttrs((1, 1), NONE, (1, 1), groups, m)
     out = image(n, channels, height - 2, width - 2)
     padded = image(n, channels, height - 1, width)
 
@@ -44,9 +49,11 @@ def check(m: int, x: tuple[int, ...], channels: int, target: str, folder: Path) 
         return rw.insert("pad", [z], PadAttrs(before, after, 0.0, "constant"),
                          types=[padded]).result  # fmt: skip
 
-    graph = graph_of([image(*x), out], [random(channels, c, 3, 3) / 10, random(channels)], body)
+    weights = [random(channels, c // groups, 3, 3) / 10, random(channels)]
+    graph = graph_of([image(*x), out], weights, body)
     row = host() if target == "host" else TARGETS[target]
-    check_regions(graph, [random(*x), random(*out.dims)], row, folder, tolerance=ERROR[m])
+    inputs = [random(*x), random(*out.dims)]
+    check_regions(graph, inputs, row, folder, tolerance=ERROR[m], parts=parts)
 
 
 @pytest.mark.compiler
@@ -68,24 +75,67 @@ def test_agrees_with_the_direct_sum(
     check(m, x, channels, target, tmp_path)
 
 
+@pytest.mark.compiler
 @pytest.mark.parametrize("m", sorted(TRANSFORMS))
-def test_transforms_are_exact(m: int) -> None:
+@pytest.mark.parametrize(
+    ("x", "channels", "groups"),
+    [
+        ((1, 32, 3, 3), 32, 2),
+        ((1, 10, 8, 7), 6, 2),  # 5 channels of a group to 3
+        ((2, 66, 6, 11), 100, 2),  # a panel of vectors, then short ones
+        ((3, 24, 5, 30), 51, 3),
+        ((1, 64, 18, 18), 64, 4),
+        ((1, 6, 9, 10), 12, 6),  # one channel to two
+        ((1, 7, 9, 10), 7, 7),
+    ],
+)
+@pytest.mark.parametrize("target", ["host", "x86-64-v3", "scalar"])
+def test_groups_agree_with_the_direct_sum(
+    m: int, x: tuple[int, ...], channels: int, groups: int, target: str, tmp_path: Path
+) -> None:
+    check(m, x, channels, target, tmp_path, groups)
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize("parts", [2, 5, 7])
+def test_threads_share_the_blocks_of_all_groups(parts: int, tmp_path: Path) -> None:
+    check(4, (2, 54, 11, 14), 36, "host", tmp_path, 3, parts)
+
+
+def exact_sum(x: np.ndarray, w: np.ndarray, groups: int) -> np.ndarray:
+    """Of each group by itself."""
+    parts = zip(np.split(x, groups, 1), np.split(w, groups), strict=True)
+    views = ((np.lib.stride_tricks.sliding_window_view(p, (3, 3), (2, 3)), u) for p, u in parts)
+    return np.concatenate([np.einsum("nchwpq,ocpq->nohw", v, u) for v, u in views], 1)
+
+
+@given(
+    m=st.sampled_from(sorted(TRANSFORMS)),
+    n=st.integers(1, 2),
+    groups=st.integers(1, 4),
+    inputs=st.integers(1, 4),
+    channels=st.integers(1, 4),
+    size=st.tuples(st.integers(3, 12), st.integers(3, 12)),
+)
+@settings(max_examples=60, deadline=None)
+def test_transforms_are_exact(
+    m: int, n: int, groups: int, inputs: int, channels: int, size: tuple[int, int]
+) -> None:
     """In float64 nothing but rounding is left: the matrices are right."""
-    x, w = random(2, 3, 11, 8).astype(np.float64), random(4, 3, 3, 3).astype(np.float64)
-    view = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3))
-    direct = np.einsum("nchwpq,ocpq->nohw", view, w)
-    np.testing.assert_allclose(
-        convolved(x, w, m), direct, rtol=0, atol=1e-12 * np.abs(direct).max()
-    )
+    x = random(n, groups * inputs, *size).astype(np.float64)
+    w = random(groups * channels, inputs, 3, 3).astype(np.float64)
+    direct = exact_sum(x, w, groups)
+    atol = 1e-12 * np.abs(direct).max()
+    np.testing.assert_allclose(convolved(x, w, m, groups), direct, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("m", sorted(TRANSFORMS))
-@pytest.mark.parametrize("channels", [64, 512])
-def test_rounding_stays_within_the_declared_bound(m: int, channels: int) -> None:
+@pytest.mark.parametrize(("channels", "groups"), [(64, 1), (512, 1), (512, 8), (512, 32)])
+def test_rounding_stays_within_the_declared_bound(m: int, channels: int, groups: int) -> None:
     """In float32, a twentieth of what the pass declares."""
-    x, w = random(1, channels, 16, 16), random(32, channels, 3, 3) / 20
-    exact = convolved(x.astype(np.float64), w.astype(np.float64), m)
-    error = np.abs(convolved(x, w, m) - exact).max() / np.abs(exact).max()
+    x, w = random(1, channels, 16, 16), random(32, channels // groups, 3, 3) / 20
+    exact = convolved(x.astype(np.float64), w.astype(np.float64), m, groups)
+    error = np.abs(convolved(x, w, m, groups) - exact).max() / np.abs(exact).max()
     assert error <= ERROR[m] / 10
 
 
@@ -101,3 +151,9 @@ def test_blocks_divide_the_image_and_leave_work_for_threads() -> None:
         rows = choose_tile_rows(tile_rows, tile_rows, Sizes(36, 64, 64), 64, TARGETS["x86-64-v4"])
         assert tile_rows % rows == 0
         assert rows < tile_rows
+
+
+def test_groups_are_work_for_threads() -> None:
+    """All tile rows of a small image in one block: its weights are read once."""
+    sizes = Sizes(36, 64, 64, groups=8)
+    assert choose_tile_rows(4, 4, sizes, 64, TARGETS["x86-64-v4"]) == 4

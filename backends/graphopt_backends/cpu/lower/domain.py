@@ -43,6 +43,8 @@ from graphopt_backends.cpu.lower.tiles import Panel, Tile, even_split, panels_of
 _BYTES_PER_NS = 30.0
 _FLOPS_PER_NS_AND_LANE = 12.0
 """What one core reads beyond its level 2 cache, and computes, when both go well."""
+_ALL = index_const(0)
+"""The group, where there is one."""
 
 
 _LINE = 16
@@ -51,11 +53,12 @@ _LINE = 16
 
 @dataclass(frozen=True)
 class Sizes:
-    """`elements` products of [rows, inputs] by [inputs, channels]."""
+    """`elements` products of [rows, inputs] by [inputs, channels], for each of `groups`."""
 
     elements: int
     inputs: int
     channels: int
+    groups: int = 1
 
     @property
     def stride(self) -> int:
@@ -65,6 +68,7 @@ class Sizes:
 
     @property
     def weights(self) -> int:
+        """Of one group."""
         return self.elements * self.inputs * self.channels
 
     def nanoseconds(self, rows: int, total: int, width: int, target: Target) -> float:
@@ -91,15 +95,22 @@ def odd_lines(size: int) -> int:
 
 
 class Domain:
-    """The products of a region by its `operand`, blocks of `rows` rows at a time."""
+    """The products of a region by its `operand`, blocks of `rows` rows of a `group` at a time."""
 
     def __init__(
-        self, region: Region, operand: int, sizes: Sizes, rows: int, tile: Tile, dtype: DType
+        self,
+        region: Region,
+        operand: int,
+        sizes: Sizes,
+        rows: int,
+        tile: Tile,
+        dtype: DType,
+        group: Expr = _ALL,
     ) -> None:
-        self.region, self.operand, self.sizes = region, operand, sizes
+        self.region, self.operand, self.sizes, self.group = region, operand, sizes, group
         self.rows, self.tile, self.dtype = rows, tile, dtype
         self.panels = panels_of(sizes.channels, tile, region.target.lanes_f32)
-        region.resize(operand, sizes.weights)
+        region.resize(operand, sizes.groups * sizes.weights)
         widest = max(p.width for p in self.panels)
         self.v = self._scratch("v", sizes.elements * self._left_stride)
         self.m = self._scratch("m", sizes.elements * self._product_stride(widest))
@@ -148,9 +159,11 @@ class Domain:
         return load(self.m, self._product_at(panel, index_const(e), row, j))
 
     def column(self, panel: Panel, jb: Expr, j: Expr) -> Expr:
-        """The column that is the j-th of a panel."""
+        """The column, of all groups', that is the j-th of a panel."""
         n = binary("+", binary("*", jb, index_const(panel.width)), j)
-        return self.region.access.simplify(binary("+", n, index_const(panel.start)))
+        n = binary("+", n, index_const(panel.start))
+        first = binary("*", self.group, index_const(self.sizes.channels))
+        return self.region.access.simplify(binary("+", first, n))
 
     def _left_at(self, e: Expr, row: Expr, k: Expr) -> Expr:
         at = binary("*", row, index_const(self.sizes.stride))
@@ -195,12 +208,13 @@ class Domain:
         )
 
     def _weight(self, p: Panel, jb: Expr, e: Expr, k: Expr, j: Expr) -> Expr:
-        """Packed [panel][e][k][width], one group of panels after the other."""
+        """Packed [group][panel][e][k][width], panels of one width after the other."""
         depth = self.sizes.elements * self.sizes.inputs
         row = binary("+", binary("*", e, index_const(self.sizes.inputs)), k)
         row = binary("+", binary("*", jb, index_const(depth)), row)
         at = binary("+", binary("*", row, index_const(p.width)), j)
         at = binary("+", at, index_const(p.start * depth))
+        at = binary("+", at, binary("*", self.group, index_const(self.sizes.weights)))
         return load(self.region.inputs[self.operand], self.region.access.simplify(at))
 
     # Schedule ------------------------------------------------------------------------------------
@@ -208,8 +222,8 @@ class Domain:
     def lowered(
         self, name: str, key: str, body: Stmt, transformed: Callable[[np.ndarray], np.ndarray]
     ) -> Lowered:
-        """The kernel around `body`, scheduled. `transformed` makes u, [e, k, n], of a weight; `key`
-        tells it from others."""
+        """The kernel around `body`, scheduled. `transformed` makes u, [e, k, n] with the columns of
+        all groups side by side, of a weight; `key` tells it from others."""
         naive = self.region.kernel(name, body)
         steps: list[tuple[str, Kernel]] = [("naive", naive)]
         k = s.expand_accumulator(naive, "acc", ("mi", "jr", "jl"))
@@ -225,12 +239,12 @@ class Domain:
         return Lowered(k, {self.operand: self._packing(key, transformed)}, tuple(steps))
 
     def _packing(self, key: str, transformed: Callable[[np.ndarray], np.ndarray]) -> Packing:
-        panels = self.panels
+        panels, sizes = self.panels, self.sizes
 
         def pack(array: np.ndarray) -> np.ndarray:
-            """To panels of [e, k, width]."""
-            u = transformed(array)
-            return pack_panels(u.reshape(1, -1, u.shape[-1]), panels)
+            """To panels of [e, k, width], group by group."""
+            u = transformed(array).reshape(-1, sizes.groups, sizes.channels)
+            return pack_panels(u.swapaxes(0, 1), panels)
 
         widths = "-".join(f"{p.width}x{p.count}" for p in panels)
-        return Packing(f"{key}_{widths}", self.sizes.weights, pack)
+        return Packing(f"{key}_{widths}", sizes.groups * sizes.weights, pack)

@@ -61,7 +61,7 @@ def window_space(shape: Shape, target: Target, default: Tile) -> Space:
 
 def register_space(shape: Shape, target: Target, default: Tile, *, packed: bool = False) -> Space:
     """Rows and vectors, and the distance of prefetches where there are packed weights."""
-    distances = _DISTANCES if packed and shape[2] > LONG and target.lanes_f32 > 1 else ()
+    distances = _DISTANCES if packed and shape[2] > 1 and target.lanes_f32 > 1 else ()
 
     def fits(tile: Tile) -> bool:
         return tile.rows <= most_rows(tile.vectors, target)

@@ -181,7 +181,8 @@ def choose_block_tile(rows: int, depth: int, usual: Tile, channels: int, target:
     cache: its first tile waits for them, the others find them near. `usual` is the tile of many
     rows, and stays but for prefetches unless another is clearly better."""
 
-    usual = replace(usual, prefetch=AHEAD if depth > LONG and target.lanes_f32 > 1 else 0)
+    # Not only where k is long: the weights of one transformed element follow those of another.
+    usual = replace(usual, prefetch=AHEAD if depth > 1 and target.lanes_f32 > 1 else 0)
 
     def cost(vectors: int) -> float:
         """Cycles per vector of channels and step of k."""

@@ -1,5 +1,8 @@
 """Winograd convolutions: transform, products and inverse transform of a few tile rows at a time.
 
+The groups of a grouped convolution are convolutions of their own, of neighbouring channels. All
+blocks of one group come before the next group's: its weights stay in the level 2 cache.
+
 Tiles that reach past the image read its last row or column again and store only what lies inside.
 """
 
@@ -23,6 +26,7 @@ from graphopt.kernel.ir import (
     index_const,
     index_var,
 )
+from graphopt.lower.access import delinearized
 from graphopt.lower.products import stored_value
 from graphopt.lower.region import Lowered, Region
 from graphopt.ops.winograd import TRANSFORMS, Matrix, transformed_weights
@@ -41,7 +45,7 @@ from graphopt_backends.cpu.lower.tiles import (
 )
 
 _ALONE = 2.0
-"""How much worse a single block is: threads share blocks."""
+"""How much worse a single block is, where groups do not make more: threads share blocks."""
 
 
 def lower(region: Region, root: Node, operand: int, m: int, point: Point | None = None) -> Lowered:
@@ -61,7 +65,7 @@ def choose_tile_rows(tile_rows: int, columns: int, sizes: Sizes, width: int, tar
 
     def cost(rows: int) -> tuple[float, float]:
         sized = rows * columns, tile_rows * columns, width, target
-        alone = _ALONE if rows == tile_rows else 1.0
+        alone = _ALONE if rows == tile_rows and sizes.groups == 1 else 1.0
         return alone * sizes.nanoseconds(*sized), sizes.bytes_moved(*sized)
 
     return min(_divisors(tile_rows), key=cost)
@@ -80,19 +84,24 @@ class _Winograd:
         self.t = self.transform.t
         self.x = root.operands[0]
         self.n, channels, self.height, self.width = root.result.type.dims
-        sizes = Sizes(self.t**2, self.x.type.dims[1], channels)
+        groups: int = root.attrs.groups  # type: ignore[attr-defined]
+        sizes = Sizes(self.t**2, self.x.type.dims[1] // groups, channels // groups, groups)
         self.tile_rows, self.columns = -(-self.height // m), -(-self.width // m)
-        self.shape: Shape = ((self.columns * self.tile_rows,), channels, sizes.inputs)
+        self.shape: Shape = ((self.columns * self.tile_rows,), sizes.channels, sizes.inputs)
         target = region.target
         usual = choose_tile(self.shape, target)
-        width = max(p.width for p in panels_of(channels, usual, target.lanes_f32))
+        width = max(p.width for p in panels_of(sizes.channels, usual, target.lanes_f32))
         self.rows = choose_tile_rows(self.tile_rows, self.columns, sizes, width, target)
-        tile = choose_block_tile(self.rows * self.columns, sizes.inputs, usual, channels, target)
+        tile = choose_block_tile(
+            self.rows * self.columns, sizes.inputs, usual, sizes.channels, target
+        )
         if point is not None:
             tile = tile.at(point)
             self.rows = point.number("tile_rows") if "tile_rows" in point else self.rows
         block_rows = self.rows * self.columns
-        self.domain = Domain(region, operand, sizes, block_rows, tile, root.result.type.dtype)
+        group = self._place(sizes.groups)
+        dtype = root.result.type.dtype
+        self.domain = Domain(region, operand, sizes, block_rows, tile, dtype, group)
         self.results = [stored_value(v, root) for v in region.body.outputs]
 
     def lowered(self) -> Lowered:
@@ -109,15 +118,20 @@ class _Winograd:
 
     # Structure -----------------------------------------------------------------------------------
 
-    def _blocks(self) -> Stmt:
+    def _place(self, groups: int) -> Expr:
+        """Which image and which of its tile rows a block is, and of which group: that."""
         per_image = self.tile_rows // self.rows
-        blk = self.region.loop("blk", self.n * per_image)
-        self.image = binary("//", blk, index_const(per_image))
-        first = binary("%", blk, index_const(per_image))
+        self.blocks = groups * self.n * per_image
+        blk = self.region.loop("blk", self.blocks)
+        place = delinearized(blk, (groups, self.n, per_image))
+        group, self.image, first = map(self.access.simplify, place)
         self.first_row = binary("*", first, index_const(self.rows))
+        return group
+
+    def _blocks(self) -> Stmt:
         domain = self.domain
         body = block(Alloc(domain.v), self._transform_input(), Alloc(domain.m), *self._panels())
-        return For("blk", self.n * per_image, body, LoopKind.PARALLEL)
+        return For("blk", self.blocks, body, LoopKind.PARALLEL)
 
     def _panels(self) -> list[Stmt]:
         out: list[Stmt] = []
@@ -163,8 +177,11 @@ class _Winograd:
     def _input_tile(self, tile: Expr, c: Expr) -> Stmt:
         t, matrix = self.t, self.transform.input
 
+        first = binary("*", self.domain.group, index_const(self.domain.sizes.inputs))
+        channel = self.access.simplify(binary("+", first, c))
+
         def pixel(p: int, q: int) -> Expr:
-            at = (self.image, c, index_var(f"y{p}"), index_var(f"x{q}"))
+            at = (self.image, channel, index_var(f"y{p}"), index_var(f"x{q}"))
             return broadcast(self.access.at(self.x, at), c.lanes)
 
         out, w = self._columns(matrix, pixel, c.lanes)
