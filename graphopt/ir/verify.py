@@ -7,22 +7,10 @@ import re
 from graphopt.errors import IRError
 from graphopt.ir.graph import NOWHERE, Graph, Node, Value
 from graphopt.ir.infer import infer
+from graphopt.ir.regions import REGION_KINDS
 from graphopt.ir.types import SymDim, TensorType
 from graphopt.syntax.literals import conforms, describe, field_types
 
-REGION_KINDS = frozenset(
-    {
-        "pointwise",
-        "movement",
-        "reduction",
-        "contraction",
-        "depthwise",
-        "strips",
-        "window",
-        "attention",
-        "opaque",
-    }
-)
 _SYMBOL = re.compile(r"(?!(?:inf|nan)$)[A-Za-z_][A-Za-z0-9_]*")
 
 

@@ -6,12 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphopt.errors import InternalError
+from graphopt.ir.regions import REGION_KINDS
 from graphopt.ops.base import Attrs, OpDef
-
-REGION_KINDS = (
-    "pointwise", "movement", "reduction", "contraction", "depthwise", "strips", "window",
-    "attention", "opaque",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,6 +25,8 @@ class FusedAttrs(Attrs):
 def _in_body(*_: Any) -> Any:
     raise InternalError("a fused node's types and values are those of its body")
 
+
+__all__ = ["FUSED", "OPS", "REGION_KINDS", "FusedAttrs"]
 
 FUSED = OpDef("fused", FusedAttrs, _in_body, _in_body, kind="region")
 OPS = (FUSED,)

@@ -46,7 +46,6 @@ _FLOPS_PER_NS_AND_LANE = 12.0
 _ALL = index_const(0)
 """The group, where there is one."""
 
-
 _LINE = 16
 """float32s."""
 

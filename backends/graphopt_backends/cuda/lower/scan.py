@@ -51,7 +51,11 @@ def lower(node: Node, target: Target, point: Point | None = None) -> Lowered:
     root = next((n for n in region.body.nodes if n.op.name in _RULES), None)
     if root is None:
         names = ", ".join(n.op.name for n in region.body.nodes)
-        raise UnsupportedError(f"the CUDA backend has no lowering for {names} at {node.loc}")
+        raise UnsupportedError(
+            f"the CUDA backend has no lowering for {names} at {node.loc}",
+            hint="compute it outside of the model, or add a rule for it to "
+            "graphopt_backends/cuda/lower/scan.py",
+        )
     body = _RULES[root.op.name](region, root)
     return Lowered(region.kernel(root.op.name, body))
 
