@@ -33,7 +33,9 @@ class ConvAttrs(Attrs):
 
     @property
     def error_bound(self) -> float:
-        return strassen.ERROR.get(self.strassen, winograd.ERROR.get(self.winograd, 0.0))
+        if self.winograd:
+            return winograd.ERROR[self.stride[0]][self.winograd]
+        return strassen.ERROR.get(self.strassen, 0.0)
 
 
 @dataclass(frozen=True)
@@ -137,15 +139,15 @@ def _conv_infer(*args: Any) -> TensorType:
 def _check_winograd(x: TensorType, w: TensorType, a: ConvAttrs) -> None:
     if a.winograd == 0:
         return
-    if a.winograd not in TRANSFORMS:
-        sizes = ", ".join(map(str, TRANSFORMS))
-        raise IRError(f"conv: winograd tiles of {a.winograd}", hint=f"use 0, {sizes}")
-    plain = a.stride == (1, 1) and a.dilation == (1, 1)
+    plain = a.stride in ((1, 1), (2, 2)) and a.dilation == (1, 1)
     if not plain or w.dims[2:] != (3, 3) or not x.dtype.is_float:
         raise IRError(
             f"conv: winograd={a.winograd} does not fit weights {w}",
-            hint="it is for 3x3 kernels of stride and dilation 1 on floats",
+            hint="it is for 3x3 kernels of stride 1 or 2 and dilation 1 on floats",
         )
+    if a.winograd not in TRANSFORMS[a.stride[0]]:
+        sizes = ", ".join(map(str, TRANSFORMS[a.stride[0]]))
+        raise IRError(f"conv: winograd tiles of {a.winograd}", hint=f"use 0, {sizes}")
 
 
 def _check_image(
@@ -261,7 +263,8 @@ def _conv(*args: Any) -> np.ndarray:
     """im2col and a product per group, by slabs of the first spatial axis of each image."""
     x, w, *bias, a = args
     if a.winograd:
-        y = convolved(np.pad(x, ((0, 0), (0, 0), *a.padding)), w, a.winograd, a.groups)
+        transform = TRANSFORMS[a.stride[0]][a.winograd]
+        y = convolved(np.pad(x, ((0, 0), (0, 0), *a.padding)), w, transform, a.groups)
         return y + bias[0].reshape(-1, 1, 1) if bias else y
     view = windows(np.pad(x, ((0, 0), (0, 0), *a.padding)), w.shape[2:], a.stride, a.dilation)
     spatial = x.ndim - 2

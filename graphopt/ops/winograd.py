@@ -3,6 +3,9 @@
 An output tile of m x m pixels is read off a t x t input tile, t = m + 2, by t*t multiplications per
 pair of channels instead of 9*m*m: 2.25 times fewer for m = 2, 4 times fewer for m = 4.
 
+With stride 2 the even pixels meet the outer taps and the odd ones the middle tap: per axis F(m, 2)
+and m plain products, t = 2m + 1 of 3m; 1.44 times fewer for m = 2, 1.78 times for m = 4.
+
 Y = A' [ (G g G') * (B' d B) ] A, an elementwise product, summed over the input channels between the
 two transforms. Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016,
 section 4. Cook-Toom: a product of polynomials is interpolated at t - 1 points and at infinity.
@@ -22,34 +25,48 @@ Matrix = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True)
 class Transform:
-    """`input` B' [t, t], `weight` G [t, 3], `output` A' [m, t]."""
+    """`input` B' [t, t], `weight` G [t, taps], `output` A' [m, t]. Input tiles are m * `stride`
+    pixels apart."""
 
     m: int
     input: Matrix
     weight: Matrix
     output: Matrix
+    stride: int = 1
 
     @property
     def t(self) -> int:
-        return self.m + 2
+        return len(self.input)
 
 
-def _interpolating(points: tuple[float, ...]) -> Transform:
+def _interpolating(points: tuple[float, ...], taps: int = 3) -> Transform:
     """The matrices for these points and infinity. Rows of B' of opposite points differ in the sign
     of their odd columns alone, so that a transform needs about half its products."""
     t = len(points) + 1
-    m = t - 2
+    m = t - taps + 1
     divisors = [np.prod([p - q for q in points if q != p]) for p in points]
-    weight = [[p**k / d for k in range(3)] for p, d in zip(points, divisors, strict=True)]
+    weight = [[p**k / d for k in range(taps)] for p, d in zip(points, divisors, strict=True)]
     products = [np.poly([q for q in points if q != p])[::-1] for p in points]
     whole = np.poly(points)[::-1]
     output = [[*(p**i for p in points), float(i == m - 1)] for i in range(m)]
     return Transform(
         m,
         _exact([*([*row, 0.0] for row in products), whole]),
-        _exact([*weight, [0.0, 0.0, 1.0]]),
+        _exact([*weight, [*[0.0] * (taps - 1), 1.0]]),
         _exact(output),
     )
+
+
+def _strided(points: tuple[float, ...]) -> Transform:
+    """Stride 2: the outer taps over the even pixels by these points and infinity, then the middle
+    tap over each odd pixel."""
+    even = _interpolating(points, taps=2)
+    m, t = even.m, 2 * even.m + 1
+    pixels, weight = np.zeros((t, t)), np.zeros((t, 3))
+    pixels[: m + 1, 0::2], weight[: m + 1, 0::2] = even.input, even.weight
+    pixels[m + 1 :, 1::2], weight[m + 1 :, 1] = np.eye(m), 1.0
+    output = np.hstack([even.output, np.eye(m)])
+    return Transform(m, _exact(pixels), _exact(weight), _exact(output), stride=2)
 
 
 def _exact(rows: object) -> Matrix:
@@ -60,25 +77,34 @@ def _exact(rows: object) -> Matrix:
     return tuple(tuple(map(float, row)) for row in np.where(near, rounded, array) + 0.0)
 
 
-TRANSFORMS: Mapping[int, Transform] = MappingProxyType(
+TRANSFORMS: Mapping[int, Mapping[int, Transform]] = MappingProxyType(
     {
-        2: _interpolating((0.0, 1.0, -1.0)),
-        4: _interpolating((0.0, sqrt(1 / 2), -sqrt(1 / 2), sqrt(2), -sqrt(2))),
+        1: {
+            2: _interpolating((0.0, 1.0, -1.0)),
+            4: _interpolating((0.0, sqrt(1 / 2), -sqrt(1 / 2), sqrt(2), -sqrt(2))),
+        },
+        2: {
+            2: _strided((1.0, -1.0)),
+            3: _strided((0.0, 1.0, -1.0)),
+            4: _strided((0.5, -0.5, 1.25, -1.25)),
+        },
     }
 )
-"""By m. The points of F(4, 3) are closer together than the usual 0, 1, -1, 2, -2: measured, a third
-of its rounding error. Source: Barabasz et al., "Error Analysis and Improving the Accuracy of
-Winograd Convolution for Deep Neural Networks", 2020."""
+"""By stride and m. The points of F(4, 3) are closer together than the usual 0, 1, -1, 2, -2:
+measured, a third of its rounding error; those of stride 2 and m = 4 a fifth of that of 0, 1, -1, 2.
+Source: Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution for Deep
+Neural Networks", 2020."""
 
-ERROR = MappingProxyType({2: 1e-5, 4: 5e-5})
-"""How far a float32 result may be off, relative to the output's largest magnitude: fifteen times
-what was measured on normal data of 64 to 512 channels (6e-7 and 3.5e-6; a direct sum: 5e-7)."""
+ERROR = MappingProxyType({1: {2: 1e-5, 4: 5e-5}, 2: {2: 1.2e-5, 3: 1.5e-5, 4: 2.5e-5}})
+"""How far a float32 result may be off, by stride and m, relative to the output's largest magnitude:
+fifteen times what was measured on normal data of 64 to 512 channels (6e-7 and 3.5e-6; with stride 2
+8e-7, 9e-7 and 1.7e-6; a direct sum: 5e-7)."""
 
 
-def transformed_weights(w: np.ndarray, m: int) -> np.ndarray:
+def transformed_weights(w: np.ndarray, transform: Transform) -> np.ndarray:
     """[o, c, 3, 3] to [t*t, c, o], computed in float64, in the dtype of `w`; of a grouped
     convolution, c are one group's channels and o all groups'."""
-    g = np.asarray(TRANSFORMS[m].weight)
+    g = np.asarray(transform.weight)
     o, c = w.shape[:2]
     taps = w.transpose(2, 3, 1, 0).reshape(9, c * o)
     # both sides of G w G' at once: one product takes a fifth of an einsum's time
@@ -86,19 +112,20 @@ def transformed_weights(w: np.ndarray, m: int) -> np.ndarray:
     return u.reshape(-1, c, o).astype(w.dtype)
 
 
-def convolved(x: np.ndarray, w: np.ndarray, m: int, groups: int = 1) -> np.ndarray:
-    """A stride 1 convolution of a padded `x` [n, c, h, w] with `w` [o, c / groups, 3, 3]."""
-    transform = TRANSFORMS[m]
-    t, (n, c, *extents) = transform.t, x.shape
-    out = [e - 2 for e in extents]
+def convolved(x: np.ndarray, w: np.ndarray, transform: Transform, groups: int = 1) -> np.ndarray:
+    """A convolution of a padded `x` [n, c, h, w] with `w` [o, c / groups, 3, 3]."""
+    m, t, (n, c, *extents) = transform.m, transform.t, x.shape
+    step = m * transform.stride
+    out = [(e - 3) // transform.stride + 1 for e in extents]
     tiles = [-(-e // m) for e in out]
-    missing = [k * m + 2 - e for k, e in zip(tiles, extents, strict=True)]
+    missing = [max((k - 1) * step + t - e, 0) for k, e in zip(tiles, extents, strict=True)]
     x = np.pad(x, ((0, 0), (0, 0), *((0, k) for k in missing)))
-    view = np.lib.stride_tricks.sliding_window_view(x, (t, t), axis=(2, 3))[:, :, ::m, ::m]
+    view = np.lib.stride_tricks.sliding_window_view(x, (t, t), axis=(2, 3))[:, :, ::step, ::step]
+    view = view[:, :, : tiles[0], : tiles[1]]
     b, a = (np.asarray(k, x.dtype) for k in (transform.input, transform.output))
     v = np.einsum("ip,nchwpq,jq->ijnhwc", b, view, b, optimize=True)
     v = v.reshape(t * t, -1, groups, c // groups)
-    u = transformed_weights(w, m).reshape(t * t, c // groups, groups, -1)
+    u = transformed_weights(w, transform).reshape(t * t, c // groups, groups, -1)
     products = v.swapaxes(1, 2) @ u.swapaxes(1, 2)
     y = products.swapaxes(1, 2).reshape(t, t, n, *tiles, -1)
     y = np.einsum("pi,ijnhwo,qj->nohpwq", a, y, a, optimize=True)

@@ -40,6 +40,20 @@ def test_chooses_by_the_channels_of_a_group(
     )
 
 
+@pytest.mark.parametrize(
+    ("channels", "groups", "size", "tile"),
+    [(128, 1, 56, 4), (256, 1, 28, 2), (512, 1, 14, 0), (64, 1, 112, 4), (192, 3, 56, 4)],
+)
+def test_chooses_by_size_with_stride_2(
+    channels: int, groups: int, size: int, tile: int, check_pass: Check
+) -> None:
+    check_pass(
+        "choose-winograd",
+        _conv(channels, size, stride=2, groups=groups),
+        _conv(channels, size, stride=2, groups=groups, winograd=tile),
+    )
+
+
 def test_option_bounds_the_tile(check_pass: Check) -> None:
     check_pass("choose-winograd{largest=2}", _conv(64, 32), _conv(64, 32, winograd=2))
 
@@ -48,8 +62,8 @@ def test_option_bounds_the_tile(check_pass: Check) -> None:
     ("pass_", "text", "reason"),
     [
         ("choose-winograd", _conv(kernel=5), "its kernel is not 3x3"),
-        ("choose-winograd", _conv(stride=2), "strided or dilated"),
-        ("choose-winograd", _conv(64, stride=2, groups=2), "strided or dilated"),
+        ("choose-winograd", _conv(stride=3), "another than 1 or 2, or it is dilated"),
+        ("choose-winograd", _conv(64, stride=2, groups=8), "too few channels per group"),
         ("choose-winograd", _conv(channels=8), "too few channels"),
         ("choose-winograd", _conv(64, 56, groups=8), "too few channels per group"),
         ("choose-winograd", _conv(64, 56, groups=64), "too few channels per group"),

@@ -20,8 +20,9 @@ _BYTES_PER_FLOP = 0.21
 """What streaming weights from memory costs: 24 GB/s beside 115 GFLOP/s on one core. It is not
 hidden behind products. Measured in bench/NOTES.md: of 24 shapes, this value chooses best."""
 
-_TRANSFORM_FLOPS = {2: 96.0, 4: 340.0}
-"""Per tile and channel, input and output transforms together, a load or a store counted as one."""
+_TRANSFORM_FLOPS = {1: {2: 96.0, 4: 340.0}, 2: {2: 350.0, 3: 800.0, 4: 1700.0}}
+"""By stride and tile, per tile and channel, input and output transforms together: of stride 1 by
+count, a load or a store as one; of stride 2, whose tiles overflow the registers, as measured."""
 
 _MARGIN = 0.9
 _FEWEST = 16
@@ -39,6 +40,7 @@ class Shape:
     height: int
     width: int
     groups: int = 1
+    stride: int = 1
 
     def direct_cost(self) -> float:
         """In multiply-adds: products, and the streaming of their weights."""
@@ -46,10 +48,10 @@ class Shape:
 
     def cost(self, m: int) -> float:
         """In multiply-adds: products, the streaming of their weights, and the transforms."""
-        t = m + 2
+        t = TRANSFORMS[self.stride][m].t
         tiles = self.n * -(-self.height // m) * -(-self.width // m)
         transformed = self.groups * tiles * (self.inputs + self.channels) / 2
-        return self._products(t * t, tiles) + _TRANSFORM_FLOPS[m] * transformed
+        return self._products(t * t, tiles) + _TRANSFORM_FLOPS[self.stride][m] * transformed
 
     def _products(self, elements: int, rows: int) -> float:
         weights = float(self.groups * elements * self.inputs * self.channels)
@@ -66,7 +68,9 @@ class ChooseWinograd(RewritePass):
     """
 
     name: ClassVar[str] = "choose-winograd"
-    numerics: ClassVar[Numerics] = approximates(max(ERROR.values()))
+    numerics: ClassVar[Numerics] = approximates(
+        max(bound for by_tile in ERROR.values() for bound in by_tile.values())
+    )
     root: ClassVar = ConvAttrs
     largest: int = 4
 
@@ -77,8 +81,8 @@ class ChooseWinograd(RewritePass):
             return Reject("it is chosen already")
         if not x.type.is_static or w.type.dims[2:] != (3, 3):
             return Reject("its kernel is not 3x3")
-        if attrs.stride != (1, 1) or attrs.dilation != (1, 1):
-            return Reject("it is strided or dilated")
+        if attrs.stride not in ((1, 1), (2, 2)) or attrs.dilation != (1, 1):
+            return Reject("its stride is another than 1 or 2, or it is dilated")
         if w.producer is None or w.producer.op.name != "constant":
             return Reject("its weights are computed while the model runs")
         if x.type.dtype is not DType.F32:
@@ -88,10 +92,12 @@ class ChooseWinograd(RewritePass):
     def _fastest(self, node: Node, groups: int) -> Plan | Reject:
         n, channels, height, width = node.result.type.dims
         inputs = node.operands[1].type.dims[1]
-        shape = Shape(n, inputs, channels // groups, height, width, groups)
+        attrs = node.attrs
+        assert isinstance(attrs, ConvAttrs)
+        shape = Shape(n, inputs, channels // groups, height, width, groups, attrs.stride[0])
         if min(shape.inputs, shape.channels) < _FEWEST:
             return Reject("it has too few channels per group to pay for the transforms")
-        allowed = [m for m in TRANSFORMS if m <= self.largest]
+        allowed = [m for m in TRANSFORMS[shape.stride] if m <= self.largest]
         best = min(allowed, key=shape.cost, default=0)
         if not best or shape.cost(best) > _MARGIN * shape.direct_cost():
             return Reject("a direct sum is as fast")

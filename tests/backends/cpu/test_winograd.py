@@ -17,11 +17,15 @@ from regions import check_regions, graph_of
 from graphopt.ir.graph import Value
 from graphopt.ir.types import DType, Layout, TensorType
 from graphopt.ops import ConvAttrs, PadAttrs
-from graphopt.ops.winograd import ERROR, TRANSFORMS, convolved, transformed_weights
+from graphopt.ops.winograd import ERROR, TRANSFORMS, Transform, convolved, transformed_weights
 from graphopt.rewrite import Rewriter
 
 NHWC = Layout.ordered((0, 2, 3, 1))
 NONE = ((0, 0), (0, 0))
+ALL = [t for by_tile in TRANSFORMS.values() for t in by_tile.values()]
+every_transform = pytest.mark.parametrize(
+    "transform", ALL, ids=[f"stride{t.stride}-tile{t.m}" for t in ALL]
+)
 
 
 def random(*shape: int) -> np.ndarray:
@@ -33,13 +37,15 @@ def image(*shape: int) -> TensorType:
 
 
 def check(
-    m: int, x: tuple[int, ...], channels: int, target: str, folder: Path, groups: int = 1,
-    parts: int = 1,
+    transform: Transform, x: tuple[int, ...], channels: int, target: str, folder: Path,
+    groups: int = 1, parts: int = 1,
 ) -> None:  # fmt: skip
-    n, c, height, width = x
-    attrs = ConvAttrs((1, 1), NONE, (1, 1), groups, m)
-    out = image(n, channels, height - 2, width - 2)
-    padded = image(n, channels, height - 1, width)
+    n, c, *extents = x
+    stride = transform.stride
+    attrs = ConvAttrs((stride, stride), NONE, (1, 1), groups, transform.m)
+    height, width = ((e - 3) // stride + 1 for e in extents)
+    out = image(n, channels, height, width)
+    padded = image(n, channels, height + 1, width + 2)
 
     def body(rw: Rewriter, x: Value, r: Value, w: Value, b: Value) -> Value:
         y = rw.insert("conv", [x, w, b], attrs, types=[out]).result
@@ -53,11 +59,11 @@ def check(
     graph = graph_of([image(*x), out], weights, body)
     row = host() if target == "host" else TARGETS[target]
     inputs = [random(*x), random(*out.dims)]
-    check_regions(graph, inputs, row, folder, tolerance=ERROR[m], parts=parts)
+    check_regions(graph, inputs, row, folder, tolerance=attrs.error_bound, parts=parts)
 
 
 @pytest.mark.compiler
-@pytest.mark.parametrize("m", sorted(TRANSFORMS))
+@every_transform
 @pytest.mark.parametrize(
     ("x", "channels"),
     [
@@ -70,13 +76,13 @@ def check(
 )
 @pytest.mark.parametrize("target", ["host", "x86-64-v3", "scalar"])
 def test_agrees_with_the_direct_sum(
-    m: int, x: tuple[int, ...], channels: int, target: str, tmp_path: Path
+    transform: Transform, x: tuple[int, ...], channels: int, target: str, tmp_path: Path
 ) -> None:
-    check(m, x, channels, target, tmp_path)
+    check(transform, x, channels, target, tmp_path)
 
 
 @pytest.mark.compiler
-@pytest.mark.parametrize("m", sorted(TRANSFORMS))
+@every_transform
 @pytest.mark.parametrize(
     ("x", "channels", "groups"),
     [
@@ -91,26 +97,31 @@ def test_agrees_with_the_direct_sum(
 )
 @pytest.mark.parametrize("target", ["host", "x86-64-v3", "scalar"])
 def test_groups_agree_with_the_direct_sum(
-    m: int, x: tuple[int, ...], channels: int, groups: int, target: str, tmp_path: Path
+    transform: Transform,
+    x: tuple[int, ...],
+    channels: int,
+    groups: int,
+    target: str,
+    tmp_path: Path,
 ) -> None:
-    check(m, x, channels, target, tmp_path, groups)
+    check(transform, x, channels, target, tmp_path, groups)
 
 
 @pytest.mark.compiler
 @pytest.mark.parametrize("parts", [2, 5, 7])
 def test_threads_share_the_blocks_of_all_groups(parts: int, tmp_path: Path) -> None:
-    check(4, (2, 54, 11, 14), 36, "host", tmp_path, 3, parts)
+    check(TRANSFORMS[1][4], (2, 54, 11, 14), 36, "host", tmp_path, 3, parts)
 
 
-def exact_sum(x: np.ndarray, w: np.ndarray, groups: int) -> np.ndarray:
+def exact_sum(x: np.ndarray, w: np.ndarray, groups: int, stride: int) -> np.ndarray:
     """Of each group by itself."""
-    parts = zip(np.split(x, groups, 1), np.split(w, groups), strict=True)
-    views = ((np.lib.stride_tricks.sliding_window_view(p, (3, 3), (2, 3)), u) for p, u in parts)
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (2, 3))[:, :, ::stride, ::stride]
+    views = zip(np.split(windows, groups, 1), np.split(w, groups), strict=True)
     return np.concatenate([np.einsum("nchwpq,ocpq->nohw", v, u) for v, u in views], 1)
 
 
 @given(
-    m=st.sampled_from(sorted(TRANSFORMS)),
+    transform=st.sampled_from(ALL),
     n=st.integers(1, 2),
     groups=st.integers(1, 4),
     inputs=st.integers(1, 4),
@@ -119,29 +130,31 @@ def exact_sum(x: np.ndarray, w: np.ndarray, groups: int) -> np.ndarray:
 )
 @settings(max_examples=60, deadline=None)
 def test_transforms_are_exact(
-    m: int, n: int, groups: int, inputs: int, channels: int, size: tuple[int, int]
+    transform: Transform, n: int, groups: int, inputs: int, channels: int, size: tuple[int, int]
 ) -> None:
     """In float64 nothing but rounding is left: the matrices are right."""
     x = random(n, groups * inputs, *size).astype(np.float64)
     w = random(groups * channels, inputs, 3, 3).astype(np.float64)
-    direct = exact_sum(x, w, groups)
+    direct = exact_sum(x, w, groups, transform.stride)
     atol = 1e-12 * np.abs(direct).max()
-    np.testing.assert_allclose(convolved(x, w, m, groups), direct, rtol=0, atol=atol)
+    np.testing.assert_allclose(convolved(x, w, transform, groups), direct, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("m", sorted(TRANSFORMS))
+@every_transform
 @pytest.mark.parametrize(("channels", "groups"), [(64, 1), (512, 1), (512, 8), (512, 32)])
-def test_rounding_stays_within_the_declared_bound(m: int, channels: int, groups: int) -> None:
-    """In float32, a twentieth of what the pass declares."""
+def test_rounding_stays_within_the_declared_bound(
+    transform: Transform, channels: int, groups: int
+) -> None:
+    """In float32, a tenth of what the pass declares."""
     x, w = random(1, channels, 16, 16), random(32, channels // groups, 3, 3) / 20
-    exact = convolved(x.astype(np.float64), w.astype(np.float64), m, groups)
-    error = np.abs(convolved(x, w, m, groups) - exact).max() / np.abs(exact).max()
-    assert error <= ERROR[m] / 10
+    exact = convolved(x.astype(np.float64), w.astype(np.float64), transform, groups)
+    error = np.abs(convolved(x, w, transform, groups) - exact).max() / np.abs(exact).max()
+    assert error <= ERROR[transform.stride][transform.m] / 10
 
 
 def test_weights_keep_their_order() -> None:
     w = random(4, 3, 3, 3)
-    u = transformed_weights(w, 2)
+    u = transformed_weights(w, TRANSFORMS[1][2])
     assert u.shape == (16, 3, 4)
     np.testing.assert_allclose(u[-1], w[:, :, 2, 2].T)  # G's last row picks the last tap
 

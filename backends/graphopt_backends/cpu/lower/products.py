@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from graphopt.ir.graph import Node
 from graphopt.lower.products import product_root, products_of
 from graphopt.lower.region import Lowered, Region
 from graphopt.ops.strassen import SCHEMES
-from graphopt.ops.winograd import TRANSFORMS
+from graphopt.ops.winograd import TRANSFORMS, Transform
 from graphopt.target import Target
 from graphopt.tune.space import Choice, Point, Space, alternatives
 from graphopt_backends.cpu.lower import strassen, winograd
@@ -20,7 +22,7 @@ def lower(node: Node, target: Target, point: Point | None = None) -> Lowered:
     weight = products[0].weight
     m = _chosen("winograd", root, point)
     if weight is not None and m:
-        return winograd.lower(region, root, weight.operand, m, point)
+        return winograd.lower(region, root, weight.operand, _transforms(root)[m], point)
     scheme = _chosen("strassen", root, point)
     if weight is not None and scheme:
         return strassen.lower(region, root, products[0], SCHEMES[scheme], point)
@@ -39,8 +41,9 @@ def space(node: Node, target: Target) -> Space:
         return spaces[0]
     allowed = _allowed("winograd", root)
     if allowed:
-        for m in (m for m in TRANSFORMS if m <= allowed):
-            spaces[m] = winograd.space(*_rooted(node, target), weight.operand, m)
+        for m, transform in _transforms(root).items():
+            if m <= allowed:
+                spaces[m] = winograd.space(*_rooted(node, target), weight.operand, transform)
         return alternatives("winograd", spaces, allowed)
     allowed = _allowed("strassen", root)
     for number in (n for n in SCHEMES if n <= allowed):
@@ -49,6 +52,12 @@ def space(node: Node, target: Target) -> Space:
         if SCHEMES[number].fits(first.depth, first.channels):
             spaces[number] = strassen.space(again, root, first, SCHEMES[number])
     return alternatives("strassen", spaces, allowed) if allowed else spaces[0]
+
+
+def _transforms(root: Node) -> Mapping[int, Transform]:
+    """Winograd's of a convolution's stride."""
+    stride: tuple[int, ...] = root.attrs.stride  # type: ignore[attr-defined]
+    return TRANSFORMS[stride[0]]
 
 
 def _rooted(node: Node, target: Target) -> tuple[Region, Node]:

@@ -29,7 +29,7 @@ from graphopt.kernel.ir import (
 from graphopt.lower.access import delinearized
 from graphopt.lower.products import stored_value
 from graphopt.lower.region import Lowered, Region
-from graphopt.ops.winograd import TRANSFORMS, Matrix, transformed_weights
+from graphopt.ops.winograd import Matrix, Transform, transformed_weights
 from graphopt.target import Target
 from graphopt.tune.space import Parameter, Point, Space, with_parameter
 from graphopt_backends.cpu.lower.combine import transformed
@@ -48,15 +48,17 @@ _ALONE = 2.0
 """How much worse a single block is, where groups do not make more: threads share blocks."""
 
 
-def lower(region: Region, root: Node, operand: int, m: int, point: Point | None = None) -> Lowered:
-    """F(m, 3). `operand` is the region's operand that holds the weights, a constant of the model;
-    `point` is one of the `space` for this m."""
-    return _Winograd(region, root, operand, m, point).lowered()
+def lower(
+    region: Region, root: Node, operand: int, transform: Transform, point: Point | None = None
+) -> Lowered:
+    """`operand` is the region's operand that holds the weights, a constant of the model; `point` is
+    one of the `space` for this transform."""
+    return _Winograd(region, root, operand, transform, point).lowered()
 
 
-def space(region: Region, root: Node, operand: int, m: int) -> Space:
+def space(region: Region, root: Node, operand: int, transform: Transform) -> Space:
     """Register tile, prefetch distance, and the tile rows of a block."""
-    return _Winograd(region, root, operand, m).space()
+    return _Winograd(region, root, operand, transform).space()
 
 
 def choose_tile_rows(tile_rows: int, columns: int, sizes: Sizes, width: int, target: Target) -> int:
@@ -77,11 +79,15 @@ def _divisors(number: int) -> list[int]:
 
 class _Winograd:
     def __init__(
-        self, region: Region, root: Node, operand: int, m: int, point: Point | None = None
+        self,
+        region: Region,
+        root: Node,
+        operand: int,
+        transform: Transform,
+        point: Point | None = None,
     ) -> None:
         self.region, self.root, self.access = region, root, region.access
-        self.transform = TRANSFORMS[m]
-        self.t = self.transform.t
+        self.transform, self.t, m = transform, transform.t, transform.m
         self.x = root.operands[0]
         self.n, channels, self.height, self.width = root.result.type.dims
         groups: int = root.attrs.groups  # type: ignore[attr-defined]
@@ -105,10 +111,11 @@ class _Winograd:
         self.results = [stored_value(v, root) for v in region.body.outputs]
 
     def lowered(self) -> Lowered:
-        m = self.transform.m
+        transform = self.transform
         body = block(*borders(self.region), self._blocks())
+        key = f"winograd{transform.m}s{transform.stride}"
         return self.domain.lowered(
-            "winograd", f"winograd{m}", body, lambda w: transformed_weights(w, m)
+            "winograd", key, body, lambda w: transformed_weights(w, transform)
         )
 
     def space(self) -> Space:
@@ -160,18 +167,18 @@ class _Winograd:
         """v[e][tile][c] = (B' d B)[e]."""
         row, column, tile = self._tile()
         height, width = self.x.type.dims[2:]
-        m = self.transform.m
         pixels = [
-            *(Let(f"y{p}", self._clamped(row, m, p, height)) for p in range(self.t)),
-            *(Let(f"x{q}", self._clamped(column, m, q, width)) for q in range(self.t)),
+            *(Let(f"y{p}", self._clamped(row, p, height)) for p in range(self.t)),
+            *(Let(f"x{q}", self._clamped(column, q, width)) for q in range(self.t)),
         ]
         vectors = self.domain.input_vectors
         nests = self.domain.over("cv", vectors, lambda c: self._input_tile(tile, c))
         return self._over_tiles(block(*pixels, *nests))
 
-    def _clamped(self, tile: Expr, m: int, offset: int, extent: int) -> Expr:
+    def _clamped(self, tile: Expr, offset: int, extent: int) -> Expr:
         """The pixel `offset` into a tile, the last one of the image where there is none."""
-        at = binary("+", binary("*", tile, index_const(m)), index_const(offset))
+        step = self.transform.m * self.transform.stride
+        at = binary("+", binary("*", tile, index_const(step)), index_const(offset))
         return self.access.simplify(binary("min", at, index_const(extent - 1)))
 
     def _input_tile(self, tile: Expr, c: Expr) -> Stmt:
