@@ -7,6 +7,7 @@ PLUGIN = Plugin(
     passes={
         "absorb-expands": "graphopt_passes.simplify.absorb_expands:AbsorbExpands",
         "assign-layouts": "graphopt_passes.layout.assign_layouts:AssignLayouts",
+        "batch-frames": "graphopt_passes.products.batch_frames:BatchFrames",
         "cancel-casts": "graphopt_passes.simplify.cancel_casts:CancelCasts",
         "cancel-transposes": "graphopt_passes.simplify.cancel_transposes:CancelTransposes",
         "cast-precision": "graphopt_passes.precision.cast_precision:CastPrecision",

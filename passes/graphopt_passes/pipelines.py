@@ -39,6 +39,7 @@ _FOLD: tuple[Entry, ...] = (
     ("fold-scale", "layer scales, frozen norms and biases, into weights"),
     ("hoist-products", "once nothing but views stands between an enlarged image and its product"),
     ("compose-products", "those that have come next to another one, and those that were"),
+    ("batch-frames", "before views sink, for it makes some"),
 )
 
 _SINK: tuple[Entry, ...] = (

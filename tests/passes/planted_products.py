@@ -10,6 +10,7 @@ from graphopt_passes.layout import pad_channels
 from graphopt_passes.move import sink_reshapes, sink_slices, sink_views
 from graphopt_passes.precision import cast_precision
 from graphopt_passes.products import (
+    batch_frames,
     compose_products,
     hoist_products,
     linear_to_conv,
@@ -302,6 +303,17 @@ plant(
     "constant",
     lambda self, array, name, loc: _constant(self, array.swapaxes(0, 1), name=name, loc=loc),
     TOKENS,
+)
+plant(
+    "channels taken for frames",
+    "batch-frames",
+    batch_frames,
+    "_FRAMES_OUT",
+    TransposeAttrs((0, 1, 2, 3, 4)),
+    """%x = input : f32[1,3,3,4,4]
+%w = constant {key="w"} : f32[3,3,1,3,3]
+%y = conv %x, %w {stride=[1,1,1], padding=[[0,0],[0,0],[0,0]], dilation=[1,1,1]}
+return %y""",
 )
 _parameters = compose_products.parameters
 
