@@ -7,6 +7,7 @@ PLUGIN = Plugin(
     passes={
         "absorb-expands": "graphopt_passes.simplify.absorb_expands:AbsorbExpands",
         "assign-layouts": "graphopt_passes.layout.assign_layouts:AssignLayouts",
+        "batch-frames": "graphopt_passes.products.batch_frames:BatchFrames",
         "cancel-casts": "graphopt_passes.simplify.cancel_casts:CancelCasts",
         "cancel-transposes": "graphopt_passes.simplify.cancel_transposes:CancelTransposes",
         "cast-precision": "graphopt_passes.precision.cast_precision:CastPrecision",
@@ -14,6 +15,7 @@ PLUGIN = Plugin(
         "choose-winograd": "graphopt_passes.algorithm.choose_winograd:ChooseWinograd",
         "clip-windows": "graphopt_passes.legalize.clip_windows:ClipWindows",
         "compose-pads": "graphopt_passes.simplify.compose_pads:ComposePads",
+        "compose-products": "graphopt_passes.products.compose_products:ComposeProducts",
         "compose-slices": "graphopt_passes.simplify.compose_slices:ComposeSlices",
         "compose-views": "graphopt_passes.simplify.compose_views:ComposeViews",
         "decompose-batch-norm": "graphopt_passes.legalize.decompose_batch_norm:DecomposeBatchNorm",
@@ -34,6 +36,7 @@ PLUGIN = Plugin(
         "fuse": "graphopt_passes.fuse.fuse:Fuse",
         "fuse-strips": "graphopt_passes.fuse.fuse_strips:FuseStrips",
         "gather-to-slice": "graphopt_passes.simplify.gather_to_slice:GatherToSlice",
+        "hoist-products": "graphopt_passes.products.hoist_products:HoistProducts",
         "linear-to-conv": "graphopt_passes.products.linear_to_conv:LinearToConv",
         "matmul-to-linear": "graphopt_passes.products.matmul_to_linear:MatmulToLinear",
         "merge-clamps": "graphopt_passes.simplify.merge_clamps:MergeClamps",

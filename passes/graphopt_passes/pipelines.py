@@ -37,6 +37,9 @@ _FOLD: tuple[Entry, ...] = (
     ("fold-constants", "turns their weights, so that the next may scale them"),
     ("fold-batchnorm", "before batch norms are written out"),
     ("fold-scale", "layer scales, frozen norms and biases, into weights"),
+    ("hoist-products", "once nothing but views stands between an enlarged image and its product"),
+    ("compose-products", "those that have come next to another one, and those that were"),
+    ("batch-frames", "before views sink, for it makes some"),
 )
 
 _SINK: tuple[Entry, ...] = (

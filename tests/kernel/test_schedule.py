@@ -45,6 +45,15 @@ SUM = """kernel k(x: f32[{n}], y: f32[1] output) {{
   for r in 0..{n} {{ acc[] += x[r] }}
   y[0] = acc[]
 }}"""
+PANELS = """kernel k(x: f32[{m}, {n}], z: f32[{m}, {n}] output,
+  y: f32[{m}] output) {{
+  for i in 0..{m} {{ for j in 0..{n} {{ z[i, j] = x[i, j] * 3.0 }} }}
+  for i in 0..{m} {{ y[i] = x[i, 0] }}
+}}"""
+SHIFTED = """kernel k(x: f32[6], y: f32[6] output, z: f32[6] output) {
+  for i in 0..6 { y[i] = x[i] * 3.0 }
+  for i in 0..6 { z[i] = y[5 - i] }
+}"""
 LETS = """kernel k(x: f32[{n}], y: f32[{n}] output) {{
   for i in 0..{n} {{
     let v = x[i] * 2.0
@@ -84,6 +93,13 @@ BEFORE_AFTER: list[tuple[str, Kernel, Callable[[Kernel], Kernel], str]] = [
      "parallel io in 0..2 { for ii in 0..4 { y[io * 4 + ii] = x[io * 4 + ii] * 2.0 } }"),
     ("fuse", kernel(ROWS, m=3, n=4), lambda k: s.fuse(k, "i", "j", "f"),
      "for f in 0..12 { y[f // 4, f % 4] = x[f // 4, f % 4] + b[f // 4] }"),
+    ("jam", kernel(PANELS, m=3, n=4), lambda k: s.jam(k, "i"),
+     "for i in 0..3 { for j in 0..4 { z[i, j] = x[i, j] * 3.0 } y[i] = x[i, 0] }"),
+    ("jam neighbours alone", s.split(kernel(PANELS, m=5, n=4), "i", 4, names=("io", "ii")),
+     lambda k: s.jam(k, "ii"),
+     "for ii in 0..4 { for j in 0..4 { z[ii, j] = x[ii, j] * 3.0 } } "
+     "for ii in 0..1 { for j in 0..4 { z[ii + 4, j] = x[ii + 4, j] * 3.0 } } "
+     "for ii in 0..4 { y[ii] = x[ii, 0] } for ii in 0..1 { y[ii + 4] = x[ii + 4, 0] }"),
     ("reorder", kernel(TURN, m=3, n=4), lambda k: s.reorder(k, ("j", "i")),
      "for j in 0..4 { for i in 0..3 { y[j, i] = x[i, j] * 3.0 } }"),
     ("reorder over tails",
@@ -164,6 +180,9 @@ REFUSED: list[tuple[Callable[[], Kernel], str]] = [
      "split: 4 does not divide the 9 iterations of 'i'\nhint: use tail=\"peel\""),
     (lambda: s.fuse(kernel(PRODUCT, m=2, n=2, k=2), "j", "k", "f"),
      "fuse: loop 'k' is not directly inside 'j'"),
+    (lambda: s.jam(parse_kernel(SHIFTED), "i"),
+     "jam: iterations of 'i' may depend on each other through 'y'\n"
+     "hint: leave these loops apart"),
     (lambda: s.reorder(kernel(LAST), ("j", "i")),
      "reorder: iterations of 'j' overwrite y\n"
      "hint: make it a reduction, or leave this loop where it is"),
@@ -259,6 +278,7 @@ CASES = {
     "fuse": Case(ROWS, lambda k, n: s.fuse(k, "i", "j", "f")),
     "fuse and split": Case(ROWS, lambda k, n: s.simplify(
         s.split(s.fuse(k, "i", "j", "f"), "f", n, names=("a", "b")))),
+    "jam": Case(PANELS, lambda k, n: s.jam(k, "i")),
     "reorder": Case(TURN, lambda k, n: s.reorder(
         s.split(k, "j", n, names=("jo", "ji")), ("jo", "ji", "i"))),
     "expand_accumulator": Case(PRODUCT, lambda k, n: s.unroll(s.unroll(

@@ -10,6 +10,9 @@ from graphopt_passes.layout import pad_channels
 from graphopt_passes.move import sink_reshapes, sink_slices, sink_views
 from graphopt_passes.precision import cast_precision
 from graphopt_passes.products import (
+    batch_frames,
+    compose_products,
+    hoist_products,
     linear_to_conv,
     matmul_to_linear,
     merge_parallel_products,
@@ -300,6 +303,50 @@ plant(
     "constant",
     lambda self, array, name, loc: _constant(self, array.swapaxes(0, 1), name=name, loc=loc),
     TOKENS,
+)
+plant(
+    "channels taken for frames",
+    "batch-frames",
+    batch_frames,
+    "_FRAMES_OUT",
+    TransposeAttrs((0, 1, 2, 3, 4)),
+    """%x = input : f32[1,3,3,4,4]
+%w = constant {key="w"} : f32[3,3,1,3,3]
+%y = conv %x, %w {stride=[1,1,1], padding=[[0,0],[0,0],[0,0]], dilation=[1,1,1]}
+return %y""",
+)
+_parameters = compose_products.parameters
+
+
+def _without_bias(node: Node, rw: Rewriter) -> tuple[np.ndarray, None] | str:
+    known = _parameters(node, rw)
+    return known if isinstance(known, str) else (known[0], None)
+
+
+plant(
+    "the inner product's bias forgotten",
+    "compose-products",
+    compose_products,
+    "parameters",
+    _without_bias,
+    LINEAR + '%b = constant {key="b"} : f32[4]\n%v = constant {key="v"} : f32[3,4]\n'
+    "%a = linear %x, %w, %b\n%y = linear %a, %v\nreturn %y",
+)
+_hoisted = hoist_products._Split._product
+plant(
+    "the bias added with every part",
+    "hoist-products",
+    hoist_products._Split,
+    "_product",
+    lambda self, x, weights, with_bias: _hoisted(self, x, weights, with_bias=True),
+    """%x = input : f32[1,48,2,2]
+%s = input : f32[1,4,8,8]
+%w = constant {key="w"} : f32[3,52,1,1]
+%b = constant {key="b"} : f32[3]
+%r = resize %x {size=[8,8], mode="bilinear"}
+%i = concat %r, %s {axis=1}
+%y = conv %i, %w, %b {stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1]}
+return %y""",
 )
 
 

@@ -32,6 +32,7 @@ FIRES_ON = {
     "recognize-rms-norm": "composites",
     "matmul-to-linear": "products",
     "linear-to-conv": "residuals",
+    "compose-products": "products",
     "merge-parallel-products": "products",
     "fold-bias": "products",
     "fold-scale": "products",

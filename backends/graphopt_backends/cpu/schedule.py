@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphopt.errors import IRError
 from graphopt.kernel import schedule as s
 from graphopt.kernel.ir import For, Kernel
 from graphopt.kernel.visit import walk
@@ -30,6 +31,9 @@ def register_tile_steps(naive: Kernel, tile: Tile, weights: str | None = None) -
 
     k = naive
     names = _loops(k)
+    if not tile.panel_outer:
+        k = _sharing_positions(k, names)
+        step("share positions", k)
     tiled = ["mi", "jr", "jl"]
     if tile.outer_rows > 1 and "m0" in names:
         outer = _next_outer(names)
@@ -58,6 +62,17 @@ def register_tile_steps(naive: Kernel, tile: Tile, weights: str | None = None) -
     return steps
 
 
+def _sharing_positions(k: Kernel, names: tuple[str, ...]) -> Kernel:
+    """Panels of several widths at a position, one after the other, while what they read is near;
+    as it is where there is no proof that they may."""
+    try:
+        for var in (n for n in names if n.startswith("m")):
+            k = s.jam(k, var)
+    except IRError:
+        pass
+    return k
+
+
 def _loops(k: Kernel) -> tuple[str, ...]:
     """Loop names, outermost first, each once."""
     return tuple(dict.fromkeys(p.var for p in walk(k.body) if isinstance(p, For)))
@@ -69,8 +84,12 @@ def _next_outer(names: tuple[str, ...]) -> str:
 
 
 def _order(tile: Tile, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Loops that move. Positions that panels share are outermost already, and stay so, but for
+    those between the two loops of `outer_rows`."""
     positions = [n for n in names if n.startswith("m") and n != "m"]
-    if tile.outer_rows > 1 and positions:
-        positions[-1] = "mt"
-    outer = ("jb", *positions, "mo") if tile.panel_outer else (*positions, "mo", "jb")
-    return (*outer, "mh", "mi", "jr", "jl")
+    if tile.panel_outer:
+        if tile.outer_rows > 1 and positions:
+            positions[-1] = "mt"
+        return ("jb", *positions, "mo", "mh", "mi", "jr", "jl")
+    between = ("mo",) if tile.outer_rows > 1 else ()
+    return (*between, "jb", "mh", "mi", "jr", "jl")

@@ -8,7 +8,7 @@ from graphopt.kernel.schedule.accumulators import expand_accumulator
 from graphopt.kernel.schedule.common import has_loop, loop_names
 from graphopt.kernel.schedule.indices import simplify
 from graphopt.kernel.schedule.memory import prefetch, stage
-from graphopt.kernel.schedule.structure import fuse, reorder, split
+from graphopt.kernel.schedule.structure import fuse, jam, reorder, split
 from graphopt.kernel.schedule.threads import bind, parallelize
 from graphopt.kernel.schedule.unrolling import unroll
 from graphopt.kernel.schedule.vectors import vector_reduce, vectorize
@@ -18,6 +18,7 @@ __all__ = [
     "expand_accumulator",
     "fuse",
     "has_loop",
+    "jam",
     "loop_names",
     "parallelize",
     "prefetch",

@@ -1,4 +1,4 @@
-"""Loop structure: split, fuse, reorder."""
+"""Loop structure: split, fuse, jam, reorder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from graphopt.kernel.ir import (
     index_var,
 )
 from graphopt.kernel.schedule.common import carried, on_loops, top_down, widest_ranges
-from graphopt.kernel.visit import substitute, uses_var, walk
+from graphopt.kernel.visit import map_stmts, substitute, uses_var, walk
 
 
 def split(
@@ -79,6 +79,45 @@ def fuse(k: Kernel, outer: str, inner: str, name: str) -> Kernel:
         return For(name, loop.extent * child.extent, substitute(child.body, values), loop.kind)
 
     return on_loops(k, outer, visit)
+
+
+def jam(k: Kernel, var: str) -> Kernel:
+    """Neighbouring loops over the same iterations become one.
+
+      for i in 0..50 { S(i) }
+      for i in 0..50 { T(i) }   →   for i in 0..50 { S(i)  T(i) }
+
+    Legal where no iteration of the one touches what another iteration of the other writes. Raises:
+    IRError where that is not certain.
+    """
+    ranges = widest_ranges(k)
+
+    def visit(s: Stmt) -> Stmt:
+        return block(*_jammed(s.body, var, ranges)) if isinstance(s, Block) else s
+
+    return dataclasses.replace(k, body=map_stmts(k.body, visit))
+
+
+def _jammed(parts: Sequence[Stmt], var: str, ranges: Ranges) -> list[Stmt]:
+    out: list[Stmt] = []
+    for s in parts:
+        last = out[-1] if out else None
+        if not (isinstance(s, For) and isinstance(last, For) and _alike(last, s, var)):
+            out.append(s)
+            continue
+        both = dataclasses.replace(last, body=block(last.body, s.body))
+        found = carried(both, ranges)
+        if found:
+            raise IRError(
+                f"jam: iterations of {var!r} may depend on each other through {found[0]!r}",
+                hint="leave these loops apart",
+            )
+        out[-1] = both
+    return out
+
+
+def _alike(a: For, b: For, var: str) -> bool:
+    return a.var == b.var == var and (a.extent, a.kind) == (b.extent, b.kind)
 
 
 def reorder(k: Kernel, names: Sequence[str]) -> Kernel:

@@ -14,6 +14,7 @@ from graphopt_backends.cpu.lower.tiles import (
     choose_window_tile,
     even_split,
     most_rows,
+    passes_once,
     rows_missed,
 )
 from graphopt_backends.cpu.targets import TARGETS
@@ -103,3 +104,21 @@ def test_a_small_window_on_a_large_image_takes_all_channels_of_a_pixel_at_once()
 def test_a_large_window_shares_its_loads_in_a_wide_tile(taps: int) -> None:
     tile = window(14, 672, taps, V4)
     assert (tile.rows, tile.outer_rows, tile.panel_outer) == (7, 2, False)
+
+
+def test_a_large_pool_takes_small_tiles() -> None:
+    """Measured: 3x3x3 of 16 x 56 x 56 in 440 us, where 2 by 7 positions take 1640."""
+    tile = choose_window_tile(((8, 28, 28), 32, 27), V4, filters=False)
+    assert (tile.rows, tile.outer_rows, tile.vectors, tile.panel_outer) == (2, 1, 2, False)
+    assert choose_window_tile(((8, 28, 28), 32, 9), V4, filters=False).outer_rows == 4
+
+
+@pytest.mark.parametrize(
+    ("left", "weights", "once"),
+    [(2**24, 2**17, True), (2**18, 2**17, False), (2**24, 2**22, False)],
+)
+def test_images_beyond_level_2_are_read_once_where_weights_fit(
+    left: int, weights: int, once: bool
+) -> None:
+    """Measured: 16384 x 256 by 256 x 150 in 13.1 ms, panel by panel in 17.4."""
+    assert passes_once(left, weights, V4) is once

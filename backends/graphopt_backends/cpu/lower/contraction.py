@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -48,6 +49,7 @@ from graphopt_backends.cpu.lower.tiles import (
     choose_tile,
     choose_window_tile,
     panels_of,
+    passes_once,
 )
 from graphopt_backends.cpu.schedule import contraction_steps
 
@@ -78,8 +80,13 @@ def products_space(region: Region, root: Node, products: Sequence[Product]) -> S
 
 def _default(builder: Builder, target: Target) -> Tile:
     if builder.product.per_channel:
-        return choose_window_tile(builder.shape(), target)
-    return choose_tile(builder.shape(), target, builder.row_bytes())
+        filters = builder.product.weight is not None
+        return choose_window_tile(builder.shape(), target, filters=filters)
+    tile = choose_tile(builder.shape(), target, builder.row_bytes())
+    depth, channels = builder.product.depth, builder.product.channels
+    if passes_once(builder.left_bytes(), 4 * depth * channels, target):
+        tile = replace(tile, panel_outer=False)
+    return tile
 
 
 def _packings(builders: Sequence[Builder], tile: Tile) -> dict[int, Packing]:
@@ -137,13 +144,21 @@ class Builder:
 
     def row_bytes(self) -> int:
         """Between what neighbouring innermost positions read of the left factor; 0 if unknown."""
-        m, k = self._indices("m", self.m_groups), self._indices("k", self.k_groups)
-        left = self.product.left(m, index_const(0), k)
-        reads = [e for e in walk(left) if isinstance(e, Load)]
+        reads = self._left_reads()
         if not reads:
             return 0
         step = linear(reads[0].index[-1], self.region.access.ranges).coefficient("m")
         return abs(step) * reads[0].dtype.size_bytes
+
+    def left_bytes(self) -> int:
+        """Of the largest buffer that the left factor is read from."""
+        sizes = (e.dtype.size_bytes * math.prod(e.buffer.shape) for e in self._left_reads())
+        return max(sizes, default=0)
+
+    def _left_reads(self) -> list[Load]:
+        m, k = self._indices("m", self.m_groups), self._indices("k", self.k_groups)
+        left = self.product.left(m, index_const(0), k)
+        return [e for e in walk(left) if isinstance(e, Load)]
 
     def panels(self, tile: Tile) -> list[Panel]:
         return panels_of(self.product.channels, tile, self.region.target.lanes_f32)

@@ -14,6 +14,8 @@ Shape = tuple[tuple[int, ...], int, int]
 """Extents of the loops over output positions, outermost first; N; K."""
 
 _SMALL_TAPS = 9
+_MOST_TAPS = 49
+"""Of a window that is unrolled: more are code that does not fit."""
 _TURN = 0.75
 """Cycles of a step of k whatever its tile. Without it a tile of 8 accumulators looks as good as one
 of 12; measured it is 4 to 7 percent slower."""
@@ -129,6 +131,12 @@ def choose_tile(shape: Shape, target: Target, row_bytes: int = 0, most_vectors: 
     return Tile(chosen.rows, chosen.vectors, chosen.lanes, chosen.outer_rows, panel_outer)
 
 
+def passes_once(left_bytes: int, weight_bytes: int, target: Target) -> bool:
+    """Whether positions are better outermost: a left factor that exceeds the level 2 cache would
+    come from beyond it with every panel of weights, and the weights all fit."""
+    return left_bytes > target.l2_bytes and 2 * weight_bytes <= target.l2_bytes
+
+
 def cycles(shape: Shape, tile: Tile, target: Target, row_bytes: int = 0) -> float:
     """Estimated cycles per step of k for the whole output: the larger of multiply-adds (two vector
     units), loads (two ports: weights, broadcasts) and the latency of one accumulator chain (4), and
@@ -203,18 +211,23 @@ def _tiles(rows: int, vectors: int, target: Target) -> list[int]:
     return [r for r, count in split for _ in range(count)]
 
 
-def choose_window_tile(shape: Shape, target: Target) -> Tile:
+def choose_window_tile(shape: Shape, target: Target, *, filters: bool = True) -> Tile:
     """The tile of a window that slides over every channel by itself (depthwise, pooling): a few
     rows by a few columns of one vector of channels, so that neighbouring windows share loads.
 
     Small windows take a small tile. Where input and output stream past the level 2 cache, all
     channels of a pixel are used while it is near. Else, if a vector is a whole cache line, it pays
     to keep a panel's filters in registers beside the tile, and to pass by the image again for the
-    next. Measured in bench/NOTES.md.
+    next. Large windows without `filters`, which have no other loads to share, take two columns by
+    two vectors: more of a pool's image does not stay in registers. Measured in bench/NOTES.md.
     """
     m, channels, taps = shape
     outer, inner = (1, 1, *m)[-2:]
     small = taps <= _SMALL_TAPS
+    if not small and not filters:
+        vectors = 2 if channels >= 2 * target.lanes_f32 else 1
+        unroll = taps <= _MOST_TAPS
+        return Tile(min(2, inner), vectors, target.lanes_f32, panel_outer=False, unroll_k=unroll)
     streams = 8 * prod(m) * channels > target.l2_bytes
     stay = target.vector_bytes >= 64 and target.vector_registers >= taps + 12
     budget = target.vector_registers - 4
@@ -225,4 +238,4 @@ def choose_window_tile(shape: Shape, target: Target) -> Tile:
         most = min(7, budget // outer_rows)
     rows = min(range(1, min(most, inner) + 1), key=lambda r: (-(-inner // r) * (r + 1), -r))
     panel_outer = small and stay and not streams
-    return Tile(rows, 1, target.lanes_f32, outer_rows, panel_outer, unroll_k=taps <= 49)
+    return Tile(rows, 1, target.lanes_f32, outer_rows, panel_outer, unroll_k=taps <= _MOST_TAPS)
