@@ -121,7 +121,8 @@ def _tree_arguments(tree: Tree, source: list[Tensor], depth: int) -> str:
         case Columns():
             return f"{{{_pointer(tree)}}}"
         case Tensor() if tree not in source:
-            return f"{{{_pointer(tree)}, {{}}, {_rows(tree.lies)}}}"
+            absent = f"{_ELEMENT[tree.dtype]}(0)"  # nvcc drops a {} of a class here
+            return f"{{{_pointer(tree)}, {absent}, {_rows(tree.lies)}}}"
         case Compute():
             inner = [_tree_arguments(o, source, depth + 1) for o in tree.operands]
             line = f"{{{', '.join(inner)}, {{}}}}"

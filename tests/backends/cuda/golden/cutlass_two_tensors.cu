@@ -26,7 +26,7 @@ using Product = go::Product<Shape, Tree>;
 Product::Arguments arguments(void *const *p) {
     const Tree::Arguments tree = {
         {{{}, {}}, {}, {}},
-        {go::read<go::f16>(p[4]), {}, {256, {}, 0}}, {}};
+        {go::read<go::f16>(p[4]), go::f16(0), {256, {}, 0}}, {}};
     Product::Arguments all{
         cutlass::gemm::GemmUniversalMode::kGemm,
         {128, 256, 128, 1},

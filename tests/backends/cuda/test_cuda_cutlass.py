@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cuda_regions import Case, random
 from graphopt_backends.cuda import build as cuda_build
 from graphopt_backends.cuda.build import build, units
 from graphopt_backends.cuda.cutlass_headers import template_headers, template_version
@@ -330,6 +331,44 @@ def test_a_model_without_it_is_as_it_was():
     made = lower(parse(MODEL, fill=random_constant), BACKEND, SM_90A, Options())
     assert not any("cutlass" in name for name in made.sources)
     assert "static const go_code code = {90, 1, 90};" in made.sources["model.cu"]
+
+
+# On a GPU -------------------------------------------------------------------------------------
+
+
+def _case(text: str) -> Case:
+    """Factors on the right are scaled so that products are about 1, where activations bend."""
+    graph = parse(text)
+    inputs = [random(*v.type.dims, dtype=v.type.dtype) for v in graph.inputs]
+    scale = np.sqrt(graph.inputs[0].type.dims[-1])
+    inputs[1] = (inputs[1].astype(np.float32) / scale).astype(inputs[1].dtype)
+    return Case(graph, inputs)
+
+
+CASES = {
+    "stream-k": _case(BIAS_GELU),
+    "split-k": _case(_linear("", result="y0", x="100,3072", n=776)),
+    "whole-tiles": _case(_linear("%y = add %r, %y0", x="1000,768", n=3080, dtype="bf16")),
+    "clusters": _case(_linear("%y = gelu %y0", x="2100,256", n=4096)),
+    "small-tiles": _case(TREES["two-tensors"][0]),
+    "scaled": _case(TREES["scaled"][0]),
+    "f32": _case(_linear("%c = cast %y0 {dtype=f32}\n%y = relu %c", x="3,40,64", n=72)),
+    "matmul-batched": _case(TREES["matmul-batched"][0]),
+}
+"""What tests/gpu runs, and nothing here can."""
+
+
+def test_cases_for_a_gpu_reach_every_schedule():
+    found = [product(c.graph) for c in CASES.values()]
+    made = {schedule(p, SM_90A.sms) for p in found if isinstance(p, Product)}  # type: ignore[attr-defined]
+    assert all(isinstance(p, Product) for p in found)
+    assert {(s.tile, s.cooperative, min(s.splits, 2)) for s in made} == {
+        ((128, 256, 64), True, 1),
+        ((128, 128, 64), False, 1),
+        ((128, 128, 64), True, 0),
+        ((128, 128, 64), True, 2),
+        ((64, 64, 64), False, 1),
+    }
 
 
 # Building --------------------------------------------------------------------------------------
