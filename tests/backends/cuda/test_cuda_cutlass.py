@@ -427,13 +427,19 @@ def headers() -> Path:
 @pytest.mark.nvcc
 @pytest.mark.slow
 def test_nvcc_compiles_it(headers: Path, tmp_path: Path):
-    """One product, which takes a minute: no register is spilled, and ptxas does not make wgmma
-    instructions wait for each other."""
+    """One product, which takes a minute: it is TMA and wgmma, no register is spilled, and ptxas
+    does not make wgmma instructions wait for each other."""
     for name, text in {**template_sources(), "p.cu": _text(BIAS_GELU, "p")}.items():
         (tmp_path / name).write_text(text)
     compiler = cuda_build.find_compiler(SM_90A)
-    command = [*compiler.templates, "-isystem", str(headers), "-Xptxas", "-v", "-c", "p.cu"]
+    command = [
+        *compiler.templates, "-isystem", str(headers), "-Xptxas", "-v", "--keep", "-c", "p.cu",
+    ]  # fmt: skip
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:4000]
     assert re.findall(r"(\d+) bytes spill stores", done.stderr) == ["0"]
     assert "serialized" not in done.stderr
+    (ptx,) = tmp_path.glob("*.ptx")
+    text = ptx.read_text()
+    assert "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16" in text
+    assert "cp.async.bulk.tensor" in text
