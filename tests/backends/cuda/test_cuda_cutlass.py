@@ -416,30 +416,68 @@ def test_the_version_is_read_from_the_headers(tmp_path: Path):
     assert template_version(tmp_path) == "4.2.0"
 
 
-@pytest.fixture
-def headers() -> Path:
+PLAN = """
+#include <cuda_runtime.h>
+#include <stdio.h>
+extern "C" {
+int p_plan(size_t *);
+cudaError_t cudaGetDevice(int *device) { *device = 0; return cudaSuccess; }
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr which, int) {
+    *value = which == cudaDevAttrMultiProcessorCount ? 132 : 0;
+    return cudaSuccess;
+}
+}
+int main() {
+    size_t bytes = 0;
+    const int error = p_plan(&bytes);
+    printf("%d %zu", error, bytes);
+}
+"""
+"""What a model does when it is opened, on a pretended device."""
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """One product as p.o, its PTX, and what ptxas says: a minute."""
     try:
-        return template_headers()
+        headers = template_headers()
     except BuildError as error:
         pytest.skip(error.message)
-
-
-@pytest.mark.nvcc
-@pytest.mark.slow
-def test_nvcc_compiles_it(headers: Path, tmp_path: Path):
-    """One product, which takes a minute: it is TMA and wgmma, no register is spilled, and ptxas
-    does not make wgmma instructions wait for each other."""
+    folder = tmp_path_factory.mktemp("cutlass")
     for name, text in {**template_sources(), "p.cu": _text(BIAS_GELU, "p")}.items():
-        (tmp_path / name).write_text(text)
+        (folder / name).write_text(text)
     compiler = cuda_build.find_compiler(SM_90A)
     command = [
         *compiler.templates, "-isystem", str(headers), "-Xptxas", "-v", "--keep", "-c", "p.cu",
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:4000]
-    assert re.findall(r"(\d+) bytes spill stores", done.stderr) == ["0"]
-    assert "serialized" not in done.stderr
-    (ptx,) = tmp_path.glob("*.ptx")
+    return folder, done.stderr
+
+
+@pytest.mark.nvcc
+@pytest.mark.slow
+def test_nvcc_compiles_it(compiled: tuple[Path, str]):
+    """To TMA and wgmma; no register is spilled, and ptxas does not make wgmma instructions wait for
+    each other."""
+    folder, said = compiled
+    assert re.findall(r"(\d+) bytes spill stores", said) == ["0"]
+    assert "serialized" not in said
+    (ptx,) = folder.glob("*.ptx")
     text = ptx.read_text()
     assert "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16" in text
     assert "cp.async.bulk.tensor" in text
+
+
+@pytest.mark.nvcc
+@pytest.mark.slow
+def test_cutlass_takes_the_arguments_and_tells_its_workspace(compiled: tuple[Path, str]):
+    """Stream-K: each of the 24 tiles may be left in parts, in f32."""
+    folder, _ = compiled
+    (folder / "plan.cpp").write_text(PLAN)
+    link = ["nvcc", "-o", "plan", "plan.cpp", "p.o", "-cudart", "static", "-Xlinker", "-zmuldefs"]
+    subprocess.run(link, cwd=folder, capture_output=True, check=True)
+    said = subprocess.run([str(folder / "plan")], capture_output=True, text=True, check=True)
+    error, workspace = map(int, said.stdout.split())
+    assert error == 0
+    assert 24 * 128 * 128 * 4 <= workspace < 2 * 24 * 128 * 128 * 4
