@@ -43,12 +43,15 @@ class CallResult:
 @dataclass(frozen=True)
 class LibraryCall:
     """What a vendor's library computes in place of a kernel. `fields` are those of the structure
-    that describes it to the runtime, `roles` says what each argument is there: "a", "bias", ..."""
+    that describes it to the runtime, `roles` says what each argument is there: "a", "bias", ...
+    `source` is C++ that instantiates a library of templates for the call, of which nothing is left
+    to find at run time; "" for one that is opened then."""
 
     library: str
     function: str
     fields: tuple[tuple[str, int], ...]
     roles: tuple[str, ...]
+    source: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+CUTLASS = "cutlass"
+"""The engine whose artifacts take CUTLASS before cuBLASLt, which is the other's."""
+
 _HERE = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
 class Case:
     """A model at a batch (and a number of tokens) in a precision. `autotune`: torch.compile's
-    max-autotune takes part, which takes minutes to compile."""
+    max-autotune takes part, which takes minutes to compile. `cutlass`: so does graphopt with its
+    products by CUTLASS, in an artifact of its own."""
 
     model: str
     batch: int
     precision: str
     tokens: int = 0
     autotune: bool = False
+    cutlass: bool = False
 
     @property
     def name(self) -> str:
@@ -27,6 +32,12 @@ class Case:
     @property
     def folder(self) -> str:
         return f"{self.name}_{self.precision}"
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """Of artifacts, by the engine that runs them."""
+        out = {"graphopt": self.folder}
+        return {**out, CUTLASS: f"{self.folder}_{CUTLASS}"} if self.cutlass else out
 
     @property
     def source(self) -> str:
@@ -41,13 +52,13 @@ class Case:
 _IMAGES = ("resnet50", "convnext_tiny", "vit_b_16", "resnet")
 
 CASES = (
-    Case("bert_base", 1, "fp16", 128, autotune=True),
+    Case("bert_base", 1, "fp16", 128, autotune=True, cutlass=True),
     Case("resnet50", 1, "fp16", autotune=True),
     Case("resnet50", 8, "fp16"),
     Case("llama_decode", 1, "fp16", 512, autotune=True),
     Case("vit_b_16", 1, "fp16"),
     Case("convnext_tiny", 1, "fp16"),
-    Case("bert_base", 8, "fp16", 128),
+    Case("bert_base", 8, "fp16", 128, cutlass=True),
     Case("resnet50", 32, "fp16"),
     Case("vit_b_16", 8, "fp16"),
     Case("convnext_tiny", 8, "fp16"),
@@ -57,7 +68,7 @@ CASES = (
     Case("bert_base", 1, "bf16", 128),
     Case("resnet50", 8, "bf16"),
     Case("llama_decode", 8, "bf16", 512),
-    Case("bert_large", 8, "bf16", 512),
+    Case("bert_large", 8, "bf16", 512, cutlass=True),
     Case("vit_b_16", 32, "bf16"),
     Case("resnet50", 8, "tf32"),
     Case("resnet50", 8, "fp32"),

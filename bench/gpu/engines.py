@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from bench.gpu import clock
-from bench.gpu.cases import Case
+from bench.gpu.cases import CUTLASS, Case
 from graphopt.artifact.loader import Model, load
 from graphopt.artifact.verify import compare_golden
 from graphopt.frontend.source import load_source
@@ -21,7 +21,7 @@ _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 TORCH = {"eager": "", "compile": "default", "max-autotune": "max-autotune"}
 """Engine: the mode of torch.compile; "" for none."""
 
-ENGINES = ("graphopt", *TORCH)
+ENGINES = ("graphopt", *TORCH, CUTLASS)
 
 
 @dataclass
@@ -39,8 +39,8 @@ class Opened:
 
 def open_engine(engine: str, case: Case, folder: Path) -> Opened:
     """Raises whatever the engine raises."""
-    if engine == "graphopt":
-        return _graphopt(folder / case.folder)
+    if engine in case.folders:
+        return _graphopt(folder / case.folders[engine])
     return _torch(case, TORCH[engine])
 
 

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 
 from bench.gpu import clock
-from bench.gpu.cases import Case
+from bench.gpu.cases import CUTLASS, Case
 from bench.gpu.engines import ENGINES, Opened, open_engine
 from bench.gpu.limits import Limits
 from graphopt.artifact.timing import time_calls
 
 _ROUNDS, _LAP_S = 5, 0.1
 _AUTOTUNE = "max-autotune"
-_NEEDS_S = {"graphopt": 5.0, "eager": 5.0, "compile": 60.0, _AUTOTUNE: 150.0}
+_NEEDS_S = {"graphopt": 5.0, CUTLASS: 5.0, "eager": 5.0, "compile": 60.0, _AUTOTUNE: 150.0}
 """What is kept in reserve for an engine: guesses, for a bench that ends in time."""
 
 Say = Callable[[str], None]
@@ -44,7 +44,7 @@ def _case(case: Case, folder: Path, limits: Limits, end: float, say: Say) -> dic
     opened: dict[str, Opened] = {}
     failures: dict[str, str] = {}
     for engine in ENGINES:
-        if engine == _AUTOTUNE and not case.autotune:
+        if (engine == _AUTOTUNE and not case.autotune) or (engine == CUTLASS and not case.cutlass):
             continue
         if time.monotonic() + _NEEDS_S[engine] > end:
             failures[engine] = "not reached in the time given"
@@ -55,7 +55,7 @@ def _case(case: Case, folder: Path, limits: Limits, end: float, say: Say) -> dic
         except Exception as error:  # an engine may raise anything; the others go on
             failures[engine] = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
     times = _race(opened)
-    mine = opened.get("graphopt")
+    mine, other = opened.get("graphopt"), opened.get(CUTLASS)
     entry = {
         "case": case.folder,
         "model": case.model,
@@ -67,8 +67,9 @@ def _case(case: Case, folder: Path, limits: Limits, end: float, say: Say) -> dic
         "kernels": _kernels(mine, case, limits) if mine else [],
         "launches": mine.model.manifest.extra["launches"] if mine and mine.model else {},
     }
-    if mine and mine.model:
-        mine.model.close()
+    for one in (mine, other):
+        if one and one.model:
+            one.model.close()
     return entry
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from importlib import util
 from pathlib import Path
 
-from bench.gpu.cases import Case
+from bench.gpu.cases import CUTLASS, Case
 from graphopt.artifact.format import MANIFEST
 from graphopt.driver import Options, build
 from graphopt.errors import GraphoptError
@@ -15,19 +16,28 @@ from graphopt.errors import GraphoptError
 def prepare(
     cases: Iterable[Case], folder: Path, target: str, say: Callable[[str], None]
 ) -> dict[str, str]:
-    """Compile what is not there yet; what went wrong, by case."""
+    """Compile what is not there yet; what went wrong, by artifact. Those with CUTLASS are left out
+    where its headers are not installed."""
     failures: dict[str, str] = {}
     for case in cases:
-        out = folder / case.folder
-        if (out / MANIFEST).is_file():
-            say(f"{case.folder}: is there")
-            continue
-        start = time.perf_counter()
-        try:
-            build(case.source, target=target, out=out, options=Options(precision=case.precision))
-        except GraphoptError as error:
-            failures[case.folder] = str(error)
-            say(f"{case.folder}: {error.message}")
-        else:
-            say(f"{case.folder}: {time.perf_counter() - start:.0f} s")
+        for engine, name in case.folders.items():
+            if (folder / name / MANIFEST).is_file():
+                say(f"{name}: is there")
+                continue
+            if engine == CUTLASS and util.find_spec("cutlass_library") is None:
+                say(f"{name}: left out, the wheel nvidia-cutlass is not installed")
+                continue
+            start = time.perf_counter()
+            try:
+                build(case.source, target=target, out=folder / name, options=_options(case, engine))
+            except GraphoptError as error:
+                failures[name] = str(error)
+                say(f"{name}: {error.message}")
+            else:
+                say(f"{name}: {time.perf_counter() - start:.0f} s")
     return failures
+
+
+def _options(case: Case, engine: str) -> Options:
+    vendor = "cutlass,cublaslt,cudnn" if engine == CUTLASS else "auto"
+    return Options(precision=case.precision, vendor=vendor)

@@ -340,7 +340,7 @@ def _preload(manifest: Manifest) -> None:
     spec = util.find_spec("nvidia")
     if spec is None or spec.submodule_search_locations is None:
         return
-    for name in manifest.extra.get("libraries", ()):
+    for name in set(manifest.extra.get("libraries", ())) & set(_WHEELS):
         for root in map(Path, spec.submodule_search_locations):
             for path in sorted(root.glob(f"*/lib/{_WHEELS[name]}"))[:1]:
                 with contextlib.suppress(OSError):  # the model says what it misses

@@ -22,6 +22,8 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     def find(name: str) -> Path:
         if not (folder / name / MANIFEST).is_file() and shutil.which("nvcc") is None:
             pytest.skip(f"no nvcc, and --gpu-artifacts has no {name}")
+        if not (folder / name / MANIFEST).is_file() and not table[name].can_be_made:
+            pytest.skip(f"Python has no {table[name].package}, with which {name} is compiled")
         return artifact(table[name], folder)
 
     return find

@@ -7,6 +7,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,25 @@ sys.path.insert(0, str(TESTS / "backends" / "cuda"))
 FAMILIES = ("elementwise", "rows", "products", "attention", "scans")
 """`test_cuda_NAME` has a table CASES for each."""
 
+CUTLASS = "fuse,choose-libraries{use=[cutlass],always=true},plan-memory"
+
 HALVES = ("tiny_resnet", "tiny_bert", "tiny_llama", "tiny_vit", "tiny_convnext", "tiny_swin")
 """Models that are run in f16 and bf16, too."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """An artifact by name: a source and what it is compiled with."""
+    """An artifact by name: a source and what it is compiled with. `package` is what Python must
+    have to compile it."""
 
     name: str
     source: Callable[[], Any]
     options: Options = field(default_factory=Options)
+    package: str = ""
+
+    @property
+    def can_be_made(self) -> bool:
+        return not self.package or util.find_spec(self.package) is not None
 
 
 def family(name: str) -> Mapping[str, Any]:
@@ -89,6 +98,11 @@ def wanted() -> list[Wanted]:
 
     plain = Options(passes="fuse,plan-memory")  # layouts are those of the cases
     out = [Wanted(name, lambda n=name: merged(family(n)), plain) for name in FAMILIES]
+    out.append(
+        Wanted(
+            "cutlass", lambda: merged(family("cutlass")), Options(passes=CUTLASS), "cutlass_library"
+        )
+    )
     out += [Wanted(name, make) for name, make in {**TINY, **MODELS}.items()]
     for name in HALVES:
         out += [Wanted(f"{name}-{p}", TINY[name], Options(precision=p)) for p in ("fp16", "bf16")]

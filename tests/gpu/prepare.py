@@ -16,6 +16,9 @@ def main(folder: Path, names: list[str]) -> int:
     for want in wanted():
         if names and want.name not in names:
             continue
+        if not want.can_be_made:
+            print(f"{want.name}: left out, Python has no {want.package}", flush=True)
+            continue
         try:
             artifact(want, folder)
             print(want.name, flush=True)

@@ -57,6 +57,29 @@ def test_pictures_are_drawn(tmp_path: Path):
     assert {p.name for p in tmp_path.iterdir()} == {"race.svg", "roofline.svg"}
 
 
+def test_artifacts_with_cutlass_are_left_out_without_its_headers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from bench.gpu import prepare
+    from bench.gpu.cases import CASES, CUTLASS, Case
+
+    built: list[tuple[str, str]] = []
+
+    def build(source: str, *, target: str, out: Path, options: Any) -> None:
+        built.append((out.name, options.vendor))
+
+    case, said = Case("net", 1, "fp16", cutlass=True), list[str]()
+    monkeypatch.setattr(prepare, "build", build)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert prepare.prepare([case], tmp_path, "cuda", said.append) == {}
+    assert built == [("net_b1_fp16", "auto")]
+    assert said[-1] == "net_b1_fp16_cutlass: left out, the wheel nvidia-cutlass is not installed"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    prepare.prepare([case], tmp_path, "cuda", said.append)
+    assert built[-1] == ("net_b1_fp16_cutlass", "cutlass,cublaslt,cudnn")
+    assert any(CUTLASS in c.folders for c in CASES)
+
+
 def test_the_roof_is_the_slower_of_memory_and_arithmetic():
     from bench.gpu.limits import Limits
 

@@ -87,9 +87,13 @@ class CudaBackend(Backend):
 def _lower(node: Node, target: Target, point: Point | None) -> Lowered | Delegated:
     """A region's kernel, or the library's call for it."""
     from graphopt_backends.cuda.lower import lower_region
+    from graphopt_backends.cuda.targets import GpuTarget
     from graphopt_backends.cuda.vendor.delegate import delegate
 
-    return delegate(node) if _library(node) else lower_region(node, target, point)
+    if not _library(node):
+        return lower_region(node, target, point)
+    assert isinstance(target, GpuTarget)
+    return delegate(node, target)
 
 
 def _library(node: Node) -> str:

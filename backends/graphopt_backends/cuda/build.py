@@ -19,6 +19,8 @@ from graphopt.cache import Cache, key_of
 from graphopt.config import Config
 from graphopt.errors import BuildError
 from graphopt.target import Step, Target
+from graphopt_backends.cuda.cutlass_headers import template_headers, template_version
+from graphopt_backends.cuda.emit.device import TEMPLATES
 from graphopt_backends.cuda.targets import is_emulated
 
 _HOST_FLAGS = (
@@ -29,6 +31,9 @@ _EMULATED_FLAGS = (
     "-std=c++17", "-O2", "-g0", "-DGO_EMULATED", "-fwrapv", "-fno-strict-aliasing",
     "-ffp-contract=off", "-fPIC", "-fvisibility=hidden",
 )  # fmt: skip
+_TEMPLATE_FLAGS = ("-std=c++17", "-O3", "-DNDEBUG", "--expt-relaxed-constexpr")
+"""With assertions, nvcc calls functions between wgmma instructions, and waits for each."""
+
 _SHOWN_LINES = 12
 
 _HOST_ONLY = ("model.cu", "go_runtime.cu")
@@ -40,13 +45,14 @@ _KERNELS = 8
 
 @dataclass(frozen=True)
 class Compiler:
-    """What compiles files of device code, of host code, and links; `identity` tells versions
-    apart."""
+    """What compiles files of device code, of host code, links, and compiles templates (less where
+    their headers are); `identity` tells versions apart."""
 
     device: tuple[str, ...]
     host: tuple[str, ...]
     link: tuple[str, ...]
     identity: str
+    templates: tuple[str, ...] = ()
 
 
 def build(
@@ -118,7 +124,10 @@ def _nvcc(target: Target, cc: str | None) -> Compiler:
         "-Xlinker=--gc-sections,--exclude-libs=ALL,-soname,model.so,-s,-z,defs",
     ]  # fmt: skip
     identity = " ".join([_version_of(path), *device[1:], *link[1:]])
-    return Compiler(tuple(device), (*base, "-x", "c++"), tuple(link), identity)
+    host_flags = ",".join(f for f in _HOST_FLAGS if f != "-fno-exceptions")  # they throw
+    code = generate_code(target.isa)[0]  # no PTX: later GPUs have not what they use
+    templates = (path, *_TEMPLATE_FLAGS, *host, f"-Xcompiler={host_flags}", code)
+    return Compiler(tuple(device), (*base, "-x", "c++"), tuple(link), identity, templates)
 
 
 def _cplusplus(cc: str | None) -> Compiler:
@@ -165,15 +174,21 @@ def units(sources: Mapping[str, str], jobs: int) -> dict[str, tuple[str, ...]]:
 
     Kernels are gathered: a compiler takes longer to read its headers than to compile one. Which go
     together depends on their names alone, so that most stay together when a model changes.
+    Templates, of which one takes minutes, are alone.
     """
     files = [n for n in sources if n.endswith((".cu", ".cpp"))]
-    kernels = sorted(n for n in files if n.endswith(".cu") and n not in _HOST_ONLY)
+    alone = {*_HOST_ONLY, *(n for n in files if _has_templates(sources[n]))}
+    kernels = sorted(n for n in files if n.endswith(".cu") and n not in alone)
     count = max(-(-len(kernels) // _KERNELS), min(jobs, len(kernels)))
     out: dict[str, tuple[str, ...]] = {n: () for n in files if n not in kernels}
     for name in kernels:
         unit = f"kernels_{crc32(name.encode()) % count}.cu"
         out[unit] = (*out.get(unit, ()), name)
     return out
+
+
+def _has_templates(text: str) -> bool:
+    return f'#include "{TEMPLATES}"' in text
 
 
 def compile_objects(
@@ -190,8 +205,9 @@ def compile_objects(
         unit: "".join(f'#include "{n}"\n' for n in names) or sources[unit]
         for unit, names in gathered.items()
     }
+    commands = {unit: _command(unit, texts[unit], compiler) for unit in gathered}
     keys = {
-        unit: key_of([compiler.identity, unit, texts[unit], *(sources[n] for n in names), *headers])
+        unit: key_of([commands[unit][1], unit, texts[unit], *(sources[n] for n in names), *headers])
         for unit, names in gathered.items()
     }
     missing = [unit for unit, key in keys.items() if store.find(key, ".o") is None]
@@ -200,9 +216,9 @@ def compile_objects(
             for name, text in {**sources, **texts}.items():
                 (Path(folder) / name).write_text(text, encoding="utf-8")
             # the longest first: the last to finish should be a short one
-            missing.sort(key=lambda unit: -len(gathered[unit]))
+            missing.sort(key=lambda u: -(_KERNELS * _has_templates(texts[u]) or len(gathered[u])))
             with ThreadPoolExecutor(config.jobs) as pool:
-                made = pool.map(lambda unit: _compile(Path(folder), unit, compiler), missing)
+                made = pool.map(lambda u: _compile(Path(folder), u, commands[u][0]), missing)
                 for done, (unit, content) in enumerate(zip(missing, made, strict=True)):
                     store.put(keys[unit], content, ".o")
                     if progress is not None:
@@ -210,9 +226,18 @@ def compile_objects(
     return [store.path(key, ".o") for key in keys.values()]
 
 
-def _compile(folder: Path, name: str, compiler: Compiler) -> bytes:
+def _command(name: str, text: str, compiler: Compiler) -> tuple[tuple[str, ...], str]:
+    """What compiles a unit, and what tells it from other versions. Raises: BuildError where headers
+    are missing."""
+    if _has_templates(text):
+        folder = template_headers()
+        versions = [compiler.identity, *compiler.templates[1:], template_version(folder)]
+        return (*compiler.templates, "-isystem", str(folder)), " ".join(versions)
     device = name.endswith(".cu") and name not in _HOST_ONLY
-    command = compiler.device if device else compiler.host
+    return compiler.device if device else compiler.host, compiler.identity
+
+
+def _compile(folder: Path, name: str, command: Sequence[str]) -> bytes:
     made = folder / f"{name}.o"
     _run([*command, "-c", name, "-o", made.name], what=f"compiling {name}", cwd=folder)
     return made.read_bytes()

@@ -12,6 +12,7 @@ from graphopt.ir.types import DType
 from graphopt.ir.views import is_view
 from graphopt.kernel.gpu import grids
 from graphopt.program import Program
+from graphopt_backends.cuda.vendor.match import CUTLASS
 
 
 def facts(source: Graph, program: Program) -> Mapping[str, Any]:
@@ -26,8 +27,12 @@ def facts(source: Graph, program: Program) -> Mapping[str, Any]:
         "precision": _precision(source, program),
         "launches": {"before": before, "kernels": own, "libraries": libraries.total()},
         "libraries": dict(sorted(libraries.items())),
-        "unmeasured": ["libraries or kernels", "schedules of kernels"],
+        "unmeasured": ["libraries or kernels", "schedules of kernels", *_unmeasured(libraries)],
     }
+
+
+def _unmeasured(libraries: Mapping[str, int]) -> list[str]:
+    return ["CUTLASS beside cuBLASLt", "tiles of CUTLASS"] if CUTLASS in libraries else []
 
 
 def _precision(source: Graph, program: Program) -> str:

@@ -82,6 +82,8 @@ def test_drivers(library: ctypes.CDLL, machine: Pretended):
         ((9, 0), (90, 1, 90), True),
         ((10, 0), (90, 1, 90), True),  # by its PTX
         ((8, 9), (90, 1, 90), False),
+        ((9, 0), (90, 1, 0), True),  # without PTX: there and nowhere else
+        ((10, 0), (90, 1, 0), False),
         ((8, 9), (80, 0, 80), True),  # machine code of an earlier one of its generation
         ((8, 0), (89, 0, 89), False),
         ((7, 5), (80, 0, 80), False),

@@ -1,4 +1,5 @@
-"""The text of model.cu that prepares and makes calls of vendor libraries."""
+"""The text of model.cu that prepares and makes calls of vendor libraries. Those that are compiled
+with the model are launched as kernels are, with the workspace after their results."""
 
 from __future__ import annotations
 
@@ -21,14 +22,16 @@ def structure(n: int, call: LibraryCall) -> str:
     return f"static const go_{call.function} planned_{n} = {{\n{wrapped(fields, '    ')}}};"
 
 
-def plan_functions(calls: Sequence[LibraryCall]) -> str:
-    """`make_plans`, which opens libraries and lets them choose algorithms, and `destroy_plans`."""
+def plan_functions(calls: Sequence[LibraryCall], compiled: Sequence[str] = ()) -> str:
+    """`make_plans`, which opens libraries and lets them choose algorithms, and `destroy_plans`.
+    `compiled` are the names of calls that are in the model, and need a workspace."""
     opened = sorted({c.function for c in calls})
     unused = [] if calls else ["    (void)plans;"]
     lines = [
         "static int make_plans(void **plans, int device, size_t *workspace) {",
         "    int error = GO_OK;",
         *(unused and ["    (void)plans, (void)device, (void)workspace;"]),
+        *(line for name in compiled for line in _planned(name)),
         *(f"    if (!error) error = go_{name}_open(device);" for name in opened),
     ]
     for n, call in enumerate(calls):
@@ -46,6 +49,16 @@ def plan_functions(calls: Sequence[LibraryCall]) -> str:
         kind = f"go_{call.function}"
         lines.append(f"    {kind}_destroy(({kind}_plan *)plans[{n}]);")
     return "\n".join([*lines, "}"])
+
+
+def _planned(name: str) -> list[str]:
+    return [
+        "    if (!error) {",
+        "        size_t bytes = 0;",
+        f'        error = go_launched({name}_plan(&bytes), "{name}");',
+        "        if (!error && bytes > *workspace) *workspace = bytes;",
+        "    }",
+    ]
 
 
 def call_plan(call: LibraryCall, n: int, pointers: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 
 from graphopt.artifact.layout import HEADER_BYTES, WeightLayout
@@ -16,10 +16,10 @@ from graphopt.lower.interface import (
     tensor_tables,
     wrapped,
 )
-from graphopt.program import Arg, KernelCall, Program, Space
+from graphopt.program import Arg, KernelCall, LibraryCall, Program, Space
 from graphopt.target import Target
 from graphopt_backends.cuda.emit import templates
-from graphopt_backends.cuda.emit.device import device_sources
+from graphopt_backends.cuda.emit.device import device_sources, template_sources
 from graphopt_backends.cuda.emit.kernel import emit_kernel
 from graphopt_backends.cuda.emit.libraries import call_plan, plan_functions, structure
 from graphopt_backends.cuda.targets import is_emulated
@@ -50,14 +50,22 @@ def emit(program: Program, target: Target, prefix: str = PREFIX) -> Mapping[str,
         locs = [loc for c in program.calls if c.kernel == kernel.name for loc in c.locs]
         aliased = aliased_parameters(kernel, program)
         files[f"{kernel.name}.cu"] = emit_kernel(kernel, target, locs=locs, aliased=aliased)
-    return files
+    compiled = _compiled(program)
+    files.update((f"{name}.cu", library.source) for name, library in compiled.items())
+    return {**files, **(template_sources() if compiled else {})}
+
+
+def _compiled(program: Program) -> dict[str, LibraryCall]:
+    """The calls whose code is in the model, by the name of it."""
+    found = ((c.kernel, c.library) for c in program.calls)
+    return {name: library for name, library in found if library and library.source}
 
 
 def runtime_sources(program: Program, target: Target) -> dict[str, str]:
     """The fixed files that a model is linked with: on the CUDA runtime, or in emulation."""
     names, emulated = list(_SHARED), is_emulated(target)
     names += _EMULATION if emulated else ["go_runtime.cu"]
-    for library in sorted({c.library.library for c in program.calls if c.library}):
+    for library in sorted({call.library for call in _opened(program)}):
         names += _LIBRARY[library]
         names += [f"go_{library}_emulated.cpp", "go_half.h"] if emulated else [f"go_{library}.cpp"]
     folder = resources.files("graphopt_backends.cuda") / "runtime"
@@ -67,27 +75,26 @@ def runtime_sources(program: Program, target: Target) -> dict[str, str]:
 def _source(program: Program, target: Target) -> str:
     layout = WeightLayout(program.weights)
     digest = ", ".join(f"0x{b:02x}" for b in layout.digest)
-    delegated = [c.library for c in program.calls if c.library is not None]
-    structures = list(dict.fromkeys(delegated))
+    structures, compiled = _opened(program), _compiled(program)
     return fill(
         templates.SOURCE,
         PROTOTYPES="\n".join(
-            f'extern "C" int {k.name}_launch(go_stream stream, void *const *p);'
-            for k in program.kernels
+            [
+                *(_prototype(k.name) for k in program.kernels),
+                *(_prototype(name) for name in compiled),
+                *(f'extern "C" int {name}_plan(size_t *workspace);' for name in compiled),
+            ]
         ),
         WEIGHT_BYTES=str(layout.size_bytes),
         WEIGHT_HEADER=str(HEADER_BYTES),
         ARENA_BYTES=str(-(-program.arena_bytes // 256) * 256),
-        CODE=_code(target),
+        CODE=_code(target, later=not compiled),
         PLANS=str(len(structures)),
         DIGEST=wrapped(digest, "    "),
         TENSORS=tensor_tables(program),
         STRUCTURES="\n".join(structure(n, s) for n, s in enumerate(structures)),
-        PLAN_FUNCTIONS=plan_functions(structures),
-        BODIES="\n\n".join(
-            _body(n, c, layout, structures.index(c.library) if c.library else 0)
-            for n, c in enumerate(program.calls)
-        ),
+        PLAN_FUNCTIONS=plan_functions(structures, tuple(compiled)),
+        BODIES="\n\n".join(_body(n, c, layout, structures) for n, c in enumerate(program.calls)),
         TABLE="\n".join(_row(n, c) for n, c in enumerate(program.calls)),
         KEEP_STATE=templates.KEEP_STATE if program.states else "",
         STATES="\n".join(f"    keep_state(now, {i}, {o});" for i, o in program.states),
@@ -96,19 +103,31 @@ def _source(program: Program, target: Target) -> str:
     )
 
 
-def _code(target: Target) -> str:
-    """What devices the code is for: the fields of `go_code`. What is emulated is sm_90a."""
+def _opened(program: Program) -> list[LibraryCall]:
+    """The different calls of libraries that are opened at run time: each has a plan."""
+    calls = (c.library for c in program.calls)
+    return list(dict.fromkeys(c for c in calls if c and not c.source))
+
+
+def _prototype(name: str) -> str:
+    return f'extern "C" int {name}_launch(go_stream stream, void *const *p);'
+
+
+def _code(target: Target, later: bool) -> str:
+    """What devices the code is for: the fields of `go_code`. What is emulated is sm_90a. `later`:
+    there is PTX of everything."""
     number = "90a" if is_emulated(target) else target.isa.removeprefix("sm_")
     exact = number.endswith("a")
     number = number.removesuffix("a")
-    return f"{number}, {int(exact)}, {number}"
+    return f"{number}, {int(exact)}, {number if later else 0}"
 
 
-def _body(n: int, call: KernelCall, layout: WeightLayout, plan: int) -> str:
+def _body(n: int, call: KernelCall, layout: WeightLayout, plans: Sequence[LibraryCall]) -> str:
     head = f"static int call_{n}(const frame *m, go_stream stream) {{"
     pointers = [_pointer(arg, layout) for arg in call.args]
-    if call.library is not None:
-        return f"{head}\n    {call_plan(call.library, plan, pointers)}\n}}"
+    if call.library is not None and not call.library.source:
+        return f"{head}\n    {call_plan(call.library, plans.index(call.library), pointers)}\n}}"
+    pointers += ["m->workspace"] if call.library else []
     listed = wrapped(", ".join(pointers), "        ")
     launch = f'    return go_launched({call.kernel}_launch(stream, p),\n        "{call.kernel}");'
     return f"{head}\n    void *const p[] = {{\n{listed}}};\n{launch}\n}}"

@@ -50,10 +50,11 @@ int go_device_check(int device, go_code code) {
     const int here = 10 * found.major + found.minor;
     const int same = code.exact ? here == code.sass
                                 : here / 10 == code.sass / 10 && here >= code.sass;
-    if (same || here >= code.ptx) return GO_OK;
+    if (same || (code.ptx && here >= code.ptx)) return GO_OK;
     return go_fail(GO_WRONG_DEVICE,
-                   "device %d (%s) has compute capability %d.%d; the model needs %d.%d or later",
-                   device, found.name, found.major, found.minor, code.ptx / 10, code.ptx % 10);
+                   "device %d (%s) has compute capability %d.%d; the model needs %d.%d%s", device,
+                   found.name, found.major, found.minor, code.sass / 10, code.sass % 10,
+                   code.ptx ? " or later" : " itself");
 }
 
 int go_device_enter(int device, int *before) {

@@ -32,7 +32,8 @@ int go_fail(int code, const char *format, ...);
 const char *go_message(void);
 
 /* What code there is: machine code for compute capability `sass` (90 is 9.0), which runs on that
-   one alone when `exact`, else on later ones of its generation; PTX for `ptx` and all later ones. */
+   one alone when `exact`, else on later ones of its generation; PTX for `ptx` and all later ones,
+   or 0 where there is not PTX of everything. */
 typedef struct {
     int sass, exact, ptx;
 } go_code;

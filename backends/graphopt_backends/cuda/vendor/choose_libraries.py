@@ -5,6 +5,8 @@ does not do.
 → %d = fused %x, %w, %r {kind="contraction", library="cudnn"} {conv, add, relu}
   %c = fused %d {kind="movement"} {pad}
 
+A product that CUTLASS computes is a region as it was: its epilogue is made for it.
+
 A `pad` that is split from one convolution, or stands alone, becomes padding of the next one's call.
 """
 
@@ -22,13 +24,17 @@ from graphopt.passbase import EXACT, Numerics, Pass, PassContext
 from graphopt.rewrite import Rewriter, extract
 from graphopt_backends.cuda.targets import GpuTarget
 from graphopt_backends.cuda.vendor.choice import library_wins
-from graphopt_backends.cuda.vendor.match import LIBRARY, Match, Mismatch, match
+from graphopt_backends.cuda.vendor.match import CUTLASS, LIBRARY, Match, Mismatch, match
+from graphopt_backends.cuda.vendor.visitor import product
+
+_AS_FAST = "the generated kernel is expected to be as fast"
 
 
 @dataclass(frozen=True)
 class ChooseLibraries(Pass):
-    """`use` are the libraries that may be called; `always` calls them wherever they can be, else
-    where a table expects it to pay; `tf32` lets them round the factors of f32 products to tf32.
+    """`use` are the libraries that may be called, CUTLASS before others where it is among them;
+    `always` calls them wherever they can be, else where a table expects it to pay; `tf32` lets them
+    round the factors of f32 products to tf32.
 
     Numerics: exact: who computes a region does not change what it means; what tf32 rounds is the
     user's choice. Refuses: other targets than GPUs; regions that no call begins.
@@ -50,13 +56,31 @@ class ChooseLibraries(Pass):
             attrs = node.attrs
             if not isinstance(attrs, FusedAttrs) or attrs.library or attrs.kind != "contraction":
                 continue
-            found = self._found(node, rw, ctx.target)
+            whole = self._whole(node, ctx.target)
+            found = self._found(node, rw, ctx.target) if whole is not None else None
             if isinstance(found, Mismatch):
-                ctx.rejected(self.name, node, found.reason)
+                reasons = dict.fromkeys(m.reason for m in (whole, found) if m and m.reason)
+                ctx.rejected(self.name, node, "; ".join(reasons))
             elif ctx.spend():
-                self._split(rw, node, found)
+                if found is None:
+                    _give(rw, node, CUTLASS)
+                else:
+                    self._split(rw, node, found)
                 ctx.fired(self.name, node)
         return rw.freeze()
+
+    def _whole(self, node: Node, target: GpuTarget) -> Mismatch | None:
+        """Why CUTLASS does not compute all of a region; None where it is to."""
+        if CUTLASS not in self.use:
+            return Mismatch("")
+        if target.isa != "sm_90a":
+            return Mismatch(f"CUTLASS: its kernels are for sm_90a, not for {target.isa}")
+        found = product(_body(node))
+        if isinstance(found, Mismatch):
+            return found
+        moved = sum(v.type.size_bytes for v in (*node.operands, *node.results))
+        pays = library_wins(flops(node), moved, 0, found.dtype, False, target)
+        return None if self.always or pays else Mismatch(_AS_FAST)
 
     def _found(self, node: Node, rw: Rewriter, target: GpuTarget) -> Match | Mismatch:
         """What a call does of a region, if it is to."""
@@ -71,7 +95,7 @@ class ChooseLibraries(Pass):
             return Mismatch("its weights are no constants")
         if self.always or self._pays(node, found, target):
             return found
-        return Mismatch("the generated kernel is expected to be as fast")
+        return Mismatch(_AS_FAST)
 
     def _pays(self, node: Node, found: Match, target: GpuTarget) -> bool:
         if isinstance(found.root.attrs, ConvAttrs) and found.root.attrs.groups > 1:
@@ -111,6 +135,14 @@ class ChooseLibraries(Pass):
 def _body(node: Node) -> Graph:
     assert node.body is not None
     return node.body
+
+
+def _give(rw: Rewriter, node: Node, library: str) -> None:
+    """The region as it is, to a library."""
+    attrs = FusedAttrs("contraction", library)
+    given = rw.insert("fused", node.operands, attrs, loc=node.loc, body=_body(node))
+    for old, new in zip(node.results, given.results, strict=True):
+        rw.replace(old, new)
 
 
 def _called(found: Match, outside: Mapping[Value, Value]) -> tuple[Graph, list[Value]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 
@@ -13,18 +14,24 @@ from graphopt.ir.types import DType, TensorType
 from graphopt.lower.region import Delegated, Packing
 from graphopt.ops import ConvAttrs
 from graphopt.program import LibraryCall
-from graphopt_backends.cuda.vendor.match import LIBRARY, Match, match
+from graphopt_backends.cuda.emit.products import emit_product
+from graphopt_backends.cuda.targets import GpuTarget
+from graphopt_backends.cuda.vendor.match import CUTLASS, LIBRARY, Match, match
 from graphopt_backends.cuda.vendor.matrices import matrices
+from graphopt_backends.cuda.vendor.schedules import schedule
+from graphopt_backends.cuda.vendor.visitor import Product, product
 
 _ACTIVATION = {"": 0, "relu": 1, "gelu_tanh": 2}
 _DTYPE = {DType.F32: 0, DType.F16: 1, DType.BF16: 2}
 _RESULT = {"matmul": "d", "conv": "y"}
 
 
-def delegate(node: Node) -> Delegated:
+def delegate(node: Node, target: GpuTarget) -> Delegated:
     """The call for a fused node whose attributes name a library."""
     body = node.body
     assert body is not None
+    if node.attrs.library == CUTLASS:  # type: ignore[attr-defined]
+        return _instantiated(node, target)
     found = match(body)
     if not isinstance(found, Match) or found.result not in body.outputs:
         raise InternalError(f"no library computes the region at {node.loc}")
@@ -43,6 +50,23 @@ def delegate(node: Node) -> Delegated:
     )
     packings = {body.inputs.index(found.roles["w"]): _filter(found)} if "w" in found.roles else {}
     return Delegated(_name(found, precision, fields), call, packings)
+
+
+def _instantiated(node: Node, target: GpuTarget) -> Delegated:
+    """A product by CUTLASS: its name has the digest of its text, and says what it is."""
+    assert node.body is not None
+    p = product(node.body)
+    if not isinstance(p, Product):
+        raise InternalError(f"CUTLASS does not compute the region at {node.loc}: {p.reason}")
+    s = schedule(p, target.sms)
+    digest = hashlib.sha256(emit_product(p, s, "product").encode()).hexdigest()[:8]
+    tile = "x".join(map(str, s.tile))
+    name = f"{CUTLASS}_{p.dtype}_{p.m}x{p.n}x{p.k}_{tile}_{digest}__{target.isa}"
+    fields = {"m": p.m, "n": p.n, "k": p.k, "batch": p.batch, "splits": s.splits}
+    roles = ["a" if i == p.a else "b" if i == p.b else f"x{i}" for i in range(p.operands)]
+    source = emit_product(p, s, name)
+    call = LibraryCall(CUTLASS, "product", tuple(fields.items()), (*roles, "d"), source)
+    return Delegated(name, call)
 
 
 def _roles(found: Match, body: Graph) -> tuple[str, ...]:

@@ -13,6 +13,9 @@ from graphopt_backends.cuda.vendor.matrices import channels_last, matrices
 
 FUNCTION = {"linear": "matmul", "matmul": "matmul", "conv": "conv"}
 LIBRARY = {"matmul": "cublaslt", "conv": "cudnn"}
+CUTLASS = "cutlass"
+"""Templates that are compiled with the model: see `visitor`."""
+
 DTYPES = (DType.F32, DType.F16, DType.BF16)
 _ADDED = {"matmul": "c", "conv": "z"}
 

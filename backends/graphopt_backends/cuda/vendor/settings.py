@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphopt.errors import UnsupportedError
-from graphopt_backends.cuda.vendor.match import LIBRARY
+from graphopt_backends.cuda.vendor.match import CUTLASS, LIBRARY
 
-LIBRARIES = tuple(LIBRARY.values())
+LIBRARIES = (*LIBRARY.values(), CUTLASS)
+_AUTO = tuple(LIBRARY.values())
+"""CUTLASS is called where it is asked for: nobody has measured it beside cuBLASLt."""
+
 _HALF = {"fp16": "f16", "bf16": "bf16"}
 _VECTOR = {"fp16": 8, "bf16": 8, "tf32": 4}
 """Channels of 16 bytes, without which a library uses no tensor cores."""
@@ -38,7 +41,7 @@ def adjusted(passes: Sequence[str], precision: str, vendor: str) -> tuple[str, .
 def _libraries(precision: str, vendor: str) -> str:
     if vendor == "none":
         return ""
-    names = LIBRARIES if vendor == "auto" else tuple(vendor.split(","))
+    names = _AUTO if vendor == "auto" else tuple(vendor.split(","))
     unknown = [n for n in names if n not in LIBRARIES]
     if unknown:
         raise UnsupportedError(

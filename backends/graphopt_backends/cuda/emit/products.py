@@ -1,0 +1,161 @@
+"""The text of a product that CUTLASS computes: its types, its epilogue visitor tree, its
+arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from graphopt.ir.types import DType
+from graphopt_backends.cuda.emit.ctypes import literal
+from graphopt_backends.cuda.emit.device import TEMPLATES
+from graphopt_backends.cuda.vendor.matrices import Matrices
+from graphopt_backends.cuda.vendor.schedules import Schedule
+from graphopt_backends.cuda.vendor.visitor import (
+    Accumulator,
+    Columns,
+    Compute,
+    Product,
+    Scalar,
+    Tensor,
+    Tree,
+)
+
+_ELEMENT = {DType.F32: "float", DType.F16: "go::f16", DType.BF16: "go::bf16"}
+_INDENT = "    "
+_LINE = 66
+
+
+def emit_product(p: Product, s: Schedule, name: str) -> str:
+    """`{name}.cu`: `{name}_plan` tells the bytes of workspace; `{name}_launch` takes pointers to
+    the operands, the result, the workspace."""
+    source = tensors(p.tree)[:1]
+    added = _ELEMENT[source[0].dtype] if source else "void"
+    tile, cluster = ", ".join(map(str, s.tile)), ", ".join(map(str, s.cluster))
+    return f"""#include "{TEMPLATES}"
+
+namespace {name} {{
+
+struct Shape {{
+    using Tile = go::Tile<{tile}>;
+    using Cluster = go::Cluster<{cluster}>;
+    using Schedule = go::{"Cooperative" if s.cooperative else "Pingpong"};
+    using Scheduler = go::{"WholeTiles" if s.splits == 1 else "StreamK"};
+    using Factor = {_ELEMENT[p.dtype]};
+    using Right = go::{"ColumnMajor" if p.transposed_b else "RowMajor"};
+    using Source = {added};
+    using Result = {_ELEMENT[p.result]};
+}};
+
+using Tree =
+{_tree_type(p.tree, source, 1, "Shape::Result")};
+
+using Product = go::Product<Shape, Tree>;
+
+Product::Arguments arguments(void *const *p) {{
+    const Tree::Arguments tree = {_tree_arguments(p.tree, source, 1)};
+    Product::Arguments all{{
+        cutlass::gemm::GemmUniversalMode::kGemm,
+        {{{p.m}, {p.n}, {p.k}, {p.batch}}},
+        {{go::read<Shape::Factor>(p[{p.a}]), {_rows(p.left)},
+         go::read<Shape::Factor>(p[{p.b}]), {_right(p)}}},
+        {{tree, {_source(source, p)},
+         go::written<Shape::Result>(p[{p.operands}]), {_rows(p.out)}}},
+        go::current_device()}};
+{_splits(s)}    return all;
+}}
+
+}}  // namespace {name}
+
+extern "C" int {name}_plan(size_t *workspace) {{
+    void *const p[{p.operands + 1}] = {{}};
+    return {name}::Product::plan({name}::arguments(p), workspace);
+}}
+
+extern "C" int {name}_launch(go_stream stream, void *const *p) {{
+    return {name}::Product::launch({name}::arguments(p), p[{p.operands + 1}], stream);
+}}
+"""
+
+
+def tensors(tree: Tree) -> list[Tensor]:
+    """The different tensors of a tree, in order: the first is its source."""
+    return list(dict.fromkeys(t for t in _walk(tree) if isinstance(t, Tensor)))
+
+
+def _walk(tree: Tree) -> Iterator[Tree]:
+    yield tree
+    if isinstance(tree, Compute):
+        for operand in tree.operands:
+            yield from _walk(operand)
+
+
+# Trees -----------------------------------------------------------------------------------------
+
+
+def _tree_type(tree: Tree, source: list[Tensor], depth: int, result: str = "float") -> str:
+    return _INDENT * depth + _node_type(tree, source, depth, result)
+
+
+def _node_type(tree: Tree, source: list[Tensor], depth: int, result: str) -> str:
+    match tree:
+        case Accumulator():
+            return "go::Accumulator"
+        case Scalar():
+            return "go::Scalar"
+        case Columns():
+            return f"go::Columns<Shape, {_ELEMENT[tree.dtype]}>"
+        case Tensor():
+            element = _ELEMENT[tree.dtype]
+            of = f"Source<{element}>" if tree in source else f"Auxiliary<Shape, {element}>"
+            return f"go::{of}"
+        case Compute():
+            inner = ",\n".join(_tree_type(o, source, depth + 1) for o in tree.operands)
+            return f"go::Compute<go::{tree.function}, {result},\n{inner}>"
+
+
+def _tree_arguments(tree: Tree, source: list[Tensor], depth: int) -> str:
+    """Those of the operands, then the node's own, which has none where it computes."""
+    match tree:
+        case Scalar(value):
+            return f"{{{{{literal(value, DType.F32)}}}}}"
+        case Columns():
+            return f"{{{_pointer(tree)}}}"
+        case Tensor() if tree not in source:
+            absent = f"{_ELEMENT[tree.dtype]}(0)"  # nvcc drops a {} of a class here
+            return f"{{{_pointer(tree)}, {absent}, {_rows(tree.lies)}}}"
+        case Compute():
+            inner = [_tree_arguments(o, source, depth + 1) for o in tree.operands]
+            line = f"{{{', '.join(inner)}, {{}}}}"
+            if len(line) + len(_INDENT) * depth < _LINE:
+                return line
+            indent = "\n" + _INDENT * (depth + 1)
+            return f"{{{indent}{f',{indent}'.join(inner)}, {{}}}}"
+        case _:
+            return "{}"
+
+
+def _pointer(leaf: Columns | Tensor) -> str:
+    return f"go::read<{_ELEMENT[leaf.dtype]}>(p[{leaf.operand}])"
+
+
+# Arguments -------------------------------------------------------------------------------------
+
+
+def _rows(lies: Matrices) -> str:
+    """A stride of (row, column, matrix)."""
+    return f"{{{lies.ld}, {{}}, {lies.step}}}"
+
+
+def _right(p: Product) -> str:
+    """b's stride of (column, k, matrix)."""
+    return _rows(p.right) if p.transposed_b else f"{{{{}}, {p.right.ld}, {p.right.step}}}"
+
+
+def _source(source: list[Tensor], p: Product) -> str:
+    if not source:
+        return f"nullptr, {_rows(p.out)}"
+    return f"{_pointer(source[0])}, {_rows(source[0].lies)}"
+
+
+def _splits(s: Schedule) -> str:
+    return f"    all.scheduler.splits = {s.splits};\n" if s.splits > 1 else ""
