@@ -282,6 +282,8 @@ def test_attention_masks(kind: str, tmp_path: Path) -> None:
 
 MOVES = [
     ("transpose", TransposeAttrs((2, 0, 1)), (2, 3, 40)),
+    ("transpose", TransposeAttrs((0, 2, 1)), (2, 1024, 5)),  # by blocks
+    ("transpose", TransposeAttrs((0, 2, 1)), (2, 1048, 5)),
     ("slice", SliceAttrs((0, 1, 3), (2, 3, 40), (1, 1, 4)), (2, 3, 40)),
     ("flip", FlipAttrs((0, 2)), (2, 3, 40)),
     ("pad", PadAttrs((0, 1, 2), (1, 0, 3)), (2, 3, 17)),
