@@ -20,11 +20,15 @@ from graphopt.rewrite import Plan, Reject, Rewriter
 _STREAMING = 3.0
 """Multiply-adds in the time that a weight takes from memory and that prefetching does not hide."""
 
-_SUM = 2.2
-"""Multiply-adds in the time of one operation on blocks: a load, a store or an addition. Both
-numbers are fitted to shapes of 16 to 3136 rows (bench/NOTES.md)."""
+_LEFT, _RESULT = (5.5, 0.5), (12.0, 1.0)
+"""What the sums of blocks cost in multiply-adds per element of the left factor and of the result: a
+constant, and that many per operation on blocks, a load, a store or an addition. All these numbers
+are fitted to shapes of 16 to 3136 rows (bench/NOTES.md)."""
 
-_MARGIN = 0.97
+_MARGIN = 0.96
+"""Weights grow: that much has to be gained."""
+
+_LANES = 16
 
 
 @dataclass(frozen=True)
@@ -37,16 +41,19 @@ class Shape:
 
     def direct_cost(self) -> float:
         """In multiply-adds: products, and the streaming of the weights."""
-        return (self.rows + _STREAMING) * self.depth * self.channels
+        return (self.rows + _STREAMING) * self.depth * _padded(self.channels)
 
     def cost(self, scheme: Scheme) -> float:
         """Likewise, and the sums of blocks."""
         groups = -(-self.rows // scheme.rows)
         rows = scheme.saving * groups * scheme.rows + scheme.growth * _STREAMING
-        left, result = scheme.terms  # blocks are loaded, added up, stored
-        blocks = left + scheme.rows * scheme.depth, result + 2 * scheme.products
-        sums = blocks[0] * self.depth / scheme.depth + blocks[1] * self.channels / scheme.columns
-        return rows * self.depth * self.channels + _SUM * groups * sums
+        channels = scheme.columns * _padded(self.channels // scheme.columns)
+        left, result = scheme.terms
+        loads, stores = scheme.rows * scheme.depth, scheme.rows * scheme.columns
+        # blocks are loaded, added up and stored; products are stored and loaded
+        sums = _sums(_LEFT, (left + loads) / loads) * self.depth
+        sums += _sums(_RESULT, (result + 2 * scheme.products) / stores) * channels
+        return rows * self.depth * channels + groups * scheme.rows * sums
 
     def fastest(self) -> int:
         """The scheme to take, by its number of products; 0 if a direct sum is as fast."""
@@ -55,6 +62,16 @@ class Shape:
         if best and self.cost(SCHEMES[best]) <= _MARGIN * self.direct_cost():
             return best
         return 0
+
+
+def _padded(channels: int) -> int:
+    """Lanes that compute: the rest of whole vectors takes one shorter one per power of two."""
+    return _LANES * (channels // _LANES + (channels % _LANES).bit_count())
+
+
+def _sums(cost: tuple[float, float], operations: float) -> float:
+    constant, each = cost
+    return constant + each * operations
 
 
 @dataclass(frozen=True)

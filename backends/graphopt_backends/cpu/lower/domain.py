@@ -46,6 +46,12 @@ _FLOPS_PER_NS_AND_LANE = 12.0
 _ALL = index_const(0)
 """The group, where there is one."""
 
+_FEW_ROWS = 16
+_REREAD, _REREAD_ROWS = 4.0, 8.0
+_LEVEL_3 = 6
+"""How much of level 3 is one kernel's, in level 2 caches. All four are fitted to products of 128 to
+1500 rows in 1 to 64 blocks, their weights from memory (bench/NOTES.md)."""
+
 _LINE = 16
 """float32s."""
 
@@ -78,13 +84,18 @@ class Sizes:
         return max(computing, self.bytes_moved(rows, total, width, target) / _BYTES_PER_NS)
 
     def bytes_moved(self, rows: int, total: int, width: int, target: Target) -> float:
-        """Weights, from memory or the level 3 cache, and an eighth of what spills: a register tile
-        takes a line of such rows in several steps, which the hardware fetches ahead, and two lines
-        of weights in each step, which it does not (measured in bench/NOTES.md)."""
+        """Weights, and what spills, in bytes from memory that would cost as much. The first block's
+        weights come from memory, the less hidden the fewer its rows; later blocks find them in the
+        level 3 cache. What spills and fits there, too, the hardware fetches ahead: a register tile
+        takes a line of such rows in several steps."""
         panels = -(-self.channels // width)
         v, m = (4.0 * self.elements * rows * size for size in (self.stride, width))
-        spilled = 0.0 if v + m <= 0.9 * target.l2_bytes else (1 + panels) * v + 2 * panels * m
-        return -(-total // rows) * (4.0 * self.weights + spilled / 8)
+        blocks = -(-total // rows)
+        streamed = 4.0 * self.weights * (1 + _FEW_ROWS / rows + (blocks - 1) / _REREAD)
+        if v + m <= 0.9 * target.l2_bytes:
+            return streamed
+        hidden = _REREAD_ROWS if v + m <= _LEVEL_3 * target.l2_bytes else 1.0
+        return streamed + blocks * ((1 + panels) * v + 2 * panels * m) / hidden
 
 
 def odd_lines(size: int) -> int:

@@ -49,7 +49,7 @@ _TASKS = 8
 """As many as that keep a few threads busy."""
 _PANELS = 4
 """Per task at least, to pay for the sums of its rows."""
-_BLOCKS = 32
+_BLOCKS = (*range(1, 33), 64, 128, 256, 512)
 _MOST_VECTORS = 2
 """Of a panel: seven products stream their weights through the level 2 cache, and a tile of many
 rows asks for less of them per multiply-add."""
@@ -69,7 +69,7 @@ def space(region: Region, root: Node, product: Product, scheme: Scheme) -> Space
 
 def block_choices(groups: int) -> list[int]:
     """Groups per block that split them into equal blocks, but for a few in the last."""
-    return sorted({-(-groups // blocks) for blocks in range(1, min(groups, _BLOCKS) + 1)})
+    return sorted({-(-groups // blocks) for blocks in _BLOCKS if blocks <= groups})
 
 
 def choose_block(groups: int, sizes: Sizes, width: int, target: Target) -> int:
