@@ -55,7 +55,7 @@ def _case(case: Case, folder: Path, limits: Limits, end: float, say: Say) -> dic
         except Exception as error:  # an engine may raise anything; the others go on
             failures[engine] = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
     times = _race(opened)
-    mine, other = opened.get("graphopt"), opened.get(CUTLASS)
+    mine = opened.get("graphopt")
     entry = {
         "case": case.folder,
         "model": case.model,
@@ -67,9 +67,9 @@ def _case(case: Case, folder: Path, limits: Limits, end: float, say: Say) -> dic
         "kernels": _kernels(mine, case, limits) if mine else [],
         "launches": mine.model.manifest.extra["launches"] if mine and mine.model else {},
     }
-    for one in (mine, other):
-        if one and one.model:
-            one.model.close()
+    for engine in opened.values():
+        if engine.model:
+            engine.model.close()
     return entry
 
 

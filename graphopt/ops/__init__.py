@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from graphopt.ir.regions import REGION_KINDS
 from graphopt.ops import (
     attention,
     contraction,
@@ -58,7 +59,7 @@ from graphopt.ops.reduction import (
     SumAttrs,
     TopkAttrs,
 )
-from graphopt.ops.region import FUSED, REGION_KINDS, FusedAttrs
+from graphopt.ops.region import FUSED, FusedAttrs
 from graphopt.ops.window import AdaptiveAvgPoolAttrs, AvgPoolAttrs, MaxPoolAttrs, ResizeAttrs
 
 _FAMILIES = (

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphopt.errors import InternalError
-from graphopt.ir.regions import REGION_KINDS
 from graphopt.ops.base import Attrs, OpDef
 
 
 @dataclass(frozen=True)
 class FusedAttrs(Attrs):
-    """`kind`, one of `REGION_KINDS`, selects the lowering; `library` names the vendor's library
-    that computes the region instead, with its precision after a dot: `cublaslt`, `cudnn.tf32`."""
+    """`kind`, one of `graphopt.ir.regions.REGION_KINDS`, selects the lowering; `library` names the
+    vendor's library that computes the region instead, with its precision after a dot: `cublaslt`,
+    `cudnn.tf32`."""
 
     kind: str
     library: str = ""
@@ -25,8 +25,6 @@ class FusedAttrs(Attrs):
 def _in_body(*_: Any) -> Any:
     raise InternalError("a fused node's types and values are those of its body")
 
-
-__all__ = ["FUSED", "OPS", "REGION_KINDS", "FusedAttrs"]
 
 FUSED = OpDef("fused", FusedAttrs, _in_body, _in_body, kind="region")
 OPS = (FUSED,)

@@ -87,13 +87,11 @@ class ChooseWinograd(RewritePass):
             return Reject("its weights are computed while the model runs")
         if x.type.dtype is not DType.F32:
             return Reject(f"it computes in {x.type.dtype}, whose rounding would show")
-        return self._fastest(node, attrs.groups)
+        return self._fastest(node, attrs)
 
-    def _fastest(self, node: Node, groups: int) -> Plan | Reject:
+    def _fastest(self, node: Node, attrs: ConvAttrs) -> Plan | Reject:
         n, channels, height, width = node.result.type.dims
-        inputs = node.operands[1].type.dims[1]
-        attrs = node.attrs
-        assert isinstance(attrs, ConvAttrs)
+        inputs, groups = node.operands[1].type.dims[1], attrs.groups
         shape = Shape(n, inputs, channels // groups, height, width, groups, attrs.stride[0])
         if min(shape.inputs, shape.channels) < _FEWEST:
             return Reject("it has too few channels per group to pay for the transforms")

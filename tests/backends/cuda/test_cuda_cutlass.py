@@ -15,8 +15,8 @@ from graphopt_backends.cuda import build as cuda_build
 from graphopt_backends.cuda.build import build, units
 from graphopt_backends.cuda.cutlass_headers import template_headers, template_version
 from graphopt_backends.cuda.emit.device import template_sources
-from graphopt_backends.cuda.emit.products import emit_product
 from graphopt_backends.cuda.targets import TARGETS
+from graphopt_backends.cuda.vendor.instance import emit_product
 from graphopt_backends.cuda.vendor.match import Mismatch
 from graphopt_backends.cuda.vendor.schedules import Schedule, schedule
 from graphopt_backends.cuda.vendor.visitor import (

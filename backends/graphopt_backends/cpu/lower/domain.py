@@ -47,7 +47,9 @@ _ALL = index_const(0)
 """The group, where there is one."""
 
 _FEW_ROWS = 16
+"""As many rows leave as much of the first streaming of weights in sight again."""
 _REREAD, _REREAD_ROWS = 4.0, 8.0
+"""How much less bytes from level 3 cost than bytes from memory: weights, and rows that spill."""
 _LEVEL_3 = 6
 """How much of level 3 is one kernel's, in level 2 caches. All four are fitted to products of 128 to
 1500 rows in 1 to 64 blocks, their weights from memory (bench/NOTES.md)."""

@@ -50,9 +50,10 @@ _TASKS = 8
 _PANELS = 4
 """Per task at least, to pay for the sums of its rows."""
 _BLOCKS = (*range(1, 33), 64, 128, 256, 512)
+"""How many may share the rows."""
 _MOST_VECTORS = 2
-"""Of a panel: seven products stream their weights through the level 2 cache, and a tile of many
-rows asks for less of them per multiply-add."""
+"""Of a panel: products stream their weights through the level 2 cache, and a tile of many rows asks
+for less of them per multiply-add."""
 
 
 def lower(

@@ -14,8 +14,8 @@ from graphopt.ir.types import DType, TensorType
 from graphopt.lower.region import Delegated, Packing
 from graphopt.ops import ConvAttrs
 from graphopt.program import LibraryCall
-from graphopt_backends.cuda.emit.products import emit_product
 from graphopt_backends.cuda.targets import GpuTarget
+from graphopt_backends.cuda.vendor.instance import emit_product
 from graphopt_backends.cuda.vendor.match import CUTLASS, LIBRARY, Match, match
 from graphopt_backends.cuda.vendor.matrices import matrices
 from graphopt_backends.cuda.vendor.schedules import schedule
