@@ -8,7 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from graphopt_backends.cpu.lower.domain import Sizes, odd_lines
-from graphopt_backends.cpu.lower.strassen import block_choices, choose_block, choose_tasks
+from graphopt_backends.cpu.lower.strassen import (
+    block_choices,
+    choose_block,
+    choose_tasks,
+    unevenness,
+)
 from graphopt_backends.cpu.lower.tiles import Panel
 from graphopt_backends.cpu.targets import TARGETS, host
 from regions import check_regions, graph_of
@@ -168,3 +173,23 @@ def test_threads_find_tasks_that_pay_for_their_sums() -> None:
     assert choose_tasks(1, [Panel(0, 32, 12, 16)]) == 3
     assert choose_tasks(1, [Panel(0, 32, 1, 16)]) == 1
     assert choose_tasks(1, [Panel(0, 32, 12, 16), Panel(384, 16, 1, 16)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("groups", "inputs", "channels"),
+    [(64, 192, 192), (64, 768, 192), (64, 192, 768), (99, 192, 192), (25, 192, 768)],
+)
+def test_two_threads_have_as_much_to_do(groups: int, inputs: int, channels: int) -> None:
+    """Whatever one thread would like best: a product in one task takes two threads as long."""
+    panels = [Panel(0, 32, channels // 32, 16)]
+    rows = choose_block(groups, Sizes(26, inputs, channels), 32, V4, panels)
+    blocks = -(-groups // rows)
+    tasks = blocks * choose_tasks(blocks, panels)
+    assert tasks > 1
+    assert -(-tasks // 2) * 2 <= 1.15 * tasks
+
+
+def test_tasks_are_shared_evenly() -> None:
+    assert unevenness(1) == pytest.approx((1 + 2 + 4) / 3)
+    assert unevenness(3) == pytest.approx((1 + 4 / 3 + 4 / 3) / 3)
+    assert unevenness(4) == unevenness(8) == 1

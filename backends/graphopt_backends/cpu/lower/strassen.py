@@ -49,6 +49,10 @@ _TASKS = 8
 """As many as that keep a few threads busy."""
 _PANELS = 4
 """Per task at least, to pay for the sums of its rows."""
+_THREADS = (1, 2, 4)
+"""How many may share the tasks: counted alike."""
+_SIGHT = 80.0
+"""Bytes from memory per nanosecond that they cost beside products; measured in bench/NOTES.md."""
 _BLOCKS = (*range(1, 33), 64, 128, 256, 512)
 """How many may share the rows."""
 _MOST_VECTORS = 2
@@ -73,17 +77,25 @@ def block_choices(groups: int) -> list[int]:
     return sorted({-(-groups // blocks) for blocks in _BLOCKS if blocks <= groups})
 
 
-def choose_block(groups: int, sizes: Sizes, width: int, target: Target) -> int:
-    """The groups of rows that make a block: those that take the least time."""
+def choose_block(
+    groups: int, sizes: Sizes, width: int, target: Target, panels: Sequence[Panel] = ()
+) -> int:
+    """The groups of rows that make a block: those that take the least time, of one thread or, given
+    the panels, of each number of threads alike."""
 
-    def cost(rows: int) -> tuple[float, float]:
-        total = -(-groups // rows) * rows
-        return (
-            sizes.nanoseconds(rows, total, width, target),
-            sizes.bytes_moved(rows, total, width, target),
-        )
+    def cost(rows: int) -> float:
+        blocks = -(-groups // rows)
+        computing = sizes.nanoseconds(rows, blocks * rows, width, target)
+        moving = sizes.bytes_moved(rows, blocks * rows, width, target) / _SIGHT
+        tasks = blocks * choose_tasks(blocks, panels) if panels else 0
+        return (computing + moving) * (unevenness(tasks) if tasks else 1.0)
 
     return min(block_choices(groups), key=cost)
+
+
+def unevenness(tasks: int) -> float:
+    """The time of the thread with most tasks over that of equal shares, a mean over `_THREADS`."""
+    return sum(-(-tasks // t) * t / tasks for t in _THREADS) / len(_THREADS)
 
 
 def choose_tasks(blocks: int, panels: Sequence[Panel]) -> int:
@@ -116,8 +128,9 @@ class _Strassen:
         groups, target = -(-self.rows // scheme.rows), region.target
         self.shape: Shape = ((groups,), sizes.channels, sizes.inputs)
         usual = choose_tile(self.shape, target, most_vectors=_MOST_VECTORS)
-        width = max(p.width for p in panels_of(sizes.channels, usual, target.lanes_f32))
-        self.groups = choose_block(groups, sizes, width, target)
+        panels = panels_of(sizes.channels, usual, target.lanes_f32)
+        width = max(p.width for p in panels)
+        self.groups = choose_block(groups, sizes, width, target, panels)
         tile = choose_block_tile(self.groups, sizes.inputs, usual, sizes.channels, target)
         if point is not None:
             tile = tile.at(point)
