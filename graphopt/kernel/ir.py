@@ -163,6 +163,13 @@ class For(Stmt):
     kind: LoopKind = LoopKind.SERIAL
 
 
+def shared_within(loop: For) -> For | None:
+    """The parallel loop that a parallel loop ends in, if it does."""
+    last = loop.body.body[-1] if isinstance(loop.body, Block) and loop.body.body else loop.body
+    both = isinstance(last, For) and loop.kind is last.kind is LoopKind.PARALLEL
+    return last if both and isinstance(last, For) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Store(Stmt):
     """`buffer[index] = value`; with `reduce` ("+", "*", "min", "max", "and", "or") it accumulates.
@@ -209,7 +216,9 @@ class Prefetch(Stmt):
 class Kernel:
     """One function over its parameters. `outputs` names the parameters it writes.
 
-    The outermost statement may be one PARALLEL loop: its range is what threads share.
+    The outermost statement may be one PARALLEL loop: its range is what threads share. It may end in
+    another: then they share pairs of iterations, and what stands before the inner loop is done by
+    every thread that has a part of it.
     """
 
     name: str

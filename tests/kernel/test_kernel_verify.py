@@ -95,7 +95,17 @@ ERRORS = [
     # Structure.
     ("for a in 0..2 { parallel b in 0..16 { y[a * 16 + b] = 1.0 } }",
      "k: parallel loop 'b' is inside loop 'a'\nin: for a in 0..2 > parallel b in 0..16 { }\n"
-     "hint: threads share outermost loops alone: fuse the two"),
+     "hint: threads share outermost loops, and one that such a loop ends in: fuse the two"),
+    ("parallel a in 0..2 { parallel b in 0..8 { y[a * 8 + b] = 1.0 } y[a + 16] = 2.0 }",
+     "k: parallel loop 'b' is inside loop 'a'\nin: parallel a in 0..2 > parallel b in 0..8 { }\n"
+     "hint: threads share outermost loops, and one that such a loop ends in: fuse the two"),
+    ("parallel a in 0..2 { y[a + 16] = 2.0 parallel b in 0..8 { y[a * 8 + b] = 1.0 } }",
+     "k: what stands before parallel loop 'b' writes 'y'\n"
+     "in: parallel a in 0..2 > y[a + 16] = 2.0\n"
+     "hint: every thread that shares the loop does it: write to a buffer allocated there"),
+    ("parallel a in 0..2 { alloc t: f32[1] stack t[0] = 0.0 parallel b in 0..4 { t[0] += x[b] } }",
+     "k: iterations of parallel loop 'b' write the same element of 't'\n"
+     "hint: make the loop serial, or give every iteration elements of its own"),
     ("vector a in 0..4 { for b in 0..4 { y[a * 4 + b] = 1.0 } }",
      "k: vector loop 'a' holds loop 'b'\nin: vector a in 0..4 { }\n"
      "hint: its iterations run at once: move what repeats out of it"),
@@ -176,6 +186,8 @@ PROVED = [
     "parallel a in 0..4 { y[a * 2] = 1.0 y[a * 2 + 1] = 2.0 y[a * 2 + 16] = 3.0 }",
     "parallel a in 0..8 { let n = a * 4 y[n] = x[n + 3] y[n + 3] = y[n] }",
     "parallel a in 0..8 { alloc t: f32[1] stack t[0] = x[a] y[a] = t[0] }",
+    "parallel a in 0..2 { alloc t: f32[1] stack t[0] = x[a] "
+    "parallel b in 0..8 { y[a * 8 + b] = t[0] } }",
     "for a in 0..2 { for a in 0..16 { y[a * 2 + 1] = 1.0 } y[a] = 2.0 }",
     "for a in 0..0 { y[99] = 1.0 }",
     "alloc r: f32[4] register unroll a in 0..4 { r[a] = 1.0 } y[0] = r[3]",

@@ -50,6 +50,15 @@ PANELS = """kernel k(x: f32[{m}, {n}], z: f32[{m}, {n}] output,
   for i in 0..{m} {{ for j in 0..{n} {{ z[i, j] = x[i, j] * 3.0 }} }}
   for i in 0..{m} {{ y[i] = x[i, 0] }}
 }}"""
+PARTS = """kernel k(w: f32[1216], x: f32[4], y: f32[1] output) {{
+  alloc acc: f32[] register
+  acc[] = 0.0
+  for e in 0..{n} {{
+    for t in 0..2 {{ for k in 0..4 {{ acc[] += w[e * 64 + k * 16] * x[k] }} }}
+    for k in 0..4 {{ acc[] += w[e * 64 + k * 16 + 8] * x[k] }}
+  }}
+  y[0] = acc[]
+}}"""
 SHIFTED = """kernel k(x: f32[6], y: f32[6] output, z: f32[6] output) {
   for i in 0..6 { y[i] = x[i] * 3.0 }
   for i in 0..6 { z[i] = y[5 - i] }
@@ -138,6 +147,12 @@ BEFORE_AFTER: list[tuple[str, Kernel, Callable[[Kernel], Kernel], str]] = [
     ("prefetch", s.vectorize(kernel(ROWS, m=64, n=8), "j"), lambda k: s.prefetch(k, "x", "i", 4),
      "for i in 0..64 { prefetch x[i + 4, 0] "
      "y[i, ramp(0, 1, 8)] = x[i, ramp(0, 1, 8)] + splat(b[i], 8) }"),
+    ("prefetch_next", kernel(PARTS, n=2), lambda k: s.prefetch_next(k, "w", "e", "k"),
+     "alloc acc: f32[] register acc[] = 0.0 for e in 0..2 { "
+     "for t in 0..2 { for k in 0..4 { prefetch w[(e + 1) * 64 + t * 22 + k * 6] "
+     "acc[] += w[e * 64 + k * 16] * x[k] } } "
+     "for k in 0..4 { prefetch w[(e + 1) * 64 + 44 + k * 6] "
+     "acc[] += w[e * 64 + k * 16 + 8] * x[k] } } y[0] = acc[]"),
     ("parallelize", kernel(ROWS, m=2, n=3), s.parallelize,
      "parallel i in 0..2 { for j in 0..3 { y[i, j] = x[i, j] + b[i] } }"),
     ("parallelize enough", kernel(ROWS, m=2, n=3), lambda k: s.parallelize(k, at_least=5),
@@ -213,6 +228,12 @@ REFUSED: list[tuple[Callable[[], Kernel], str]] = [
      "stage: 'b' has shape (2,), not (3,)"),
     (lambda: s.prefetch(kernel(ROWS, m=2, n=2), "b", "j", 4),
      "prefetch: loop 'j' does not read 'b'"),
+    (lambda: s.prefetch_next(kernel(PARTS, n=2), "y", "e", "k"),
+     "prefetch_next: no loop 'k' in 'e' reads 'y'"),
+    (lambda: s.prefetch_next(kernel(PARTS, n=2), "x", "e", "k"),
+     "prefetch_next: what iterations of 'e' read is not one stream"),
+    (lambda: s.prefetch_next(kernel(ROWS, m=2, n=2), "x", "i", "j"),
+     "prefetch_next: what iterations of 'i' read is not one stream"),
     (lambda: s.parallelize(kernel(LAST.replace("y[i] =", "y[0] ="))),
      "parallelize: iterations of 'i' write the same y"),
     (lambda: s.parallelize(kernel(IN_PLACE)),
@@ -289,6 +310,7 @@ CASES = {
     "vector_reduce": Case(SUM, lambda k, n: s.vector_reduce(k, "r", 8), exact=False),
     "stage": Case(ROWS, lambda k, n: s.stage(k, "b", "j", k.params[1].shape, "t", Scope.SCRATCH)),
     "prefetch": Case(ROWS, lambda k, n: s.prefetch(k, "x", "j", n)),
+    "prefetch_next": Case(PARTS, lambda k, n: s.prefetch_next(k, "w", "e", "k")),
     "parallelize": Case(ROWS, lambda k, n: s.parallelize(k, at_least=n)),
     "a whole schedule": Case(PRODUCT, _tile),
 }  # fmt: skip

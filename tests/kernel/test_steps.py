@@ -164,7 +164,7 @@ GRAPHS = {
 UNPROVEN = {
     "scatter": "may leave",
     "winograd": "parallel loop 'blk' may write",
-    "strassen": "parallel loop 'task' may write",
+    "strassen": "parallel loop 'blk' may write",
 }
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from graphopt.errors import IRError
+from graphopt.kernel.affine import Ranges, linear
 from graphopt.kernel.ir import (
     Alloc,
+    Block,
     Buffer,
     Expr,
     For,
@@ -23,8 +26,10 @@ from graphopt.kernel.ir import (
     index_const,
     index_var,
 )
-from graphopt.kernel.schedule.common import on_loops
+from graphopt.kernel.schedule.common import on_loops, widest_ranges
 from graphopt.kernel.visit import replace_buffer, substitute, uses_var, walk
+
+_LINE_BYTES = 64
 
 
 def stage(
@@ -83,6 +88,85 @@ def prefetch(k: Kernel, buffer: str, var: str, distance: int) -> Kernel:
         return dataclasses.replace(loop, body=block(*hints, loop.body))
 
     return on_loops(k, var, visit)
+
+
+def prefetch_next(k: Kernel, buffer: str, within: str, var: str) -> Kernel:
+    """While an iteration of `within` reads its part of a parameter, ask for the next one's. Each
+    run of `var`, which goes through the part once, asks for an equal share, a little per step.
+
+    for e { for t in 0..2 { for k in 0..8 { S(w[e * 128 + k * 16]) } } }   →   for e { for t in 0..2
+    { for k in 0..8 { prefetch w[e * 128 + 128 + t * 64 + k * 8]; S(w[e * 128 + k * 16]) } } }
+
+    That hides memory whose bandwidth one run could not wait for. Exact: a prefetch has no meaning.
+    Raises: IRError where parts are not one stream.
+    """
+    ranges = widest_ranges(k)
+
+    def visit(loop: For) -> Stmt:
+        part = _part_of(loop, buffer, var, ranges)
+        share = -(-part.size // _runs(loop.body, var))
+
+        def ask(s: Stmt, run: Expr) -> Stmt:
+            """With prefetches in every `var` of `s`, whose first one is number `run`."""
+            if isinstance(s, Block):
+                out = []
+                for child in s.body:
+                    out.append(ask(child, run))
+                    run = binary("+", run, index_const(_runs(child, var)))
+                return block(*out)
+            if not isinstance(s, For):
+                return s
+            if s.var != var:
+                each = binary("*", index_var(s.var), index_const(_runs(s.body, var)))
+                return dataclasses.replace(s, body=ask(s.body, binary("+", run, each)))
+            step = -(-share // s.extent)
+            first = binary("+", part.next, binary("*", run, index_const(share)))
+            first = binary("+", first, binary("*", index_var(var), index_const(step)))
+            lines = range(0, step, part.line)
+            hints = (Prefetch(part.buffer, (binary("+", first, index_const(i)),)) for i in lines)
+            return dataclasses.replace(s, body=block(*hints, s.body))
+
+        return dataclasses.replace(loop, body=ask(loop.body, index_const(0)))
+
+    return on_loops(k, within, visit)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What an iteration of a loop reads: `size` elements; `next`: where the following one's begin;
+    `line`: elements of a cache line."""
+
+    buffer: Buffer
+    next: Expr
+    size: int
+    line: int
+
+
+def _part_of(loop: For, buffer: str, var: str, ranges: Ranges) -> _Part:
+    inner = [p for p in walk(loop.body) if isinstance(p, For) and p.var == var]
+    loads = [
+        p for f in inner for p in walk(f.body) if isinstance(p, Load) and p.buffer.name == buffer
+    ]
+    if not loads:
+        raise IRError(f"prefetch_next: no loop {var!r} in {loop.var!r} reads {buffer!r}")
+    several = {**ranges, var: inner[0].extent + 1, loop.var: loop.extent + 1}  # as if there were
+    at = min((linear(_first_lane(p.index[-1]), several) for p in loads), key=lambda i: i.constant)
+    size = at.coefficient(var) * inner[0].extent
+    if len(loads[0].buffer.shape) > 1 or size <= 0 or at.coefficient(loop.var) != size:
+        raise IRError(f"prefetch_next: what iterations of {loop.var!r} read is not one stream")
+    following = {var: index_const(0), loop.var: binary("+", index_var(loop.var), index_const(1))}
+    start = substitute(Prefetch(loads[0].buffer, (at.expr(),)), following)
+    assert isinstance(start, Prefetch)
+    return _Part(start.buffer, start.index[0], size, _LINE_BYTES // loads[0].dtype.size_bytes)
+
+
+def _runs(s: Stmt, var: str) -> int:
+    """How often `var` is run through."""
+    if isinstance(s, Block):
+        return sum(_runs(child, var) for child in s.body)
+    if isinstance(s, For):
+        return 1 if s.var == var else s.extent * _runs(s.body, var)
+    return 0
 
 
 def _first_lane(i: Expr) -> Expr:

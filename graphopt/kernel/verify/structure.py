@@ -27,6 +27,7 @@ from graphopt.kernel.ir import (
     Store,
     Var,
     block,
+    shared_within,
 )
 from graphopt.kernel.text import print_stmt
 from graphopt.kernel.verify.types import ExprChecker
@@ -128,10 +129,7 @@ class Structure:
         if s.extent < 0:
             raise self._fail(head, f"loop {s.var!r} runs {s.extent} times", "extents are positive")
         if s.kind is LoopKind.PARALLEL and self.loops:
-            raise self._fail(
-                head, f"parallel loop {s.var!r} is inside loop {self.loops[-1].var!r}",
-                "threads share outermost loops alone: fuse the two",
-            )  # fmt: skip
+            self._shared_within(self.loops[-1], s, head)
         if s.kind is LoopKind.VECTOR:
             self._vector_body(s, head)
         with self._inner():
@@ -143,6 +141,20 @@ class Structure:
             self.loops.append(s)
             self._stmt(s.body)
             self.loops.pop()
+
+    def _shared_within(self, outer: For, s: For, head: Stmt) -> None:
+        if len(self.loops) > 1 or shared_within(outer) is not s:
+            raise self._fail(
+                head, f"parallel loop {s.var!r} is inside loop {outer.var!r}",
+                "threads share outermost loops, and one that such a loop ends in: fuse the two",
+            )  # fmt: skip
+        before = block(*outer.body.body[:-1]) if isinstance(outer.body, Block) else block()
+        own = {a.buffer for a in walk(before) if isinstance(a, Alloc)}
+        for store in (p for p in walk(before) if isinstance(p, Store) and p.buffer not in own):
+            raise self._fail(
+                store, f"what stands before parallel loop {s.var!r} writes {store.buffer.name!r}",
+                "every thread that shares the loop does it: write to a buffer allocated there",
+            )  # fmt: skip
 
     def _vector_body(self, s: For, head: Stmt) -> None:
         inner = next((c for c in walk(s.body) if isinstance(c, (For, Alloc))), None)

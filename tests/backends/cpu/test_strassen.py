@@ -11,8 +11,7 @@ from graphopt_backends.cpu.lower.domain import Sizes, odd_lines
 from graphopt_backends.cpu.lower.strassen import (
     block_choices,
     choose_block,
-    choose_tasks,
-    unevenness,
+    shared_time,
 )
 from graphopt_backends.cpu.lower.tiles import Panel
 from graphopt_backends.cpu.targets import TARGETS, host
@@ -151,12 +150,16 @@ def test_blocks_waste_few_rows(groups: int) -> None:
     for rows in block_choices(groups):
         blocks = -(-groups // rows)
         assert blocks * rows - groups < blocks
-    assert choose_block(groups, Sizes(7, 384, 384), 32, V4) in block_choices(groups)
+    assert choose_block(groups, Sizes(7, 384, 384), panels(384), V4) in block_choices(groups)
+
+
+def panels(channels: int) -> list[Panel]:
+    return [Panel(0, 32, channels // 32, 16)]
 
 
 def test_weights_that_stream_pass_by_few_blocks() -> None:
     """Summed rows that leave the level 2 cache cost less than reading large weights again."""
-    assert choose_block(64, Sizes(7, 1536, 384), 32, V4) == 64
+    assert choose_block(64, Sizes(7, 1536, 384), panels(384), V4) >= 32
 
 
 def test_transformed_elements_are_in_different_cache_sets() -> None:
@@ -166,30 +169,26 @@ def test_transformed_elements_are_in_different_cache_sets() -> None:
         assert len({e * odd_lines(size) // 16 % 64 for e in range(36)}) == 36
 
 
-def test_threads_find_tasks_that_pay_for_their_sums() -> None:
-    whole = [Panel(0, 32, 48, 16)]
-    assert choose_tasks(1, whole) == 8
-    assert choose_tasks(16, whole) == 1
-    assert choose_tasks(1, [Panel(0, 32, 12, 16)]) == 3
-    assert choose_tasks(1, [Panel(0, 32, 1, 16)]) == 1
-    assert choose_tasks(1, [Panel(0, 32, 12, 16), Panel(384, 16, 1, 16)]) == 1
-
-
 @pytest.mark.parametrize(
     ("groups", "inputs", "channels"),
     [(64, 192, 192), (64, 768, 192), (64, 192, 768), (99, 192, 192), (25, 192, 768)],
 )
-def test_two_threads_have_as_much_to_do(groups: int, inputs: int, channels: int) -> None:
-    """Whatever one thread would like best: a product in one task takes two threads as long."""
-    panels = [Panel(0, 32, channels // 32, 16)]
-    rows = choose_block(groups, Sizes(26, inputs, channels), 32, V4, panels)
-    blocks = -(-groups // rows)
-    tasks = blocks * choose_tasks(blocks, panels)
-    assert tasks > 1
-    assert -(-tasks // 2) * 2 <= 1.15 * tasks
+def test_threads_have_as_much_to_do(groups: int, inputs: int, channels: int) -> None:
+    """Whatever one thread would like best, four take little longer together."""
+    shared = panels(channels)
+    rows = choose_block(groups, Sizes(26, inputs, channels), shared, V4)
+    assert shared_time(-(-groups // rows), shared[0].count, 0.0, 1.0) <= 1.2
 
 
-def test_tasks_are_shared_evenly() -> None:
-    assert unevenness(1) == pytest.approx((1 + 2 + 4) / 3)
-    assert unevenness(3) == pytest.approx((1 + 4 / 3 + 4 / 3) / 3)
-    assert unevenness(4) == unevenness(8) == 1
+def test_what_threads_share_is_as_the_runtime_shares_it() -> None:
+    """Times 1, 2 and 4 threads; 100 for the products, 1 for the sums of a block."""
+    times = {
+        (1, 1): 101 + 2 * 101 + 4 * 101,  # nothing to share
+        (2, 1): 102 + 2 * 51 + 4 * 51,
+        (1, 4): 101 + 2 * (50 + 1) + 4 * (25 + 1),  # everyone who takes part sums
+        (2, 4): 102 + 2 * (50 + 1) + 4 * (25 + 1),
+        (16, 4): 116 + 2 * (50 + 8) + 4 * (25 + 4),  # whole blocks
+        (3, 1): 103 + 2 * (200 / 3 + 2) + 4 * (100 / 3 + 1),
+    }
+    for (blocks, count), time in times.items():
+        assert shared_time(blocks, count, 1.0, 100.0) == pytest.approx(time / 3), (blocks, count)

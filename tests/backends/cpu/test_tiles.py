@@ -10,6 +10,7 @@ from graphopt_backends.cpu.lower.tiles import (
     AHEAD,
     Tile,
     choose_block_tile,
+    choose_even_tile,
     choose_tile,
     choose_window_tile,
     even_split,
@@ -72,10 +73,30 @@ def test_a_block_of_few_rows_passes_by_its_weights_once(rows: int) -> None:
     assert (tile.rows, tile.vectors) == (rows, 3)
 
 
-@pytest.mark.parametrize("rows", [16, 28, 56])
+@pytest.mark.parametrize("rows", [28, 56])
 def test_a_block_of_many_rows_keeps_the_usual_tile(rows: int) -> None:
+    """And has the time to ask for the next product's weights meanwhile."""
     usual = choose_tile(((196,), 256, 256), V4)
-    assert choose_block_tile(rows, 256, usual, 256, V4) == replace(usual, prefetch=AHEAD)
+    assert choose_block_tile(rows, 256, usual, 256, V4) == replace(usual, spread=True)
+
+
+@pytest.mark.parametrize(
+    ("channels", "vectors"), [(192, 3), (768, 3), (128, 4), (64, 2), (80, 1), (48, 3)]
+)
+def test_panels_that_threads_share(channels: int, vectors: int) -> None:
+    """Equal ones, an even number if that can be."""
+    tile = choose_even_tile(((64,), channels, 192), V4)
+    assert tile.vectors == vectors
+    assert tile.rows <= most_rows(vectors, V4)
+
+
+def test_panels_of_several_widths_are_those_of_the_usual_tile() -> None:
+    shape = (64,), 150, 192
+    assert choose_even_tile(shape, V4) == choose_tile(shape, V4, most_vectors=3)
+
+
+def test_panels_are_narrow_where_registers_are_few() -> None:
+    assert choose_even_tile(((64,), 192, 192), V3).vectors == 2
 
 
 @pytest.mark.parametrize(("depth", "ahead"), [(64, AHEAD), (16, AHEAD), (1, 0)])

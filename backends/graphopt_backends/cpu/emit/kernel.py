@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeGuard
 
 from graphopt.errors import IRError
 from graphopt.ir.graph import Loc
@@ -31,6 +32,7 @@ from graphopt.kernel.ir import (
     Stmt,
     Store,
     binary,
+    shared_within,
 )
 from graphopt.kernel.sharing import share
 from graphopt.target import Target
@@ -66,7 +68,13 @@ def emit_kernel(
 
 def parallel_extent(kernel: Kernel) -> int:
     """How many iterations threads may share: the range of the kernel's begin and end."""
-    return max((loop.extent for loop in _parallel_loops(kernel.body)), default=1)
+    return max((_shares(loop) for loop in _parallel_loops(kernel.body)), default=1)
+
+
+def parallel_run(kernel: Kernel) -> int:
+    """How many neighbouring ones have something prepared for all of them, again by every thread
+    that gets some."""
+    return max((_run(loop) for loop in _parallel_loops(kernel.body)), default=1)
 
 
 def scratch_bytes(kernel: Kernel) -> int:
@@ -105,12 +113,24 @@ def _parallel_loops(body: Stmt) -> tuple[For, ...]:
     Nests side by side are independent of each other: where one is parallel, so are all.
     """
     parts = body.body if isinstance(body, Block) else (body,)
-    loops = tuple(
-        s for s in parts if isinstance(s, For) and s.kind is LoopKind.PARALLEL and s.extent > 1
-    )
+    loops = tuple(s for s in parts if _is_shared(s))
     declared = any(isinstance(s, (Alloc, Let)) for s in parts)
     work = [s for s in parts if not isinstance(s, (Alloc, Let))]
     return () if declared and len(work) > 1 else loops
+
+
+def _is_shared(s: Stmt) -> TypeGuard[For]:
+    return isinstance(s, For) and s.kind is LoopKind.PARALLEL and _shares(s) > 1
+
+
+def _shares(loop: For) -> int:
+    return loop.extent * _run(loop)
+
+
+def _run(loop: For) -> int:
+    """Iterations of the parallel loop that this one ends in."""
+    inner = shared_within(loop)
+    return inner.extent if inner else 1
 
 
 def _aligned(size: int) -> int:
@@ -159,6 +179,7 @@ class _Writer:
         self.depth, self.scratch, self.streams, self.temporaries = 1, 0, False, 0
         self.parallel = _parallel_loops(kernel.body)
         self.shared = parallel_extent(kernel)
+        self.pairs: dict[int, tuple[str, str, str]] = {}
 
     def unit(self, locs: tuple[Loc, ...]) -> str:
         names = [self.names.declare_buffer(b.name) for b in self.kernel.params]
@@ -203,22 +224,33 @@ class _Writer:
             self._statements(body)
             return
         for s in body:
-            if isinstance(s, For) and s.kind is LoopKind.PARALLEL and s.extent > 1:
+            if _is_shared(s):
                 self._for(s)
             else:
                 with self._braces("if (begin == 0) {"):
                     self._body(s)
                 self._line("}")
 
-    def _range(self, s: For) -> tuple[str, str]:
-        """A loop's bounds. Several nests split begin..end in proportion to their extents."""
-        shared = self.depth == 1 and s.kind is LoopKind.PARALLEL and bool(self.parallel)
-        if not shared:
+    def _range(self, s: For, var: str) -> tuple[str, str]:
+        """A loop's bounds. Several nests split begin..end in proportion to their extents; of pairs
+        of iterations, the outer loop takes the ones that have any."""
+        if self.depth == 1 and self.parallel and _is_shared(s):
+            whole = _shares(s)
+            part = "" if whole == self.shared else f" * {whole} / {self.shared}"
+            begin, end, run = f"begin{part}", f"end{part}", _run(s)
+            if inner := shared_within(s):
+                self.pairs[id(inner)] = f"{run} * {var}", begin, end
+            return (
+                (begin, end) if run == 1 else (f"{begin} / {run}", f"({end} + {run - 1}) / {run}")
+            )
+        if id(s) not in self.pairs:
             return "0", str(s.extent)
-        if s.extent == self.shared:
-            return "begin", "end"
-        part = f" * {s.extent} / {self.shared}"
-        return f"begin{part}", f"end{part}"
+        before, begin, end = self.pairs[id(s)]
+        first, last = self.names.fresh("first"), self.names.fresh("last")
+        self._line(f"const int64_t {first} = {begin} > {before} ? {begin} - {before} : 0;")
+        rest = f"{end} - {before}"
+        self._line(f"const int64_t {last} = {rest} < {s.extent} ? {rest} : {s.extent};")
+        return first, last
 
     def _statements(self, body: tuple[Stmt, ...]) -> None:
         for i, s in enumerate(body):
@@ -260,7 +292,7 @@ class _Writer:
                 f"kernel {self.kernel.name!r} has a GPU {s.kind.value} loop {s.var!r}",
                 hint="lower the region for a CPU target",
             )
-        if s.extent == 1:
+        if s.extent == 1 and not (self.depth == 1 and _run(s) > 1):
             with self.names.inner():
                 self.names.declare(s.var)
                 self.names.ranges[s.var] = 1
@@ -269,7 +301,7 @@ class _Writer:
         with self.names.inner():
             var = self.names.declare(s.var)
             self.names.ranges[s.var] = s.extent
-            low, high = self._range(s)
+            low, high = self._range(s, var)
             if s.kind is LoopKind.UNROLL and s.extent <= _UNROLL_LIMIT and self._vectors:
                 self._line(f"#pragma GCC unroll {s.extent}")
             with self._braces(f"for (int64_t {var} = {low}; {var} < {high}; {var}++) {{"):

@@ -25,6 +25,7 @@ from graphopt_backends.cpu.emit.ctypes import C_TYPE
 from graphopt_backends.cpu.emit.kernel import (
     emit_kernel,
     parallel_extent,
+    parallel_run,
     prototype,
     scratch_bytes,
 )
@@ -124,7 +125,8 @@ def _row(n: int, call: KernelCall, kernel: Kernel, target: Target) -> str:
     )
     label = ", ".join(dict.fromkeys(loc.module or loc.source for loc in call.locs))
     label = c_string(label or call.kernel)
-    return f'    {{call_{n}, {parallel_extent(kernel)}, {int(cost)}, {label}, "{call.kernel}"}},'
+    extent, run = parallel_extent(kernel), parallel_run(kernel)
+    return f'    {{call_{n}, {extent}, {run}, {int(cost)}, {label}, "{call.kernel}"}},'
 
 
 def _state(program: Program, i: int, o: int) -> str:

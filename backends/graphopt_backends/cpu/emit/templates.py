@@ -156,13 +156,14 @@ struct go_model {
 typedef struct {
     go_body body;
     int64_t extent;  /* iterations that threads may share */
+    int64_t run;     /* neighbouring ones that every thread prepares for anew */
     int64_t cost_ns; /* an estimate on one thread: sharing costs microseconds */
     const char *name, *kernel;
 } call;
 
 static const call calls[] = {
 @TABLE@
-    {NULL, 0, 0, NULL, NULL},
+    {NULL, 0, 0, 0, NULL, NULL},
 };
 
 static void run_call(const go_model *m, const call *c) {
@@ -172,7 +173,7 @@ static void run_call(const go_model *m, const call *c) {
         if (threads > c->extent) threads = c->extent;
         if (threads > 1) {
             go_parallel(m->pool, m->host, m->host_state, (int)threads, c->body, &m->memory,
-                        m->scratch, scratch_bytes, c->extent);
+                        m->scratch, scratch_bytes, c->extent, c->run);
             return;
         }
     }

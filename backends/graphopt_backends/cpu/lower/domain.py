@@ -24,6 +24,7 @@ from graphopt.kernel.ir import (
     Expr,
     For,
     Kernel,
+    LoopKind,
     Ramp,
     Scope,
     Stmt,
@@ -98,6 +99,11 @@ class Sizes:
             return streamed
         hidden = _REREAD_ROWS if v + m <= _LEVEL_3 * target.l2_bytes else 1.0
         return streamed + blocks * ((1 + panels) * v + 2 * panels * m) / hidden
+
+
+def shareable(panels: Sequence[Panel]) -> int:
+    """How many of them threads may share: those of one width alone."""
+    return panels[0].count if len(panels) == 1 else 1
 
 
 def odd_lines(size: int) -> int:
@@ -189,6 +195,17 @@ class Domain:
 
     # Products ------------------------------------------------------------------------------------
 
+    def by_panels(self, finish: Callable[[Panel, Expr], Stmt]) -> list[Stmt]:
+        """Products and what finishes them, panel by panel. Threads share panels of one width: each
+        transforms the rows of a block for those that it gets."""
+        kind = LoopKind.PARALLEL if shareable(self.panels) > 1 else LoopKind.SERIAL
+        out: list[Stmt] = []
+        for p in self.panels:
+            jb = self.region.loop("jb", p.count)
+            body = block(Alloc(self.m), self.products(p, jb), finish(p, jb))
+            out.append(For("jb", p.count, body, kind) if p.count > 1 else body)
+        return out
+
     def products(self, panel: Panel, jb: Expr) -> Stmt:
         """m[e][row][j] = sum over k of v[e][row][k] * u[e][k][j], for a panel."""
         out: list[Stmt] = []
@@ -244,8 +261,11 @@ class Domain:
         steps.append(("vectorize", k))
         for var in ("jr", "mi"):
             k = s.unroll(k, var)
-        if self.tile.prefetch and self.sizes.inputs > 1:
-            k = s.prefetch(k, self.region.inputs[self.operand].name, "k", self.tile.prefetch)
+        weights = self.region.inputs[self.operand].name
+        if self.tile.spread and self.sizes.inputs > 1:
+            k = s.prefetch_next(k, weights, "e", "k")
+        elif self.tile.prefetch and self.sizes.inputs > 1:
+            k = s.prefetch(k, weights, "k", self.tile.prefetch)
         k = s.simplify(k)
         steps.append(("unroll", k))
         return Lowered(k, {self.operand: self._packing(key, transformed)}, tuple(steps))

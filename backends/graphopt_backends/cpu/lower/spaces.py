@@ -64,9 +64,10 @@ def register_space(shape: Shape, target: Target, default: Tile, *, packed: bool 
     distances = _DISTANCES if packed and shape[2] > 1 and target.lanes_f32 > 1 else ()
 
     def fits(tile: Tile) -> bool:
-        return tile.rows <= most_rows(tile.vectors, target)
+        return tile.rows <= most_rows(tile.vectors, target) and not (tile.spread and tile.prefetch)
 
-    choices = {**_register_tile(shape, target), "prefetch": distances}
+    spread = (0, 1) if distances else ()
+    choices = {**_register_tile(shape, target), "prefetch": distances, "spread": spread}
     return tile_space(default, choices, fits, _ranked(shape, target))
 
 

@@ -1,8 +1,8 @@
 """Products by one level of a Strassen-like scheme: sums of blocks, products, sums of those.
 
-Rows are taken in groups, k and the columns in equal parts. A block of groups is summed into scratch
-once per task; a task is some panels of a block, so that threads find work where rows are few. A
-last group that lacks rows reads the last one again and stores what there is.
+Rows are taken in groups, k and the columns in equal parts. A block of groups is summed into
+scratch, then multiplied by one panel of columns after the other. A last group that lacks rows reads
+the last one again and stores what there is.
 """
 
 from __future__ import annotations
@@ -35,29 +35,26 @@ from graphopt.target import Target
 from graphopt.tune.space import Parameter, Point, Space, with_parameter
 from graphopt_backends.cpu.lower.combine import transformed
 from graphopt_backends.cpu.lower.contraction import borders
-from graphopt_backends.cpu.lower.domain import Domain, Sizes
+from graphopt_backends.cpu.lower.domain import Domain, Sizes, shareable
 from graphopt_backends.cpu.lower.spaces import register_space
 from graphopt_backends.cpu.lower.tiles import (
     Panel,
     Shape,
     choose_block_tile,
-    choose_tile,
+    choose_even_tile,
     panels_of,
 )
 
-_TASKS = 8
-"""As many as that keep a few threads busy."""
-_PANELS = 4
-"""Per task at least, to pay for the sums of its rows."""
-_THREADS = (1, 2, 4)
-"""How many may share the tasks: counted alike."""
 _SIGHT = 80.0
 """Bytes from memory per nanosecond that they cost beside products; measured in bench/NOTES.md."""
+_THREADS = (1, 2, 4)
+"""How many may share a kernel: counted alike."""
+_PIECES = 4
+"""That the runtime makes for each of them, where there are so many."""
+_SUMMED = 40.0
+"""Bytes per nanosecond of sums of rows that are stored."""
 _BLOCKS = (*range(1, 33), 64, 128, 256, 512)
 """How many may share the rows."""
-_MOST_VECTORS = 2
-"""Of a panel: products stream their weights through the level 2 cache, and a tile of many rows asks
-for less of them per multiply-add."""
 
 
 def lower(
@@ -77,34 +74,36 @@ def block_choices(groups: int) -> list[int]:
     return sorted({-(-groups // blocks) for blocks in _BLOCKS if blocks <= groups})
 
 
-def choose_block(
-    groups: int, sizes: Sizes, width: int, target: Target, panels: Sequence[Panel] = ()
-) -> int:
-    """The groups of rows that make a block: those that take the least time, of one thread or, given
-    the panels, of each number of threads alike."""
+def choose_block(groups: int, sizes: Sizes, panels: Sequence[Panel], target: Target) -> int:
+    """The groups of rows that make a block: those that take the least time."""
+    width, count = max(p.width for p in panels), shareable(panels)
 
     def cost(rows: int) -> float:
         blocks = -(-groups // rows)
-        computing = sizes.nanoseconds(rows, blocks * rows, width, target)
-        moving = sizes.bytes_moved(rows, blocks * rows, width, target) / _SIGHT
-        tasks = blocks * choose_tasks(blocks, panels) if panels else 0
-        return (computing + moving) * (unevenness(tasks) if tasks else 1.0)
+        sized = rows, blocks * rows, width, target
+        multiplying = sizes.nanoseconds(*sized) + sizes.bytes_moved(*sized) / _SIGHT
+        summing = 4.0 * sizes.elements * rows * sizes.stride / _SUMMED
+        return shared_time(blocks, count, summing, multiplying)
 
     return min(block_choices(groups), key=cost)
 
 
-def unevenness(tasks: int) -> float:
-    """The time of the thread with most tasks over that of equal shares, a mean over `_THREADS`."""
-    return sum(-(-tasks // t) * t / tasks for t in _THREADS) / len(_THREADS)
+def shared_time(blocks: int, panels: int, summing: float, multiplying: float) -> float:
+    """A mean over numbers of threads of what the slowest one takes, times their number: one block
+    of rows takes `summing`, all of the products `multiplying`."""
+    tasks = blocks * panels
 
+    def slowest(threads: int) -> float:
+        """As the runtime shares them: whole blocks, or so that a thread sums but once."""
+        piece = tasks // (_PIECES * threads)
+        piece = piece - piece % panels if piece >= panels else -(-tasks // threads)
+        pieces = -(-tasks // piece)
+        most = min(tasks, -(-pieces // threads) * piece)
+        across = piece % panels > 0 and panels % piece > 0
+        summed = min(blocks, -(-most // panels) + across)
+        return most / tasks * multiplying + summed * summing
 
-def choose_tasks(blocks: int, panels: Sequence[Panel]) -> int:
-    """How many tasks share the panels of a block."""
-    if len(panels) > 1:
-        return 1
-    count = panels[0].count
-    fitting = [g for g in range(1, count + 1) if count % g == 0 and count // g >= _PANELS]
-    return next((g for g in fitting if g * blocks >= _TASKS), max(fitting, default=1))
+    return sum(slowest(t) * t for t in _THREADS) / len(_THREADS)
 
 
 class _Strassen:
@@ -127,10 +126,9 @@ class _Strassen:
         )
         groups, target = -(-self.rows // scheme.rows), region.target
         self.shape: Shape = ((groups,), sizes.channels, sizes.inputs)
-        usual = choose_tile(self.shape, target, most_vectors=_MOST_VECTORS)
+        usual = choose_even_tile(self.shape, target)
         panels = panels_of(sizes.channels, usual, target.lanes_f32)
-        width = max(p.width for p in panels)
-        self.groups = choose_block(groups, sizes, width, target, panels)
+        self.groups = choose_block(groups, sizes, panels, target)
         tile = choose_block_tile(self.groups, sizes.inputs, usual, sizes.channels, target)
         if point is not None:
             tile = tile.at(point)
@@ -138,11 +136,10 @@ class _Strassen:
         self.blocks = -(-groups // self.groups)
         self.dtype = root.result.type.dtype
         self.domain = Domain(region, self.weight.operand, sizes, self.groups, tile, self.dtype)
-        self.tasks = choose_tasks(self.blocks, self.domain.panels)
         self.results = [stored_value(v, root) for v in region.body.outputs]
 
     def lowered(self) -> Lowered:
-        body = block(*borders(self.region), self._tasks())
+        body = block(*borders(self.region), self._blocks())
         key = f"strassen{self.scheme.products}"
         return self.domain.lowered("strassen", key, body, self._right)
 
@@ -157,29 +154,17 @@ class _Strassen:
 
     # Structure -----------------------------------------------------------------------------------
 
-    def _tasks(self) -> Stmt:
-        task = self.region.loop("task", self.blocks * self.tasks)
-        blk = binary("//", task, index_const(self.tasks))
-        part = binary("%", task, index_const(self.tasks))
+    def _blocks(self) -> Stmt:
+        blk = self.region.loop("blk", self.blocks)
         group = self.region.loop("group", self.groups)
         first = binary("*", blk, index_const(self.groups))
         self.row = binary("*", binary("+", first, group), index_const(self.scheme.rows))
-        body = block(
-            Alloc(self.domain.v), self._over_groups(self._left(group)),
-            Alloc(self.domain.m), *self._panels(part, group),
-        )  # fmt: skip
-        return For("task", self.blocks * self.tasks, body, LoopKind.PARALLEL)
-
-    def _panels(self, part: Expr, group: Expr) -> list[Stmt]:
-        out: list[Stmt] = []
-        for p in self.domain.panels:
-            count = p.count // self.tasks
-            mine = self.region.loop("jb", count)
-            jb = binary("+", binary("*", part, index_const(count)), mine)
-            result = self._over_groups(self._result(p, jb, group))
-            body = block(self.domain.products(p, jb), result)
-            out.append(For("jb", count, body) if count > 1 else body)
-        return out
+        sums = self._over_groups(self._left(group))
+        products = self.domain.by_panels(
+            lambda panel, jb: self._over_groups(self._result(panel, jb, group))
+        )
+        body = block(Alloc(self.domain.v), sums, *products)
+        return For("blk", self.blocks, body, LoopKind.PARALLEL)
 
     def _over_groups(self, body: Stmt) -> Stmt:
         return For("group", self.groups, body) if self.groups > 1 else body
@@ -236,10 +221,11 @@ class _Strassen:
         lets, rows = self._rows(clamp=False)
         vectors = self.domain.vectors_of(p)
         return block(
-            *lets, *self.domain.over("jv", vectors, lambda j: self._blocks(p, jb, j, group, rows))
+            *lets,
+            *self.domain.over("jv", vectors, lambda j: self._combined(p, jb, j, group, rows)),
         )
 
-    def _blocks(self, p: Panel, jb: Expr, j: Expr, group: Expr, rows: Sequence[Axes]) -> Stmt:
+    def _combined(self, p: Panel, jb: Expr, j: Expr, group: Expr, rows: Sequence[Axes]) -> Stmt:
         products = range(self.scheme.products)
         out: list[Stmt] = [Let(f"p{e}", self.domain.product(p, e, group, j)) for e in products]
         values = [Var(self.dtype, j.lanes, f"p{e}") for e in products]

@@ -32,8 +32,14 @@ AHEAD = 32
 """Steps of k after which weights arrive in time from beyond level 2."""
 _CLEARLY = 0.9
 """Of an estimate: what is no better than that may be worse."""
+_NEARLY = 1.03
+"""Of an estimate: what is no worse than that may be better."""
+_EVEN = (3, 4, 2, 1)
+"""Vectors of a panel that are good for a block of many rows, the best first: within 1 percent."""
+_SPREAD = 3
+"""Tiles of a product that have the time to ask for the next one's weights; measured, two do not."""
 _NUMBERS = ("rows", "vectors", "outer_rows", "k_step", "prefetch")
-_FLAGS = ("panel_outer", "unroll_k")
+_FLAGS = ("panel_outer", "unroll_k", "spread")
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,8 @@ class Tile:
     all positions pass; else positions are outermost and stay while all panels pass. `unroll_k`
     unrolls the reduction, so that overlapping windows of a row share their loads; `k_step` steps of
     its innermost loop are one iteration. `prefetch` is how many steps ahead of their use packed
-    weights are asked for, 0 for not at all.
+    weights are asked for, 0 for not at all; `spread`: what the next product reads, all along
+    the tiles of one.
     """
 
     rows: int
@@ -67,6 +74,7 @@ class Tile:
     unroll_k: bool = False
     k_step: int = 1
     prefetch: int = 0
+    spread: bool = False
 
     def at(self, point: Point) -> Tile:
         """The tile of a point of its space: what the point does not choose stays."""
@@ -131,6 +139,24 @@ def choose_tile(shape: Shape, target: Target, row_bytes: int = 0, most_vectors: 
     return Tile(chosen.rows, chosen.vectors, chosen.lanes, chosen.outer_rows, panel_outer)
 
 
+def choose_even_tile(shape: Shape, target: Target) -> Tile:
+    """A tile whose panels threads can share: of one width, an even number of them if that can be;
+    else the usual one. Wide panels of few rows ask least of what is beyond the level 1 cache."""
+
+    def cost(vectors: int) -> float:
+        rows = most_rows(vectors, target)
+        return _step(rows, vectors) / (rows * vectors)
+
+    least = min(map(cost, _EVEN))
+    good = [v for v in _EVEN if cost(v) <= _NEARLY * least]
+    counts = {v: divmod(shape[1], v * target.lanes_f32) for v in good}
+    whole = [v for v in good if counts[v][0] and not counts[v][1]]
+    best = next((v for v in whole if counts[v][0] % 2 == 0), next(iter(whole), None))
+    if best is None:
+        return choose_tile(shape, target, most_vectors=good[0])
+    return Tile(min(most_rows(best, target), *shape[0][-1:]), best, target.lanes_f32)
+
+
 def passes_once(left_bytes: int, weight_bytes: int, target: Target) -> bool:
     """Whether positions are better outermost: a left factor that exceeds the level 2 cache would
     come from beyond it with every panel of weights, and the weights all fit."""
@@ -189,9 +215,6 @@ def choose_block_tile(rows: int, depth: int, usual: Tile, channels: int, target:
     cache: its first tile waits for them, the others find them near. `usual` is the tile of many
     rows, and stays but for prefetches unless another is clearly better."""
 
-    # Not only where k is long: the weights of one transformed element follow those of another.
-    usual = replace(usual, prefetch=AHEAD if depth > 1 and target.lanes_f32 > 1 else 0)
-
     def cost(vectors: int) -> float:
         """Cycles per vector of channels and step of k."""
         first, *others = _tiles(rows, vectors, target)
@@ -200,9 +223,13 @@ def choose_block_tile(rows: int, depth: int, usual: Tile, channels: int, target:
 
     widths = range(1, max(1, min(4, -(-channels // target.lanes_f32))) + 1)
     best = min(widths, key=lambda v: (cost(v), -v))
-    if cost(best) > _CLEARLY * cost(usual.vectors):
+    if cost(best) <= _CLEARLY * cost(usual.vectors):
+        usual = replace(usual, rows=_tiles(rows, best, target)[0], vectors=best)
+    # Not only where k is long: the weights of one transformed element follow those of another.
+    if depth == 1 or target.lanes_f32 == 1:
         return usual
-    return replace(usual, rows=_tiles(rows, best, target)[0], vectors=best)
+    spread = -(-rows // usual.rows) >= _SPREAD
+    return replace(usual, spread=True) if spread else replace(usual, prefetch=AHEAD)
 
 
 def _tiles(rows: int, vectors: int, target: Target) -> list[int]:

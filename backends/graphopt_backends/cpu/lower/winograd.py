@@ -136,17 +136,9 @@ class _Winograd:
         return group
 
     def _blocks(self) -> Stmt:
-        domain = self.domain
-        body = block(Alloc(domain.v), self._transform_input(), Alloc(domain.m), *self._panels())
+        products = self.domain.by_panels(self._transform_output)
+        body = block(Alloc(self.domain.v), self._transform_input(), *products)
         return For("blk", self.blocks, body, LoopKind.PARALLEL)
-
-    def _panels(self) -> list[Stmt]:
-        out: list[Stmt] = []
-        for p in self.domain.panels:
-            jb = self.region.loop("jb", p.count)
-            body = block(self.domain.products(p, jb), self._transform_output(p, jb))
-            out.append(For("jb", p.count, body) if p.count > 1 else body)
-        return out
 
     def _over_tiles(self, body: Stmt) -> Stmt:
         """`body` for every tile (tr, tc) of the block."""

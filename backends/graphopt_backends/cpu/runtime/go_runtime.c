@@ -70,8 +70,9 @@ go_pool *go_pool_create(int threads) {
 void go_pool_destroy(go_pool *pool) { (void)pool; }
 
 void go_parallel(go_pool *pool, go_parallel_for host, void *host_state, int threads, go_body body,
-                 const void *frame, char *scratch, size_t scratch_bytes, int64_t extent) {
-    (void)pool, (void)host, (void)host_state, (void)threads, (void)scratch_bytes;
+                 const void *frame, char *scratch, size_t scratch_bytes, int64_t extent,
+                 int64_t run) {
+    (void)pool, (void)host, (void)host_state, (void)threads, (void)scratch_bytes, (void)run;
     body(frame, scratch, 0, extent);
 }
 
@@ -244,7 +245,8 @@ static void run_on_pool(go_pool *p) {
 }
 
 void go_parallel(go_pool *pool, go_parallel_for host, void *host_state, int threads, go_body body,
-                 const void *frame, char *scratch, size_t scratch_bytes, int64_t extent) {
+                 const void *frame, char *scratch, size_t scratch_bytes, int64_t extent,
+                 int64_t run) {
     if (threads < 2 || (pool == NULL && host == NULL)) {
         body(frame, scratch, 0, extent);
         return;
@@ -258,6 +260,8 @@ void go_parallel(go_pool *pool, go_parallel_for host, void *host_state, int thre
     j->scratch_bytes = scratch_bytes;
     j->extent = extent;
     j->chunk = extent / pieces > 1 ? extent / pieces : 1;
+    if (j->chunk >= run) j->chunk -= j->chunk % run;
+    else j->chunk = (extent + threads - 1) / threads; /* each prepares once */
     atomic_store_explicit(&j->next, 0, memory_order_relaxed);
     if (host != NULL) host(host_state, threads, work_as_task, j);
     else run_on_pool(pool);
