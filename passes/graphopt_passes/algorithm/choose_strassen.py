@@ -17,15 +17,18 @@ from graphopt.ops.strassen import ERROR, SCHEMES, Scheme
 from graphopt.passbase import Numerics, RewritePass, approximates
 from graphopt.rewrite import Plan, Reject, Rewriter
 
-_STREAMING = 3.0
-"""Multiply-adds in the time that a weight takes from memory and that prefetching does not hide."""
+_STREAMING = 8.5
+"""Multiply-adds in the time that a weight takes from memory: those of fewer rows wait for it."""
 
-_LEFT, _RESULT = (5.5, 0.5), (12.0, 1.0)
+_LEFT, _RESULT = (6.6, 0.2), (0.25, 0.8)
 """What the sums of blocks cost in multiply-adds per element of the left factor and of the result: a
-constant, and that many per operation on blocks, a load, a store or an addition. All these numbers
-are fitted to shapes of 16 to 3136 rows (bench/NOTES.md)."""
+constant, and that many per operation on blocks, a load, a store or an addition."""
 
-_MARGIN = 0.96
+_LARGE, _FROM_MEMORY = 1 << 19, 4.7
+"""Elements from which on such a factor is not found in a cache, and what each costs more then. All
+these numbers are fitted to 41 shapes of 8 to 12544 rows (bench/NOTES.md)."""
+
+_MARGIN = 0.95
 """Weights grow: that much has to be gained."""
 
 _LANES = 16
@@ -41,20 +44,25 @@ class Shape:
     channels: int
 
     def direct_cost(self) -> float:
-        """In multiply-adds: products, and the streaming of the weights."""
-        return (self.rows + _STREAMING) * self.depth * _padded(self.channels)
+        """In multiply-adds."""
+        return max(self.rows, _STREAMING) * self.depth * _padded(self.channels)
 
     def cost(self, scheme: Scheme) -> float:
         """Likewise, and the sums of blocks."""
-        groups = -(-self.rows // scheme.rows)
-        rows = scheme.saving * groups * scheme.rows + scheme.growth * _STREAMING
-        channels = scheme.columns * _padded(self.channels // scheme.columns)
+        groups, part = -(-self.rows // scheme.rows), self.channels // scheme.columns
+        products = scheme.products * max(groups, _STREAMING) * self.depth // scheme.depth
         left, result = scheme.terms
         loads, stores = scheme.rows * scheme.depth, scheme.rows * scheme.columns
         # blocks are loaded, added up and stored; products are stored and loaded
-        sums = _sums(_LEFT, (left + loads) / loads) * self.depth
-        sums += _sums(_RESULT, (result + 2 * scheme.products) / stores) * channels
-        return rows * self.depth * channels + groups * scheme.rows * sums
+        sums = self._sums(_LEFT, (left + loads) / loads, self.depth)
+        sums += self._sums(_RESULT, (result + 2 * scheme.products) / stores, self.channels)
+        return products * _padded(part) + groups * scheme.rows * sums
+
+    def _sums(self, cost: tuple[float, float], operations: float, columns: int) -> float:
+        """Of a row of so many columns."""
+        constant, each = cost
+        far = _FROM_MEMORY if self.rows * columns > _LARGE else 0.0
+        return (constant + far + each * operations) * columns
 
     def fastest(self) -> int:
         """The scheme to take, by its number of products; 0 if a direct sum is as fast."""
@@ -68,11 +76,6 @@ class Shape:
 def _padded(channels: int) -> int:
     """Lanes that compute: the rest of whole vectors takes one shorter one per power of two."""
     return _LANES * (channels // _LANES + (channels % _LANES).bit_count())
-
-
-def _sums(cost: tuple[float, float], operations: float) -> float:
-    constant, each = cost
-    return constant + each * operations
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,8 @@ _NEARLY = 1.03
 """Of an estimate: what is no worse than that may be better."""
 _EVEN = (3, 4, 2, 1)
 """Vectors of a panel that are good for a block of many rows, the best first: within 1 percent."""
-_SPREAD = 3
-"""Tiles of a product that have the time to ask for the next one's weights; measured, two do not."""
+_SPREAD = 20
+"""Rows of a product that have the time to ask for the next one's weights; measured, 16 do not."""
 _NUMBERS = ("rows", "vectors", "outer_rows", "k_step", "prefetch")
 _FLAGS = ("panel_outer", "unroll_k", "spread")
 
@@ -228,8 +228,7 @@ def choose_block_tile(rows: int, depth: int, usual: Tile, channels: int, target:
     # Not only where k is long: the weights of one transformed element follow those of another.
     if depth == 1 or target.lanes_f32 == 1:
         return usual
-    spread = -(-rows // usual.rows) >= _SPREAD
-    return replace(usual, spread=True) if spread else replace(usual, prefetch=AHEAD)
+    return replace(usual, spread=True) if rows >= _SPREAD else replace(usual, prefetch=AHEAD)
 
 
 def _tiles(rows: int, vectors: int, target: Target) -> list[int]:
