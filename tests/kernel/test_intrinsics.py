@@ -35,7 +35,7 @@ _INTERNAL = frozenset({
     "splat", "ramp", "reverse", "gather", "gather_step", "scatter", "stream", "sel", "bits",
     "from_bits", "to_float", "max", "min", "at_least", "at_most", "floor_div", "floor_mod",
     "load_bf16", "store_bf16", "load_f16", "store_f16", "to_single", "round_bf16", "round_f16",
-    "exp_small", "sincos", "trig_large",
+    "exp_small", "scaled", "sincos", "trig_large",
 })  # fmt: skip
 # Written out by the emitter: a product and a sum, which the compiler may contract.
 _OPERATORS = frozenset({"fma"})
@@ -137,7 +137,7 @@ FLOAT_ROWS = [row for row in ELEMENTWISE if row.dtypes >= FLOATS]
 
 
 @pytest.mark.compiler
-@pytest.mark.parametrize("lanes", [1, 8])
+@pytest.mark.parametrize("lanes", [1, 8, 16])
 @pytest.mark.parametrize("name", ["host", "scalar"])
 def test_machine_is_within_the_stated_bounds(name: str, lanes: int, tmp_path: Path) -> None:
     target = host() if name == "host" else TARGETS[name]

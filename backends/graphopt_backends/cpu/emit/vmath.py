@@ -30,10 +30,29 @@ INLINE $F $exp($F x) {
     x = $at_most(x, $splat(89.0f));
     x = $at_least(x, $splat(-104.0f));"""
     + _EXP_CORE
-    + """    const $I half = n >> 1; /* two factors, as 2^n alone may not be representable */
-    return p * $from_bits((half + 127) << 23) * $from_bits((n - half + 127) << 23);
+    + """    return $scaled(p, k, n);
 }"""
 )
+
+_SCALED = """
+/* p * 2^n, where 2^n alone may not be representable; k = n */
+INLINE $F $scaled($F p, $F k, $I n) {
+    (void)k;
+    const $I half = n >> 1;
+    return p * $from_bits((half + 127) << 23) * $from_bits((n - half + 127) << 23);
+}"""
+_SCALED_AVX512 = """
+/* p * 2^n, where 2^n alone may not be representable; k = n */
+INLINE $F $scaled($F p, $F k, $I n) {
+#if defined(__AVX512F__)
+    (void)n;
+    return __builtin_ia32_scalefps512_mask(p, k, p, 0xffff, 4);
+#else
+    (void)k;
+    const $I half = n >> 1;
+    return p * $from_bits((half + 127) << 23) * $from_bits((n - half + 127) << 23);
+#endif
+}"""
 
 _EXP_FLUSH = (
     """
@@ -113,16 +132,16 @@ _EXP2 = """
 INLINE $F $exp2($F x) {
     x = $at_most(x, $splat(128.0f));
     x = $at_least(x, $splat(-151.0f));
-    const $F shifted = x + 12582912.0f;
-    const $I n = $bits(shifted) - 0x4b400000, half = n >> 1;
-    const $F r = (x - (shifted - 12582912.0f)) * 0.693147180559945309f;
+    const $F shifted = x + 12582912.0f, k = shifted - 12582912.0f;
+    const $I n = $bits(shifted) - 0x4b400000;
+    const $F r = (x - k) * 0.693147180559945309f;
     $F p = r * 1.9875691500e-4f + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * (r * r) + r + 1.0f;
-    return p * $from_bits((half + 127) << 23) * $from_bits((n - half + 127) << 23);
+    return $scaled(p, k, n);
 }"""
 
 _TANH = """
@@ -282,6 +301,7 @@ _TAN = "\n/* tan; 4 ulp */\nINLINE $F $tan($F x) { return $sin(x) / $cos(x); }"
 F32_ROWS: dict[str, str] = {
     "exp": _EXP,
     "exp_small": _EXP_FLUSH,
+    "scaled": _SCALED,
     "exp2": _EXP2,
     "expm1": _EXPM1,
     "log": _LOG,
@@ -312,6 +332,8 @@ def template(name: str, dtype: DType, lanes: int) -> str:
     """The template of a function for a float type."""
     if name == "trig_large":
         return _TRIG_LARGE
+    if name == "scaled" and lanes == 16:
+        return _SCALED_AVX512
     if dtype is not DType.F64 and name in F32_ROWS:
         large = _LARGE_SCALAR if lanes == 1 else _LARGE_VECTOR
         return F32_ROWS[name].replace("$LARGE", large)

@@ -8,6 +8,7 @@ block of query rows: scores, softmax, product with V. Any sequence length: a blo
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from graphopt.errors import UnsupportedError
@@ -206,16 +207,14 @@ class _Attention:
         """Rows of exp(x - max), unnormalised; `sums` holds 1 / sum. A row that is masked
         everywhere has maximum -inf; its shift is 0, its sum 0 and its factor 0."""
         i = self.region.loop("i", rows)
-        top = self._reduced(scores, i, "max", "top")
         low = const(_MASKED, self.dtype)
         peak = Var(self.dtype, 1, "top")
         shift = Var(self.dtype, 1, "shift")
         zero = const(0.0, self.dtype)
         body = [
-            *top,
+            *self._maximum(scores, i),
             Let("shift", select(binary("==", peak, low), zero, peak)),
-            self._exponentials(scores, i, shift),
-            *self._reduced(scores, i, "+", "total"),
+            *self._exponentials(scores, i, shift),
         ]
         total = Var(self.dtype, 1, "total")
         inverse = select(
@@ -224,30 +223,46 @@ class _Attention:
         nest = block(*body, Store(sums, (i,), inverse))
         return For("i", rows, nest) if rows > 1 else nest
 
-    def _exponentials(self, scores: Buffer, i: Expr, shift: Expr) -> Stmt:
-        nests: list[Stmt] = []
-        for start, width, count in chunks(scores.shape[1], self.lanes):
-            at = (i, self._vector(start, width, count))
-            shifted = binary("-", load(scores, *at), broadcast(shift, width))
-            stmt: Stmt = Store(scores, at, call("exp", shifted))
-            nests.append(For("x", count, stmt) if count > 1 else stmt)
-        return block(*nests)
+    def _exponentials(self, scores: Buffer, i: Expr, shift: Expr) -> list[Stmt]:
+        """Each score's, in its place, and their `total`."""
 
-    def _reduced(self, scores: Buffer, i: Expr, op: str, name: str) -> list[Stmt]:
+        def part(acc: Buffer, lane: Expr, at: tuple[Expr, ...]) -> Stmt:
+            shifted = binary("-", load(scores, *at), broadcast(shift, acc.numel))
+            e = Var(self.dtype, acc.numel, "e")
+            stored = Store(scores, at, e), Store(acc, (lane,), e, reduce="+")
+            return block(Let("e", call("exp", shifted)), *stored)
+
+        return self._reduced(scores, i, "+", "total", part)
+
+    def _maximum(self, scores: Buffer, i: Expr) -> list[Stmt]:
+        """`top`."""
+        return self._reduced(
+            scores, i, "max", "top",
+            lambda acc, lane, at: Store(acc, (lane,), load(scores, *at), reduce="max"),
+        )  # fmt: skip
+
+    def _reduced(
+        self,
+        scores: Buffer,
+        i: Expr,
+        op: str,
+        name: str,
+        part: Callable[[Buffer, Expr, tuple[Expr, ...]], Stmt],
+    ) -> list[Stmt]:
+        """`part` accumulates a vector of scores, given the accumulator, its lanes, and where."""
         out: list[Stmt] = []
         total: Expr | None = None
         for start, width, count in chunks(scores.shape[1], self.lanes):
             acc = Buffer.dense(f"{name}{width}", self.dtype, (width,), Scope.REGISTER)
             lane: Expr = Ramp(INDEX, width, index_const(0), 1) if width > 1 else index_const(0)
             initial = const(0.0 if op == "+" else _MASKED, self.dtype, width)
-            element = load(scores, i, self._vector(start, width, count))
-            stmt: Stmt = Store(acc, (lane,), element, reduce=op)
+            stmt = part(acc, lane, (i, self._vector(start, width, count)))
             out += [Alloc(acc), Store(acc, (lane,), initial)]
             out.append(For("x", count, stmt) if count > 1 else stmt)
-            part: Expr = load(acc, lane)
+            value: Expr = load(acc, lane)
             if width > 1:
-                part = Call(self.dtype, 1, "reduce_add" if op == "+" else "reduce_max", (part,))
-            total = part if total is None else binary(op, total, part)
+                value = Call(self.dtype, 1, "reduce_add" if op == "+" else "reduce_max", (value,))
+            total = value if total is None else binary(op, total, value)
         assert total is not None
         return [*out, Let(name, total)]
 
