@@ -28,7 +28,11 @@ console = Console()
 @click.option("--threads", default=1, show_default=True)
 @click.option("--rounds", default=7, show_default=True)
 @click.option("--seconds", default=0.4, show_default=True, help="Of runs per engine and round.")
-@click.option("--out", type=Path, help="Folder for results.json, results.md and results.svg.")
+@click.option(
+    "--out", type=Path,
+    help="Folder for results.json, results.md and results.svg. "
+    "With --add or --readme it is bench/results/N-thread unless given.",
+)  # fmt: skip
 @click.option(
     "--add", is_flag=True,
     help="Keep what results.json has; without MODELS only draw it anew.",
@@ -39,12 +43,12 @@ def main(
     out: Path | None, add: bool, readme: bool,
 ) -> None:  # fmt: skip
     """Race graphopt beside other engines on MODELS (default: the zoo of the README)."""
-    if readme and out is None:
+    if out is None and (readme or add):
         out = HERE / "results" / f"{threads}-thread"
     engines = [OURS, *(e for e in against.split(",") if e)]
     results: dict[str, list[Lap]] = {}
-    if add and out is not None:
-        results = from_json(json.loads((out / "results.json").read_text()))
+    if out is not None and add:
+        results = from_json(json.loads(_kept(out).read_text()))
     for model in models or (() if add else FOUNDATION):
         with console.status(model) as status:
             results[model] = race(
@@ -62,6 +66,13 @@ def main(
         picture = (out / "results.svg").resolve().relative_to(ROOT).as_posix()
         fill(ROOT / "README.md", results, day=measured["day"], machine=machine, picture=picture)
     print(f"{table(results)}\n\n{costs(results)}")
+
+
+def _kept(folder: Path) -> Path:
+    path = folder / "results.json"
+    if not path.is_file():
+        raise click.UsageError(f"--add: there is no {path}; leave --add out to begin one")
+    return path
 
 
 def _show(model: str, laps: list[Lap]) -> None:

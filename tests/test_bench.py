@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from graphopt.check.peers import Lap, as_json
+from graphopt.check.peers.table import table
 
 pytest.importorskip("matplotlib")
 
@@ -50,6 +51,18 @@ def test_results_are_drawn_anew_without_a_race(
     assert "### Peak memory of the process, MB" in text
     assert "| large | 70 | 70 |  |" in text
     assert (tmp_path / "results.svg").is_file()
+
+
+def test_adding_to_nothing_is_refused(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["--add", "--out", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "results.json; leave --add out to begin one" in done.output.replace("\n", " ")
+
+
+def test_means_are_over_equals_and_over_all(results: dict[str, list[Lap]]) -> None:
+    assert "| geometric mean, where all took part | | | | 4.00 |" in table(results)
+    assert "| geometric mean of all | | | | 1.41 |" in table(results)
+    assert table({"small": results["small"]}).count("geometric mean") == 1
 
 
 def test_the_readme_says_when_it_was_measured(

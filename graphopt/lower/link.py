@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -14,9 +13,9 @@ from graphopt.ir.digest import SOURCES, region_digest
 from graphopt.ir.graph import Graph, Loc, Node, Value
 from graphopt.ir.types import TensorType
 from graphopt.ir.views import is_view, storage_of
-from graphopt.kernel.ir import Alloc, Kernel, Scope
+from graphopt.kernel.footprint import aligned, workspace
+from graphopt.kernel.ir import Kernel
 from graphopt.kernel.text import print_kernel
-from graphopt.kernel.visit import walk
 from graphopt.lower.region import Delegated, Lowered, Packing
 from graphopt.ops import OPS, FusedAttrs
 from graphopt.ops.base import NoAttrs
@@ -160,7 +159,7 @@ class Linker:
         name = kernel_name(node, lowered, self.target)
         if name not in self.kernels:
             self.kernels[name] = dataclasses.replace(lowered.kernel, name=name)
-            self.scratch_bytes = max(self.scratch_bytes, scratch_bytes(lowered.kernel, self.align))
+            self.scratch_bytes = max(self.scratch_bytes, workspace(lowered.kernel.body, self.align))
         return name
 
     def _copy_outputs(self) -> None:
@@ -206,21 +205,6 @@ def error_bound(body: Graph) -> float:
     """What the algorithms of a region may be off by: theirs added up."""
     inner = sum(error_bound(n.body) for n in body.nodes if n.body is not None)
     return inner + sum(n.attrs.error_bound for n in body.nodes)
-
-
-def aligned(size: int, align: int) -> int:
-    """The next multiple of `align` bytes."""
-    return -(-size // align) * align
-
-
-def scratch_bytes(kernel: Kernel, align: int) -> int:
-    """Per-thread workspace of a kernel, each buffer a multiple of `align` bytes."""
-    buffers = {
-        s.buffer.name: math.prod(s.buffer.shape) * s.buffer.dtype.size_bytes
-        for s in walk(kernel.body)
-        if isinstance(s, Alloc) and s.buffer.scope is Scope.SCRATCH
-    }
-    return sum(aligned(size, align) for size in buffers.values())
 
 
 def lower_bound(graph: Graph, align: int) -> int:

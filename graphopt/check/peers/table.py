@@ -62,9 +62,16 @@ def table(results: Results) -> str:
         lambda laps: f"{lead(laps):.2f}",
     )  # fmt: skip
     # a model that met fewer engines has met fewer rivals: its lead is not of the same kind
-    mean = geometric_mean([lead(x) for x in results.values() if len(x) == len(engines)])
-    lines.append("| geometric mean, where all took part |" + " |" * len(engines) + f" {mean:.2f} |")
+    whole = {model: laps for model, laps in results.items() if len(laps) == len(engines)}
+    lines.append(_mean("geometric mean, where all took part", whole, len(engines)))
+    if len(whole) < len(results):
+        lines.append(_mean("geometric mean of all", results, len(engines)))
     return "\n".join(lines)
+
+
+def _mean(title: str, results: Results, engines: int) -> str:
+    mean = geometric_mean([lead(laps) for laps in results.values()])
+    return f"| {title} |" + " |" * engines + f" {mean:.2f} |"
 
 
 def costs(results: Results) -> str:

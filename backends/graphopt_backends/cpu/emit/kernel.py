@@ -11,6 +11,7 @@ from graphopt.errors import IRError
 from graphopt.ir.graph import Loc
 from graphopt.ir.types import DType
 from graphopt.kernel.affine import simplify_index
+from graphopt.kernel.footprint import aligned, span_bytes, workspace
 from graphopt.kernel.ir import (
     INDEX,
     Alloc,
@@ -79,7 +80,7 @@ def parallel_run(kernel: Kernel) -> int:
 
 def scratch_bytes(kernel: Kernel) -> int:
     """Bytes of per-thread workspace that a kernel's SCRATCH buffers take."""
-    return _scratch_of(kernel.body, 0)
+    return workspace(kernel.body, ALIGNMENT)
 
 
 def prototype(kernel: Kernel, aliased: frozenset[str] = frozenset()) -> str:
@@ -133,43 +134,6 @@ def _run(loop: For) -> int:
     return inner.extent if inner else 1
 
 
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
-
-
-def _size(buffer: Buffer) -> int:
-    """Bytes that a local buffer spans, halos included."""
-    low = high = buffer.offset
-    for axis, stride in enumerate(buffer.strides):
-        first, last = buffer.bounds(axis)
-        low += min(first * stride, (last - 1) * stride)
-        high += max(first * stride, (last - 1) * stride)
-    if low < 0:
-        raise IRError(f"buffer {buffer.name!r} starts {-low} elements before its pointer")
-    return (high + 1) * buffer.dtype.size_bytes
-
-
-def _scratch_of(stmt: Stmt, used: int) -> int:
-    """High-water mark; blocks give back what they took."""
-    if isinstance(stmt, Block):
-        top = used
-        for s in stmt.body:
-            if isinstance(s, Alloc) and s.buffer.scope is Scope.SCRATCH:
-                used = _aligned(used + _size(s.buffer))
-                top = max(top, used)
-            else:
-                top = max(top, _scratch_of(s, used))
-        return top
-    if isinstance(stmt, Alloc) and stmt.buffer.scope is Scope.SCRATCH:
-        return _aligned(used + _size(stmt.buffer))
-    if isinstance(stmt, For):
-        return _scratch_of(stmt.body, used)
-    if isinstance(stmt, If):
-        other = _scratch_of(stmt.otherwise, used) if stmt.otherwise else used
-        return max(_scratch_of(stmt.then, used), other)
-    return used
-
-
 class _Writer:
     def __init__(self, kernel: Kernel, target: Target, aliased: frozenset[str]) -> None:
         self.kernel, self.target, self.aliased = kernel, target, aliased
@@ -197,7 +161,7 @@ class _Writer:
 
     def _silence_unused(self, body: Stmt) -> None:
         unused = [] if self.parallel else ["begin", "end"]
-        if not _scratch_of(body, 0):
+        if not workspace(body, ALIGNMENT):
             unused.append("scratch")
         if unused:
             self._line(" ".join(f"(void){name};" for name in unused))
@@ -341,14 +305,14 @@ class _Writer:
         if buffer.scope is Scope.REGISTER:
             self._registers(buffer, rest)
         elif buffer.scope is Scope.STACK:
-            count = max(1, _size(buffer) // buffer.dtype.size_bytes)
+            count = max(1, span_bytes(buffer) // buffer.dtype.size_bytes)
             name = self.names.declare_buffer(buffer.name)
             align = f" __attribute__((aligned({ALIGNMENT})))" if self._vectors else ""
             self._line(f"{C_TYPE[buffer.dtype]} {name}[{count}]{align};")
         elif buffer.scope is Scope.SCRATCH:
             name, ctype = self.names.declare_buffer(buffer.name), C_TYPE[buffer.dtype]
             self._line(f"{ctype} *const {name} = ({ctype} *)(scratch + {self.scratch});")
-            self.scratch = _aligned(self.scratch + _size(buffer))
+            self.scratch = aligned(self.scratch + span_bytes(buffer), ALIGNMENT)
         else:
             raise IRError(f"a {buffer.scope.value} buffer {buffer.name!r} cannot be allocated in C")
 

@@ -61,8 +61,7 @@ def runtime_sources() -> dict[str, str]:
 
 def scratch_per_thread(program: Program) -> int:
     """Bytes of workspace each thread gets."""
-    need = max([program.scratch_bytes, *(scratch_bytes(k) for k in program.kernels)])
-    return -(-need // 64) * 64
+    return max(map(scratch_bytes, program.kernels), default=0)
 
 
 # Text ------------------------------------------------------------------------------------------
