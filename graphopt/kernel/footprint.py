@@ -5,6 +5,9 @@ from __future__ import annotations
 from graphopt.errors import IRError
 from graphopt.kernel.ir import Alloc, Block, Buffer, For, If, Scope, Stmt
 
+LINE_BYTES = 64
+"""Of a cache line."""
+
 
 def aligned(size: int, align: int) -> int:
     """The next multiple of `align` bytes."""

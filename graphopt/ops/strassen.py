@@ -47,16 +47,6 @@ class Scheme:
     def products(self) -> int:
         return len(self.left)
 
-    @property
-    def growth(self) -> float:
-        """How much larger the weights become."""
-        return self.products / (self.depth * self.columns)
-
-    @property
-    def saving(self) -> float:
-        """Multiplications, of those of the definition."""
-        return self.products / (self.rows * self.depth * self.columns)
-
     @cached_property
     def terms(self) -> tuple[int, int]:
         """Blocks added up, on the left and in the result."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from graphopt.errors import IRError
 from graphopt.kernel.affine import Ranges, linear
+from graphopt.kernel.footprint import LINE_BYTES
 from graphopt.kernel.ir import (
     Alloc,
     Block,
@@ -28,8 +29,6 @@ from graphopt.kernel.ir import (
 )
 from graphopt.kernel.schedule.common import on_loops, widest_ranges
 from graphopt.kernel.visit import replace_buffer, substitute, uses_var, walk
-
-_LINE_BYTES = 64
 
 
 def stage(
@@ -133,13 +132,16 @@ def prefetch_next(k: Kernel, buffer: str, within: str, var: str) -> Kernel:
 
 @dataclass(frozen=True)
 class _Part:
-    """What an iteration of a loop reads: `size` elements; `next`: where the following one's begin;
-    `line`: elements of a cache line."""
+    """What an iteration of a loop reads: `size` elements; `next`: where its successor's begin."""
 
     buffer: Buffer
     next: Expr
     size: int
-    line: int
+
+    @property
+    def line(self) -> int:
+        """Elements of a cache line."""
+        return LINE_BYTES // self.buffer.dtype.size_bytes
 
 
 def _part_of(loop: For, buffer: str, var: str, ranges: Ranges) -> _Part:
@@ -157,7 +159,7 @@ def _part_of(loop: For, buffer: str, var: str, ranges: Ranges) -> _Part:
     following = {var: index_const(0), loop.var: binary("+", index_var(loop.var), index_const(1))}
     start = substitute(Prefetch(loads[0].buffer, (at.expr(),)), following)
     assert isinstance(start, Prefetch)
-    return _Part(start.buffer, start.index[0], size, _LINE_BYTES // loads[0].dtype.size_bytes)
+    return _Part(start.buffer, start.index[0], size)
 
 
 def _runs(s: Stmt, var: str) -> int:

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.views import storage_of
+from graphopt.kernel.footprint import aligned
 from graphopt.passbase import EXACT, Numerics, Pass, PassContext
 from graphopt.rewrite import Rewriter
 
@@ -137,7 +138,7 @@ def peak_bytes(buffers: Iterable[Buffer]) -> int:
     """The most bytes alive at one node: no placement can do with less."""
     change: dict[int, int] = {}
     for b in buffers:
-        size = aligned(b.size)
+        size = aligned(b.size, _ALIGN)
         change[b.start] = change.get(b.start, 0) + size
         change[b.end + 1] = change.get(b.end + 1, 0) - size
     live = peak = 0
@@ -160,10 +161,6 @@ def _promoted(order: Sequence[Buffer], rng: random.Random) -> list[Buffer]:
     return out
 
 
-def aligned(size: int) -> int:
-    return -(-size // _ALIGN) * _ALIGN
-
-
 def _place_in_order(buffers: Iterable[Buffer]) -> int:
     """Each buffer into the smallest gap, between those placed before that live with it."""
     placed: list[Buffer] = []
@@ -182,5 +179,5 @@ def _best_gap(taken: list[tuple[int, int]], size: int) -> int:
     for start, end in taken:
         if start - at >= size and (best is None or start - at < best[0]):
             best = start - at, at
-        at = max(at, aligned(end))
+        at = max(at, aligned(end, _ALIGN))
     return at if best is None else best[1]

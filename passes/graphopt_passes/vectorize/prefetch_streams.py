@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from graphopt.kernel.affine import simplify_index
+from graphopt.kernel.footprint import LINE_BYTES
 from graphopt.kernel.ir import (
     Expr,
     For,
@@ -24,8 +25,6 @@ from graphopt.kernel.ir import (
 from graphopt.kernel.passbase import LoopPass, LoopPlan, Place, Reject
 from graphopt.kernel.scope import Access, IndexScope, accesses, span
 from graphopt.kernel.visit import map_exprs, substitute, walk
-
-_LINE_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def _is_stream(access: Access, var: str) -> bool:
     at = span(access)
     if at is None or at.step != 1:
         return False
-    return abs(at.form.coefficient(var)) * access.buffer.dtype.size_bytes >= _LINE_BYTES
+    return abs(at.form.coefficient(var)) * access.buffer.dtype.size_bytes >= LINE_BYTES
 
 
 def _first(i: Expr) -> Expr:

@@ -73,11 +73,12 @@ def test_a_block_of_few_rows_passes_by_its_weights_once(rows: int) -> None:
     assert (tile.rows, tile.vectors) == (rows, 3)
 
 
-@pytest.mark.parametrize("rows", [28, 56])
+@pytest.mark.parametrize("rows", [16, 28, 56])
 def test_a_block_of_many_rows_keeps_the_usual_tile(rows: int) -> None:
-    """And has the time to ask for the next product's weights meanwhile."""
+    """And many more have the time to ask for the next product's weights meanwhile."""
     usual = choose_tile(((196,), 256, 256), V4)
-    assert choose_block_tile(rows, 256, usual, 256, V4) == replace(usual, spread=True)
+    asked = replace(usual, spread=True) if rows > 16 else replace(usual, prefetch=AHEAD)
+    assert choose_block_tile(rows, 256, usual, 256, V4) == asked
 
 
 @pytest.mark.parametrize(

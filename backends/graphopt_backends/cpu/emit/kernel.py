@@ -144,6 +144,8 @@ class _Writer:
         self.parallel = _parallel_loops(kernel.body)
         self.shared = parallel_extent(kernel)
         self.pairs: dict[int, tuple[str, str, str]] = {}
+        """By the identity of a loop that a shared one ends in: the pairs before its own, and the
+        range of all of them."""
 
     def unit(self, locs: tuple[Loc, ...]) -> str:
         names = [self.names.declare_buffer(b.name) for b in self.kernel.params]
@@ -196,23 +198,28 @@ class _Writer:
                 self._line("}")
 
     def _range(self, s: For, var: str) -> tuple[str, str]:
-        """A loop's bounds. Several nests split begin..end in proportion to their extents; of pairs
-        of iterations, the outer loop takes the ones that have any."""
+        """A loop's bounds."""
         if self.depth == 1 and self.parallel and _is_shared(s):
-            whole = _shares(s)
-            part = "" if whole == self.shared else f" * {whole} / {self.shared}"
-            begin, end, run = f"begin{part}", f"end{part}", _run(s)
-            if inner := shared_within(s):
-                self.pairs[id(inner)] = f"{run} * {var}", begin, end
-            return (
-                (begin, end) if run == 1 else (f"{begin} / {run}", f"({end} + {run - 1}) / {run}")
-            )
-        if id(s) not in self.pairs:
-            return "0", str(s.extent)
-        before, begin, end = self.pairs[id(s)]
+            return self._shared_range(s, var)
+        if id(s) in self.pairs:
+            return self._range_of_pairs(s, *self.pairs[id(s)])
+        return "0", str(s.extent)
+
+    def _shared_range(self, s: For, var: str) -> tuple[str, str]:
+        """Several nests split begin..end in proportion to their extents; of pairs of iterations,
+        the outer loop takes the ones that have any."""
+        whole, run, inner = _shares(s), _run(s), shared_within(s)
+        part = "" if whole == self.shared else f" * {whole} / {self.shared}"
+        begin, end = f"begin{part}", f"end{part}"
+        if inner is not None:
+            self.pairs[id(inner)] = f"{run} * {var}", begin, end
+        return (begin, end) if run == 1 else (f"{begin} / {run}", f"({end} + {run - 1}) / {run}")
+
+    def _range_of_pairs(self, s: For, before: str, begin: str, end: str) -> tuple[str, str]:
+        """Of the loop that a shared one ends in: what of begin..end falls to this iteration."""
         first, last = self.names.fresh("first"), self.names.fresh("last")
-        self._line(f"const int64_t {first} = {begin} > {before} ? {begin} - {before} : 0;")
         rest = f"{end} - {before}"
+        self._line(f"const int64_t {first} = {begin} > {before} ? {begin} - {before} : 0;")
         self._line(f"const int64_t {last} = {rest} < {s.extent} ? {rest} : {s.extent};")
         return first, last
 

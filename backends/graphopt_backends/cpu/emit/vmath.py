@@ -25,7 +25,7 @@ _EXP_CORE = """
 
 _EXP = (
     """
-/* exp, full range with subnormal results; 1.0 ulp */
+/* exp, full range with subnormal results; 1.01 ulp */
 INLINE $F $exp($F x) {
     x = $at_most(x, $splat(89.0f));
     x = $at_least(x, $splat(-104.0f));"""
@@ -36,23 +36,15 @@ INLINE $F $exp($F x) {
 
 _SCALED = """
 /* p * 2^n, where 2^n alone may not be representable; k = n */
-INLINE $F $scaled($F p, $F k, $I n) {
+INLINE $F $scaled($F p, $F k, $I n) {$BY_INSTRUCTION
     (void)k;
     const $I half = n >> 1;
     return p * $from_bits((half + 127) << 23) * $from_bits((n - half + 127) << 23);
 }"""
-_SCALED_AVX512 = """
-/* p * 2^n, where 2^n alone may not be representable; k = n */
-INLINE $F $scaled($F p, $F k, $I n) {
+_SCALEF = """
 #if defined(__AVX512F__)
-    (void)n;
     return __builtin_ia32_scalefps512_mask(p, k, p, 0xffff, 4);
-#else
-    (void)k;
-    const $I half = n >> 1;
-    return p * $from_bits((half + 127) << 23) * $from_bits((n - half + 127) << 23);
-#endif
-}"""
+#endif"""
 
 _EXP_FLUSH = (
     """
@@ -332,11 +324,10 @@ def template(name: str, dtype: DType, lanes: int) -> str:
     """The template of a function for a float type."""
     if name == "trig_large":
         return _TRIG_LARGE
-    if name == "scaled" and lanes == 16:
-        return _SCALED_AVX512
     if dtype is not DType.F64 and name in F32_ROWS:
         large = _LARGE_SCALAR if lanes == 1 else _LARGE_VECTOR
-        return F32_ROWS[name].replace("$LARGE", large)
+        scalef = _SCALEF if lanes == 16 else ""
+        return F32_ROWS[name].replace("$LARGE", large).replace("$BY_INSTRUCTION", scalef)
     if name == "rsqrt":
         return "\nINLINE $F $rsqrt($F x) { return 1.0 / $sqrt(x); }"
     if name == "normal_cdf":

@@ -52,7 +52,8 @@ _THREADS = (1, 2, 4)
 _PIECES = 4
 """That the runtime makes for each of them, where there are so many."""
 _SUMMED = 40.0
-"""Bytes per nanosecond of sums of rows that are stored."""
+"""Bytes per nanosecond of sums of rows that are stored: a cautious guess, 77 to 92 were measured
+where their rows are in cache."""
 _BLOCKS = (*range(1, 33), 64, 128, 256, 512)
 """How many may share the rows."""
 

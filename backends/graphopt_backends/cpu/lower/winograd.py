@@ -45,7 +45,8 @@ from graphopt_backends.cpu.lower.tiles import (
 )
 
 _ALONE = 2.0
-"""How much worse a single block is, where groups do not make more: threads share blocks."""
+"""How much worse a single block may be, where groups do not make more: threads that share its
+panels all transform its rows. Not fitted; measured, two blocks take 2 to 9 percent less on two."""
 
 
 def lower(
