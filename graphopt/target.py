@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -33,6 +33,7 @@ class Target:
     """One row of a backend's target table. Sizes in bytes; `lanes_f32` is 1 for scalar targets.
 
     `triple` and `cpu` are in the cross compiler's spelling ("" for the host's default).
+    `vector_units`: multiply-adds of a whole vector that a core starts in a cycle.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Target:
     features: frozenset[str] = frozenset()
     triple: str = ""
     cpu: str = ""
+    vector_units: int = field(default=2, kw_only=True)
 
     @property
     def vector_bytes(self) -> int:

@@ -44,7 +44,14 @@ def host() -> Target:
     flags = frozenset(f for f in cpu_flags() if _COMPILED_FOR.match(f))
     isa, lanes, registers = _widest(arch, flags)
     l1, l2 = cache_bytes(1) or 32 * KIB, cache_bytes(2) or 512 * KIB
-    return Target("host", "cpu", arch, isa, lanes, registers, l1, l2, flags, "", "native")
+    return Target("host", "cpu", arch, isa, lanes, registers, l1, l2, flags, "", "native",
+                  vector_units=units(isa, cpu_flags()))  # fmt: skip
+
+
+def units(isa: str, flags: frozenset[str]) -> int:
+    """Vectors that a core multiplies in a cycle: two, but one of 64 bytes in AMD's first cores with
+    AVX-512 (Zen 4, which has no AVX-VNNI yet)."""
+    return 1 if isa == "avx512" and "clzero" in flags and "avx_vnni" not in flags else 2
 
 
 def _widest(arch: str, flags: frozenset[str]) -> tuple[str, int, int]:

@@ -3,11 +3,13 @@ vector divides, several images, and what an epilogue can be."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from graphopt_backends.cpu.lower.domain import Sizes
+from graphopt_backends.cpu.lower.tiles import choose_even_tile
 from graphopt_backends.cpu.lower.winograd import choose_tile_rows
 from graphopt_backends.cpu.targets import TARGETS, host
 from hypothesis import given, settings
@@ -19,9 +21,11 @@ from graphopt.ir.types import DType, Layout, TensorType
 from graphopt.ops import ConvAttrs, PadAttrs
 from graphopt.ops.winograd import ERROR, TRANSFORMS, Transform, convolved, transformed_weights
 from graphopt.rewrite import Rewriter
+from graphopt.target import Target
 
 NHWC = Layout.ordered((0, 2, 3, 1))
 NONE = ((0, 0), (0, 0))
+V4 = TARGETS["x86-64-v4"]
 ALL = [t for by_tile in TRANSFORMS.values() for t in by_tile.values()]
 every_transform = pytest.mark.parametrize(
     "transform", ALL, ids=[f"stride{t.stride}-tile{t.m}" for t in ALL]
@@ -159,14 +163,26 @@ def test_weights_keep_their_order() -> None:
     np.testing.assert_allclose(u[-1], w[:, :, 2, 2].T)  # G's last row picks the last tap
 
 
+def tile_rows_of(tile_rows: int, sizes: Sizes, target: Target) -> int:
+    """Those of a block in a square image."""
+    usual = choose_even_tile(((tile_rows**2,), sizes.channels, sizes.inputs), target)
+    return choose_tile_rows(tile_rows, tile_rows, sizes, usual, target)
+
+
 def test_blocks_divide_the_image_and_leave_work_for_threads() -> None:
     for tile_rows in (4, 7, 14, 28):
-        rows = choose_tile_rows(tile_rows, tile_rows, Sizes(36, 64, 64), 64, TARGETS["x86-64-v4"])
+        rows = tile_rows_of(tile_rows, Sizes(36, 64, 64), replace(V4, vector_units=1))
         assert tile_rows % rows == 0
         assert rows < tile_rows
 
 
 def test_groups_are_work_for_threads() -> None:
     """All tile rows of a small image in one block: its weights are read once."""
-    sizes = Sizes(36, 64, 64, groups=8)
-    assert choose_tile_rows(4, 4, sizes, 64, TARGETS["x86-64-v4"]) == 4
+    assert tile_rows_of(4, Sizes(36, 64, 64, groups=8), V4) == 4
+
+
+def test_a_small_image_is_one_block_where_its_weights_would_be_waited_for() -> None:
+    """Threads share its panels then; else two blocks are better."""
+    sizes = Sizes(36, 256, 256)
+    assert tile_rows_of(4, sizes, V4) == 4
+    assert tile_rows_of(4, sizes, replace(V4, vector_units=1)) == 2

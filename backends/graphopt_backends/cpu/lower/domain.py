@@ -79,22 +79,28 @@ class Sizes:
         """Of one group."""
         return self.elements * self.inputs * self.channels
 
-    def nanoseconds(self, rows: int, total: int, width: int, target: Target) -> float:
+    def nanoseconds(
+        self, rows: int, total: int, width: int, target: Target, *, ahead: bool = False
+    ) -> float:
         """Estimated, for `total` rows in blocks of `rows` and panels of `width` columns: the
         products', or that of moving bytes beyond the level 2 cache: weights once per block, and
-        transformed rows where they spill."""
+        transformed rows where they spill. `ahead`: weights are asked for a product ahead."""
         computing = 2.0 * self.weights * total / (_FLOPS_PER_NS_AND_LANE * target.lanes_f32)
-        return max(computing, self.bytes_moved(rows, total, width, target) / _BYTES_PER_NS)
+        moved = self.bytes_moved(rows, total, width, target, ahead=ahead)
+        return max(computing, moved / _BYTES_PER_NS)
 
-    def bytes_moved(self, rows: int, total: int, width: int, target: Target) -> float:
+    def bytes_moved(
+        self, rows: int, total: int, width: int, target: Target, *, ahead: bool = False
+    ) -> float:
         """Weights, and what spills, in bytes from memory that would cost as much. The first block's
-        weights come from memory, the less hidden the fewer its rows; later blocks find them in the
-        level 3 cache. What spills and fits there, too, the hardware fetches ahead: a register tile
-        takes a line of such rows in several steps."""
+        weights come from memory, the less hidden the fewer its rows unless they are asked for
+        `ahead`; later blocks find them in the level 3 cache. What spills and fits there, too, the
+        hardware fetches ahead: a register tile takes a line of such rows in several steps."""
         panels = -(-self.channels // width)
         v, m = (4.0 * self.elements * rows * size for size in (self.stride, width))
         blocks = -(-total // rows)
-        streamed = 4.0 * self.weights * (1 + _FEW_ROWS / rows + (blocks - 1) / _REREAD)
+        seen = 0.0 if ahead else _FEW_ROWS / rows
+        streamed = 4.0 * self.weights * (1 + seen + (blocks - 1) / _REREAD)
         if v + m <= 0.9 * target.l2_bytes:
             return streamed
         hidden = _REREAD_ROWS if v + m <= _LEVEL_3 * target.l2_bytes else 1.0

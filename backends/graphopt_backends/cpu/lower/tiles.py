@@ -23,8 +23,8 @@ _PAGE = 4096
 """Rows this many bytes apart, or a multiple, share the same set of the level 1 cache."""
 _MISS = 0.4
 """Cycles that a row costs a step of k when its set holds more rows than it has ways."""
-_LINE_CYCLES = 3.5
-"""What a cache line of weights takes from beyond level 2, while two vector units multiply."""
+_LINE_CYCLES = 7.0
+"""What a cache line of weights takes from beyond level 2."""
 LONG = 32
 """Steps of k from which on it is not unrolled, since each is written out for all of the tile, but
 stepped and prefetched."""
@@ -34,10 +34,12 @@ _CLEARLY = 0.9
 """Of an estimate: what is no better than that may be worse."""
 _NEARLY = 1.03
 """Of an estimate: what is no worse than that may be better."""
-_EVEN = (3, 4, 2, 1)
-"""Vectors of a panel that are good for a block of many rows, the best first: within 1 percent."""
+_EVEN = (3, 2, 4, 1)
+"""Vectors of a panel that are good for a block of many rows, the best first: within 1 percent where
+weights arrive in time, 4 behind by 8 where they do not (16 rows of depth 256, Zen 5)."""
 _SPREAD = 20
-"""Rows of a product that have the time to ask for the next one's weights; measured, 16 do not."""
+"""Rows of a product from which on it asks for the next one's weights even if its first tile hardly
+waits for its own; measured on such a core, 16 are too few."""
 _NUMBERS = ("rows", "vectors", "outer_rows", "k_step", "prefetch")
 _FLAGS = ("panel_outer", "unroll_k", "spread")
 
@@ -212,23 +214,30 @@ def even_split(extent: int, rows: int) -> list[tuple[int, int]]:
 
 def choose_block_tile(rows: int, depth: int, usual: Tile, channels: int, target: Target) -> Tile:
     """The tile of products over a block of few rows whose weights come from beyond the level 2
-    cache: its first tile waits for them, the others find them near. `usual` is the tile of many
-    rows, and stays but for prefetches unless another is clearly better."""
+    cache: its first tile waits for them and the others find them near, or all of its tiles are busy
+    while the next product's arrive (`spread`). `usual` is the tile of many rows, and stays but for
+    prefetches unless another is clearly better."""
+    cycles = 0.5 * target.vector_units  # of a core, in those of `_step`, which has two units
+    line = cycles * _LINE_CYCLES * target.vector_bytes / 64
 
-    def cost(vectors: int) -> float:
-        """Cycles per vector of channels and step of k."""
-        first, *others = _tiles(rows, vectors, target)
-        waiting = max(_step(first, vectors), _LINE_CYCLES * vectors * target.vector_bytes / 64)
-        return (waiting + sum(_step(r, vectors) for r in others)) / vectors
+    def cost(vectors: int) -> tuple[float, bool]:
+        """Cycles per vector of channels and step of k, and whether that is with `spread`."""
+        steps = [_step(r, vectors) for r in _tiles(rows, vectors, target)]
+        waiting = max(steps[0], line * vectors) + sum(steps[1:])
+        busy = sum(steps)
+        spread = busy >= line * vectors and (rows >= _SPREAD or busy <= _CLEARLY * waiting)
+        return (busy if spread else waiting) / vectors, spread
 
     widths = range(1, max(1, min(4, -(-channels // target.lanes_f32))) + 1)
-    best = min(widths, key=lambda v: (cost(v), -v))
-    if cost(best) <= _CLEARLY * cost(usual.vectors):
+    best = min(widths, key=lambda v: (cost(v)[0], -v))
+    if cost(best)[0] <= _CLEARLY * cost(usual.vectors)[0]:
         usual = replace(usual, rows=_tiles(rows, best, target)[0], vectors=best)
     # Not only where k is long: the weights of one transformed element follow those of another.
     if depth == 1 or target.lanes_f32 == 1:
         return usual
-    return replace(usual, spread=True) if rows >= _SPREAD else replace(usual, prefetch=AHEAD)
+    if cost(usual.vectors)[1]:
+        return replace(usual, spread=True)
+    return replace(usual, prefetch=AHEAD)
 
 
 def _tiles(rows: int, vectors: int, target: Target) -> list[int]:

@@ -39,8 +39,9 @@ from graphopt_backends.cpu.lower.spaces import register_space
 from graphopt_backends.cpu.lower.tiles import (
     Panel,
     Shape,
+    Tile,
     choose_block_tile,
-    choose_tile,
+    choose_even_tile,
     panels_of,
 )
 
@@ -62,14 +63,19 @@ def space(region: Region, root: Node, operand: int, transform: Transform) -> Spa
     return _Winograd(region, root, operand, transform).space()
 
 
-def choose_tile_rows(tile_rows: int, columns: int, sizes: Sizes, width: int, target: Target) -> int:
+def choose_tile_rows(
+    tile_rows: int, columns: int, sizes: Sizes, usual: Tile, target: Target
+) -> int:
     """The rows of `columns` tiles that make a block, of all `tile_rows`: those that take the least
-    time."""
+    time. `usual` is the register tile of many rows."""
+    width = max(p.width for p in panels_of(sizes.channels, usual, target.lanes_f32))
 
     def cost(rows: int) -> tuple[float, float]:
         sized = rows * columns, tile_rows * columns, width, target
+        tile = choose_block_tile(rows * columns, sizes.inputs, usual, sizes.channels, target)
         alone = _ALONE if rows == tile_rows and sizes.groups == 1 else 1.0
-        return alone * sizes.nanoseconds(*sized), sizes.bytes_moved(*sized)
+        nanoseconds = sizes.nanoseconds(*sized, ahead=tile.spread)
+        return alone * nanoseconds, sizes.bytes_moved(*sized, ahead=tile.spread)
 
     return min(_divisors(tile_rows), key=cost)
 
@@ -96,9 +102,8 @@ class _Winograd:
         self.tile_rows, self.columns = -(-self.height // m), -(-self.width // m)
         self.shape: Shape = ((self.columns * self.tile_rows,), sizes.channels, sizes.inputs)
         target = region.target
-        usual = choose_tile(self.shape, target)
-        width = max(p.width for p in panels_of(sizes.channels, usual, target.lanes_f32))
-        self.rows = choose_tile_rows(self.tile_rows, self.columns, sizes, width, target)
+        usual = choose_even_tile(self.shape, target)
+        self.rows = choose_tile_rows(self.tile_rows, self.columns, sizes, usual, target)
         tile = choose_block_tile(
             self.rows * self.columns, sizes.inputs, usual, sizes.channels, target
         )
