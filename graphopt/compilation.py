@@ -104,6 +104,18 @@ class Compilation:
     tuning: Applied | None = None
 
 
+@dataclass(frozen=True)
+class Made:
+    """An artifact, what was told of making it, and the text of the passes that were run. `kept`: it
+    was there already, as it would come out again."""
+
+    artifact: Path
+    report: Report
+    pipeline: str
+    kernel_pipeline: str
+    kept: bool = False
+
+
 class Clock:
     """Times stages and announces them."""
 

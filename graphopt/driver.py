@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from graphopt.compilation import (
     DEFAULT_LEVEL,
     Clock,
     Compilation,
+    Made,
     Options,
     Progress,
     Report,
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
     from graphopt.tune.apply import Applied
 
 __all__ = [
-    "DEFAULT_LEVEL", "Compilation", "Options", "Progress", "Report", "StageTime", "build",
-    "compile", "default_kernel_pipeline", "default_pipeline", "generate", "lower", "read_model",
-    "records_path",
+    "DEFAULT_LEVEL", "Compilation", "Made", "Options", "Progress", "Report", "StageTime", "build",
+    "compile", "default_kernel_pipeline", "default_pipeline", "generate", "lower", "make",
+    "read_model", "records_path",
 ]  # fmt: skip
 
 
@@ -77,14 +78,53 @@ def compile(
     options = Options(level, passes, verify_each, cc, emit_source, limits, kernel_passes,
                       records_path(tuned), prefix, static, precision, vendor,
                       tuple(without))  # fmt: skip
-    compilation = build(source, example_inputs, target=target, out=out, options=options,
-                        progress=progress)  # fmt: skip
     from graphopt.artifact.loader import load
 
-    assert compilation.artifact is not None
-    model = load(compilation.artifact, threads=threads)
-    model.report = compilation.report
+    made = make(source, example_inputs, target=target, out=out, options=options, progress=progress)
+    model = load(made.artifact, threads=threads)
+    model.report = made.report
     return model
+
+
+def make(
+    source: Any,
+    example_inputs: Sequence[Any] | Mapping[str, Any] | None = None,
+    *,
+    target: str = "cpu",
+    out: str | Path | None = None,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> Made:
+    """As `compile`, loading nothing. What `out` holds is kept where it would come out the same."""
+    from graphopt.artifact.directory import remove_leftovers
+    from graphopt.kept import Recipe, find, remember
+
+    options = options or Options()
+    backend, row = _resolved(target, options, out)
+    recipe, clock = Recipe(backend, row, options), Clock(progress or (lambda name: None))
+    if out is None or not recipe.repeats:
+        return _made(_compiled(source, example_inputs, backend, row, out, options, clock))
+    folder = Path(out)
+    keys = [recipe.of_file(source)]
+    kept = find(folder, keys[0])
+    if kept is None:
+        with clock.stage("trace"):
+            graph, traced = read_model(source, example_inputs)
+        keys.append(recipe.of_graph(graph))
+        kept = find(folder, keys[-1])
+    if kept is not None:
+        if options.budget is not None:
+            options.budget.check(folder, kept.manifest)
+        with contextlib.suppress(OSError):
+            remove_leftovers(folder)
+        kept.report.stages = clock.stages
+        manifest = kept.manifest
+        made = Made(folder, kept.report, manifest.pipeline, manifest.kernel_pipeline, kept=True)
+    else:
+        made = _made(_finished(graph, traced, backend, row, out, options, clock))
+    for key in filter(None, keys):
+        remember(folder, key, made.report)
+    return made
 
 
 def build(
@@ -97,32 +137,10 @@ def build(
     progress: Progress | None = None,
 ) -> Compilation:
     """As `compile`, returning every stage's product and loading nothing."""
-    from graphopt.artifact.directory import check_replaceable
-    from graphopt.artifact.format import read_manifest
-    from graphopt.artifact.naming import check_prefix
-    from graphopt.target import resolve
-
     options = options or Options()
-    check_prefix(options.prefix)
-    backend, row = resolve(target)
-    if options.static and not backend.static_libraries:
-        raise UnsupportedError(
-            f"the {backend.name} backend makes shared libraries alone", hint="leave out --static"
-        )
-    if out is not None:
-        check_replaceable(Path(out))  # before minutes of work, not after
+    backend, row = _resolved(target, options, out)
     clock = Clock(progress or (lambda name: None))
-    with clock.stage("trace"):
-        graph, traced = read_model(source, example_inputs)
-    compilation = lower(graph, backend, row, options, clock)
-    folder = Path(out) if out is not None else _cached_folder(compilation, row, options)
-    if out is not None or not _is_built(folder, options):
-        _write(folder, compilation, backend, row, options, traced, clock)
-    compilation.artifact = folder
-    compilation.report.code_bytes = read_manifest(folder).memory.code
-    files = (p for p in folder.rglob("*") if p.is_file())
-    compilation.report.artifact_bytes = sum(p.stat().st_size for p in files)
-    return compilation
+    return _compiled(source, example_inputs, backend, row, out, options, clock)
 
 
 def lower(
@@ -242,6 +260,66 @@ def default_kernel_pipeline(options: Options) -> KernelPipeline:
 # Stages ------------------------------------------------------------------------------------------
 
 
+def _resolved(target: str, options: Options, out: str | Path | None) -> tuple[Backend, Target]:
+    """Who compiles, for what; what cannot end well is told before minutes of work."""
+    from graphopt.artifact.directory import check_replaceable
+    from graphopt.artifact.naming import check_prefix
+    from graphopt.target import resolve
+
+    check_prefix(options.prefix)
+    backend, row = resolve(target)
+    if options.static and not backend.static_libraries:
+        raise UnsupportedError(
+            f"the {backend.name} backend makes shared libraries alone", hint="leave out --static"
+        )
+    if out is not None:
+        check_replaceable(Path(out))
+    return backend, row
+
+
+def _compiled(
+    source: Any,
+    example_inputs: Any,
+    backend: Backend,
+    target: Target,
+    out: str | Path | None,
+    options: Options,
+    clock: Clock,
+) -> Compilation:
+    with clock.stage("trace"):
+        graph, traced = read_model(source, example_inputs)
+    return _finished(graph, traced, backend, target, out, options, clock)
+
+
+def _finished(
+    graph: Graph,
+    traced: Traced | None,
+    backend: Backend,
+    target: Target,
+    out: str | Path | None,
+    options: Options,
+    clock: Clock,
+) -> Compilation:
+    """A traced model's artifact."""
+    from graphopt.artifact.format import read_manifest
+
+    compilation = lower(graph, backend, target, options, clock)
+    folder = Path(out) if out is not None else _cached_folder(compilation, target, options)
+    if out is not None or not _is_built(folder, options):
+        _write(folder, compilation, backend, target, options, traced, clock)
+    compilation.artifact = folder
+    compilation.report.code_bytes = read_manifest(folder).memory.code
+    files = (p for p in folder.rglob("*") if p.is_file())
+    compilation.report.artifact_bytes = sum(p.stat().st_size for p in files)
+    return compilation
+
+
+def _made(compilation: Compilation) -> Made:
+    assert compilation.artifact is not None
+    return Made(compilation.artifact, compilation.report, compilation.pipeline,
+                compilation.kernel_pipeline)  # fmt: skip
+
+
 def _lowered(
     planned: Graph, backend: Backend, target: Target, options: Options, report: Report
 ) -> tuple[Program, Applied | None]:
@@ -353,17 +431,12 @@ def _unproven(program: Program, backend: Backend) -> list[str]:
 
 def _cached_folder(compilation: Compilation, target: Target, options: Options) -> Path:
     """A directory named by everything that decides what is in it, weights included."""
-    import numpy as np
-
+    from graphopt.cache import key_of
     from graphopt.config import Config
+    from graphopt.kept import digest_of_constants
 
-    digest = hashlib.sha256()
-    for name, text in sorted(compilation.sources.items()):
-        digest.update(f"{name}\0{text}\0".encode())
-    for weight in compilation.program.weights:
-        digest.update(weight.name.encode())
-    for key, array in sorted(compilation.source.constants.items()):
-        digest.update(key.encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    digest.update(f"{target}{options}".encode())
-    return Config.from_environment().cache / "artifacts" / digest.hexdigest()[:32]
+    texts = [part for item in sorted(compilation.sources.items()) for part in item]
+    weights = [weight.name for weight in compilation.program.weights]
+    constants = digest_of_constants(compilation.source)
+    key = key_of([*texts, *weights, constants, target.fingerprint, str(options)])
+    return Config.from_environment().cache / "artifacts" / key[:32]

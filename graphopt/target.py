@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -52,6 +52,12 @@ class Target:
     @property
     def vector_bytes(self) -> int:
         return 4 * self.lanes_f32
+
+    @property
+    def fingerprint(self) -> str:
+        """All of the row, in the same words in every process."""
+        row = {f.name: getattr(self, f.name) for f in fields(self)}
+        return str({**row, "features": sorted(self.features)})
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def replacing(folder: Path) -> Iterator[Path]:
     _refuse_foreign(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(folder)
+        remove_leftovers(folder)
         temporary = Path(tempfile.mkdtemp(prefix=_prefix(folder), dir=folder.parent))
     except OSError as error:
         raise _unwritable(folder, error) from error
@@ -87,8 +87,9 @@ def _refuse_foreign(folder: Path) -> None:
     )
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Temporaries whose writer is gone: nobody holds their lock."""
+def remove_leftovers(folder: Path) -> None:
+    """Temporaries beside `folder` whose writer is gone: nobody holds their lock. Raises: OSError."""
+    folder = Path(os.path.abspath(folder))
     for path in folder.parent.glob(f"{_prefix(folder)}*"):
         if path.name.endswith(_OLD) and not folder.exists():
             os.rename(path, folder)  # killed between the two steps of a swap

@@ -23,7 +23,7 @@ from graphopt.cli.progress import stages
 from graphopt.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
-    from graphopt.driver import Compilation, Report
+    from graphopt.driver import Made
 
 
 def _source(ctx: click.Context, param: click.Parameter, given: str | None) -> str:
@@ -90,7 +90,7 @@ def command(
 ) -> None:
     """Compile the model that SOURCE names to a self-contained artifact."""
     from graphopt.budget import Budget
-    from graphopt.driver import Options, build, records_path
+    from graphopt.driver import Options, make, records_path
 
     limits = None if budget is None else Budget.parse(budget)
     records = records_path(tuned or tuned is not None)
@@ -99,31 +99,34 @@ def command(
         precision, vendor, tuple(filter(None, without.split(","))),
     )  # fmt: skip
     with stages(quiet=quiet) as progress:
-        made = build(source, target=target, out=out, options=options, progress=progress)
+        made = make(source, target=target, out=out, options=options, progress=progress)
     if as_json:
         show_json(_as_json(made, limits))
     elif not quiet:
-        _show(made.report, out, limits)
+        _show(made, limits)
         for note in made.report.notes:
             warn(note)
 
 
-def _as_json(made: Compilation, budget: Any) -> dict[str, Any]:
+def _as_json(made: Made, budget: Any) -> dict[str, Any]:
     return {
         **made.report.as_dict(),
         "artifact": str(made.artifact),
+        "kept": made.kept,
         "pipeline": made.pipeline,
         "kernel_pipeline": made.kernel_pipeline,
         "budget": budget.limits() if budget else {},
     }
 
 
-def _show(report: Report, out: Path, budget: Any) -> None:
+def _show(made: Made, budget: Any) -> None:
+    report = made.report
     rows = [(s.name, format_seconds(s.seconds)) for s in report.stages]
-    show_table(
-        ("stage", "time"), [*rows, ("total", format_seconds(report.seconds))], numbers=("time",)
-    )
-    heading(f"{out} for {report.target}")
+    if rows:
+        rows.append(("total", format_seconds(report.seconds)))
+        show_table(("stage", "time"), rows, numbers=("time",))
+    as_it_was = ", as it was: nothing it is made of has changed" if made.kept else ""
+    heading(f"{made.artifact} for {report.target}{as_it_was}")
     bound = format_bytes(report.arena_lower_bound)
     tuned = "" if report.tuned_kernels is None else f", {report.tuned_kernels} tuned"
     show_facts(

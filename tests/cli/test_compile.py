@@ -277,7 +277,7 @@ def test_a_full_disk(
 
     before = contents(artifact)
     monkeypatch.setattr(writer, "_write_weights", full)
-    done = run("compile", source("net"), "-o", artifact, "-q")
+    done = run("compile", source("net"), "-o", artifact, "-q", "-O1")
     assert done.stderr == (
         f"error: {artifact} cannot be written: No space left on device\n"
         "hint: choose another directory with --out, or make room and permission there\n"

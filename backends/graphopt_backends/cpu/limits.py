@@ -49,7 +49,7 @@ _REPEATS = 12
 
 def measure(target: Target) -> Limits:
     """Peak multiply-adds and memory reads of one thread; kept in the cache folder per machine."""
-    store, key = Cache("limits"), key_of([str(target), _cpu_model(), "1"])
+    store, key = Cache("limits"), key_of([target.fingerprint, _cpu_model(), "1"])
     found = store.find(key, ".json")
     if found is not None:
         return Limits(**json.loads(found.read_text()))

@@ -1,0 +1,144 @@
+"""A compile whose artifact is there already does nothing, and anything that matters undoes that."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import graphopt
+from graphopt import kept
+from graphopt.compilation import Made, Options
+from graphopt.driver import make
+from graphopt.errors import BudgetError
+from graphopt.ir.store import save
+from graphopt.ir.text import parse
+from graphopt.target import resolve
+
+pytestmark = pytest.mark.compiler
+
+Compile = Callable[..., Made]
+
+GRAPH = """%x = input : f32[4]
+%y = mul %x, %x : f32[4]
+return %y
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An artifact that is kept must have been made in this test."""
+    monkeypatch.setenv("GRAPHOPT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def compiled(tmp_path: Path) -> Compile:
+    """Compiles GRAPH, or another, to the same directory each time."""
+
+    def compile(text: str = GRAPH, target: str = "cpu", **options: object) -> Made:
+        source = tmp_path / "scale.go.txt"
+        save(parse(text), source)
+        return make(str(source), target=target, out=tmp_path / "made", options=Options(**options))  # type: ignore[arg-type]
+
+    return compile
+
+
+def test_the_same_again_is_kept(compiled: Compile) -> None:
+    first, again = compiled(), compiled()
+    assert (first.kept, again.kept) == (False, True)
+    told = dataclasses.replace(first.report, stages=[], passes=[], kernel_passes=[])
+    assert dataclasses.replace(again.report, stages=[]) == told
+    assert again.pipeline == first.pipeline
+    assert [s.name for s in again.report.stages] == ["trace"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"text": GRAPH.replace("mul", "add")},
+        {"target": "cpu:scalar"},
+        {"level": "O1"},
+        {"prefix": "scale"},
+        {"passes": "fuse,plan-memory"},
+        {"verify_each": True},
+    ],
+)
+def test_what_differs_is_made(compiled: Compile, other: dict[str, object]) -> None:
+    compiled()
+    assert not compiled(**other).kept
+
+
+def test_going_back_is_made_too(compiled: Compile) -> None:
+    """The directory holds the other one now."""
+    compiled()
+    compiled(level="O1")
+    assert not compiled().kept
+    assert compiled().kept
+
+
+@pytest.mark.parametrize("name", ["model.so", "weights.bin", "manifest.json"])
+def test_a_damaged_artifact_is_made_again(compiled: Compile, name: str) -> None:
+    made = compiled()
+    file = made.artifact / name
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert not compiled().kept
+    assert graphopt.load(made.artifact)
+    assert file.read_bytes() == whole or name == "model.so"
+
+
+def test_a_damaged_record_is_made_again(compiled: Compile, tmp_path: Path) -> None:
+    compiled()
+    (record,) = (tmp_path / "cache" / "made").rglob("*.json")
+    record.write_text("{")
+    assert not compiled().kept
+
+
+def test_a_budget_is_held_to_all_the_same(compiled: Compile) -> None:
+    from graphopt.budget import Budget
+
+    compiled()
+    with pytest.raises(BudgetError):
+        compiled(budget=Budget.parse("size=1kB"))
+    assert compiled(budget=Budget.parse("size=1MB")).kept
+
+
+def test_another_graphopt_makes_it_again(
+    compiled: Compile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled()
+    monkeypatch.setattr(kept, "_code", lambda: iter(["fuse.py 0123"]))
+    assert not compiled().kept
+
+
+def test_every_file_of_a_plugin_counts() -> None:
+    files = [line.partition(" ")[0] for line in kept._code()]
+    for part in ("graphopt/driver.py", "algorithm/choose_winograd.py", "runtime/go_runtime.c"):
+        assert any(f.endswith(part) for f in files), part
+
+
+@pytest.mark.torch
+def test_an_exported_file_is_not_even_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    file, out = tmp_path / "net.pt2", tmp_path / "net"
+    program = torch.export.export(torch.nn.ReLU(), (torch.ones(3),))
+    torch.export.save(program, file)
+    assert not make(str(file), out=out).kept
+    monkeypatch.setitem(sys.modules, "graphopt.frontend.source", None)  # importing it fails
+    again = make(str(file), out=out)
+    assert again.kept
+    assert again.report.stages == []
+
+
+def test_the_fingerprint_of_a_target_has_all_of_it() -> None:
+    _, row = resolve("cpu:x86-64-v4")
+    assert dataclasses.replace(row, vector_units=1).fingerprint != row.fingerprint
+    assert dataclasses.replace(row, features=row.features | {"amx"}).fingerprint != row.fingerprint
+    reordered = dataclasses.replace(row, features=frozenset(sorted(row.features, reverse=True)))
+    assert reordered.fingerprint == row.fingerprint
