@@ -88,7 +88,7 @@ def _refuse_foreign(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Temporaries beside `folder` whose writer is gone: nobody holds their lock. Raises: OSError."""
+    """Temporaries beside it whose writer is gone: nobody holds their lock. Raises: OSError."""
     folder = Path(os.path.abspath(folder))
     for path in folder.parent.glob(f"{_prefix(folder)}*"):
         if path.name.endswith(_OLD) and not folder.exists():
