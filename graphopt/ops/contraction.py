@@ -101,7 +101,7 @@ def _check_strassen(name: str, x: TensorType, w: TensorType, products: int) -> N
         raise IRError(
             f"{name}: strassen={products} does not fit weights {w}",
             hint=f"it is for products of floats, k a multiple of {scheme.depth} and n of "
-            f"{scheme.columns}",
+            f"{scheme.columns}, or larger",
         )
 
 

@@ -28,6 +28,9 @@ import numpy as np
 Row = tuple[float, ...]
 Matrix = tuple[Row, ...]
 
+_VECTOR = 16
+"""Elements of the widest vectors."""
+
 _COEFFICIENTS = {"+": 1.0, "-": -1.0, ".": 0.0}
 
 
@@ -52,8 +55,14 @@ class Scheme:
         """Blocks added up, on the left and in the result."""
         return _terms(self.left), _terms(self.result)
 
+    def parted(self, columns: int) -> int:
+        """How many of them go by the scheme: all if parts can be equal, else as many as make parts
+        of whole vectors; the rest is summed directly."""
+        vectors = _VECTOR * self.columns
+        return columns if columns % self.columns == 0 else columns // vectors * vectors
+
     def fits(self, depth: int, columns: int) -> bool:
-        return depth % self.depth == 0 and columns % self.columns == 0
+        return depth % self.depth == 0 and self.parted(columns) > 0
 
 
 def _terms(matrix: Matrix) -> int:
@@ -150,6 +159,9 @@ def summed_weights(w: np.ndarray, scheme: Scheme) -> np.ndarray:
 
 def multiplied(x: np.ndarray, w: np.ndarray, scheme: Scheme) -> np.ndarray:
     """`x` [..., k] times `w` [k, n], which `scheme` fits; a group that lacks rows gets zeros."""
+    whole = scheme.parted(w.shape[1])
+    if whole < w.shape[1]:
+        return np.concatenate([multiplied(x, w[:, :whole], scheme), x @ w[:, whole:]], axis=-1)
     rows = x.reshape(-1, x.shape[-1])
     count = len(rows)
     groups = -(-count // scheme.rows)

@@ -134,7 +134,7 @@ _ERRORS: list[tuple[str, list[TensorType], Attrs, str]] = [
      "linear takes 2 to 3 operands, got 4\nhint: give linear 2 to 3 operands"),
     ("linear", [f32(2, 3), f32(6, 3)], LinearAttrs(strassen=7),
      "linear: strassen=7 does not fit weights f32[6,3]\n"
-     "hint: it is for products of floats, k a multiple of 2 and n of 2"),
+     "hint: it is for products of floats, k a multiple of 2 and n of 2, or larger"),
     ("linear", [f32(2, 4), f32(6, 4)], LinearAttrs(strassen=8),
      "linear: there is no scheme of 8 products\nhint: strassen is one of 7, 15, 26"),
     ("conv", [f32(1, 4, 8, 8), f32(8, 4, 3, 3)], conv(strassen=7),

@@ -47,8 +47,9 @@ def test_chooses_it_for_a_convolution_of_one_pixel(stride: int, check_pass: Chec
     [
         ("choose-strassen", _conv(kernel=3), "several pixels or groups"),
         ("choose-strassen", _conv(groups=2), "several pixels or groups"),
-        ("choose-strassen", _linear(depth=513), "cannot be parted"),
-        ("choose-strassen", _linear(channels=511), "cannot be parted"),
+        ("choose-strassen", _linear(depth=511), "cannot be parted"),
+        ("choose-strassen", _linear(channels=61), "cannot be parted"),
+        ("choose-strassen", _linear().replace("[128", "[N:1..512"), "told only when it runs"),
         ("choose-strassen", _linear(rows=1), "a direct sum is as fast"),
         ("choose-strassen", _linear(depth=64), "a direct sum is as fast"),
         ("choose-strassen", _linear(dtype="f16"), "whose rounding would show"),
@@ -73,7 +74,21 @@ def test_takes_the_scheme_that_costs_least() -> None:
     assert Shape(512, 768, 1152).fastest() == 26
     assert Shape(512, 1026, 1056).fastest() == 15
     assert Shape(512, 1022, 1024).fastest() == 7
-    assert Shape(512, 1023, 1024).fastest() == 0
+    assert Shape(512, 1021, 1024).fastest() == 0
+
+
+def test_few_columns_may_be_left_over() -> None:
+    """A vocabulary of 50257 words: all but 17 by the scheme."""
+    assert Shape(128, 768, 50257).fastest() == 26
+    assert Shape(512, 1023, 1024).fastest() == 15
+    assert Shape(512, 768, 80).fitting() == [7, 26]
+    assert Shape(512, 768, 79).fitting() == []
+
+
+def test_columns_that_are_left_over_cost_a_direct_sum() -> None:
+    whole, more = Shape(512, 768, 1024), Shape(512, 768, 1041)
+    rest = Shape(512, 768, 17).direct_cost()
+    assert more.cost(SCHEMES[26]) == pytest.approx(whole.cost(SCHEMES[26]) + rest)
 
 
 def test_parts_that_no_vector_divides_cost_more() -> None:

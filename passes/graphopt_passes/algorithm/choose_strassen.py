@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import ClassVar
 
@@ -31,6 +30,10 @@ these numbers are fitted to 41 shapes of 8 to 12544 rows (bench/NOTES.md)."""
 _MARGIN = 0.95
 """Weights grow: that much has to be gained."""
 
+_REST = 1 / 16
+"""Of the columns that may be summed directly: with more the scheme gains nothing (EfficientNet-b0's
+40 and 80, measured)."""
+
 _LANES = 16
 """Of a vector; narrower ones lose less to what they do not divide."""
 
@@ -48,15 +51,17 @@ class Shape:
         return max(self.rows, _STREAMING) * self.depth * _padded(self.channels)
 
     def cost(self, scheme: Scheme) -> float:
-        """Likewise, and the sums of blocks."""
-        groups, part = -(-self.rows // scheme.rows), self.channels // scheme.columns
+        """Likewise, and the sums of blocks, and the columns that cannot be parted."""
+        parted = scheme.parted(self.channels)
+        groups, part = -(-self.rows // scheme.rows), parted // scheme.columns
         products = scheme.products * max(groups, _STREAMING) * self.depth // scheme.depth
         left, result = scheme.terms
         loads, stores = scheme.rows * scheme.depth, scheme.rows * scheme.columns
         # blocks are loaded, added up and stored; products are stored and loaded
         sums = self._sums(_LEFT, (left + loads) / loads, self.depth)
-        sums += self._sums(_RESULT, (result + 2 * scheme.products) / stores, self.channels)
-        return products * _padded(part) + groups * scheme.rows * sums
+        sums += self._sums(_RESULT, (result + 2 * scheme.products) / stores, parted)
+        rest = replace(self, channels=self.channels - parted).direct_cost()
+        return products * _padded(part) + groups * scheme.rows * sums + rest
 
     def _sums(self, cost: tuple[float, float], operations: float, columns: int) -> float:
         """Of a row of so many columns."""
@@ -64,10 +69,15 @@ class Shape:
         far = _FROM_MEMORY if self.rows * columns > _LARGE else 0.0
         return (constant + far + each * operations) * columns
 
+    def fitting(self) -> list[int]:
+        """Schemes that leave few columns over."""
+        least = (1 - _REST) * self.channels
+        fit = {n: s for n, s in SCHEMES.items() if s.fits(self.depth, self.channels)}
+        return [n for n, s in fit.items() if s.parted(self.channels) >= least]
+
     def fastest(self) -> int:
         """The scheme to take, by its number of products; 0 if a direct sum is as fast."""
-        fitting = [n for n, s in SCHEMES.items() if s.fits(self.depth, self.channels)]
-        best = min(fitting, key=lambda n: self.cost(SCHEMES[n]), default=0)
+        best = min(self.fitting(), key=lambda n: self.cost(SCHEMES[n]), default=0)
         if best and self.cost(SCHEMES[best]) <= _MARGIN * self.direct_cost():
             return best
         return 0
@@ -92,7 +102,7 @@ class ChooseStrassen(RewritePass):
     name: ClassVar[str] = "choose-strassen"
     numerics: ClassVar[Numerics] = approximates(max(ERROR.values()))
     root: ClassVar = (LinearAttrs, ConvAttrs)
-    largest: int = 1 << 25
+    largest: int = 1 << 26
 
     def plan(self, node: Node) -> Plan | Reject:
         attrs, (x, w) = node.attrs, node.operands[:2]
@@ -102,7 +112,10 @@ class ChooseStrassen(RewritePass):
         channels, depth = w.type.dims[:2]
         if isinstance(attrs, ConvAttrs) and (attrs.groups > 1 or prod(w.type.dims[2:]) > 1):
             return Reject("its kernel covers several pixels or groups")
-        if not x.type.is_static or not any(s.fits(depth, channels) for s in SCHEMES.values()):
+        if not x.type.is_static:
+            return Reject("its extents are told only when it runs")
+        shape = Shape(node.result.type.numel // channels, depth, channels)
+        if not shape.fitting():
             return Reject("its channels cannot be parted")
         if w.producer is None or w.producer.op.name != "constant":
             return Reject("its weights are computed while the model runs")
@@ -110,7 +123,7 @@ class ChooseStrassen(RewritePass):
             return Reject(f"it computes in {x.type.dtype}, whose rounding would show")
         if w.type.numel > self.largest:
             return Reject("its weights are larger than may grow")
-        scheme = Shape(node.result.type.numel // channels, depth, channels).fastest()
+        scheme = shape.fastest()
         if not scheme:
             return Reject("a direct sum is as fast")
         return Plan(node, scheme=scheme)
@@ -118,4 +131,4 @@ class ChooseStrassen(RewritePass):
     def apply(self, plan: Plan, rw: Rewriter) -> None:
         attrs = plan.node.attrs
         assert isinstance(attrs, LinearAttrs | ConvAttrs)
-        rw.set_attrs(plan.node, dataclasses.replace(attrs, strassen=plan.scheme))
+        rw.set_attrs(plan.node, replace(attrs, strassen=plan.scheme))

@@ -2,12 +2,14 @@
 
 Rows are taken in groups, k and the columns in equal parts. A block of groups is summed into
 scratch, then multiplied by one panel of columns after the other. A last group that lacks rows reads
-the last one again and stores what there is.
+the last one again and stores what there is. Columns that are left over are summed directly, in
+nests that follow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -28,13 +30,13 @@ from graphopt.kernel.ir import (
     index_var,
 )
 from graphopt.lower.access import delinearized
-from graphopt.lower.products import Axes, Product, stored_value
-from graphopt.lower.region import Lowered, Region
+from graphopt.lower.products import Axes, PackedWeight, Product, stored_value
+from graphopt.lower.region import Lowered, Packing, Region
 from graphopt.ops.strassen import Scheme, summed_weights
 from graphopt.target import Target
 from graphopt.tune.space import Parameter, Point, Space, with_parameter
 from graphopt_backends.cpu.lower.combine import transformed
-from graphopt_backends.cpu.lower.contraction import borders
+from graphopt_backends.cpu.lower.contraction import Builder, borders, pack_panels
 from graphopt_backends.cpu.lower.domain import Domain, Sizes, shareable
 from graphopt_backends.cpu.lower.spaces import register_space
 from graphopt_backends.cpu.lower.tiles import (
@@ -42,8 +44,10 @@ from graphopt_backends.cpu.lower.tiles import (
     Shape,
     choose_block_tile,
     choose_even_tile,
+    choose_tile,
     panels_of,
 )
+from graphopt_backends.cpu.schedule import contraction_steps
 
 _SIGHT = 80.0
 """Bytes from memory per nanosecond that they cost beside products; measured in bench/NOTES.md."""
@@ -122,9 +126,8 @@ class _Strassen:
         self.weight = product.weight
         self.extents = [e for _, e in product.positions]
         self.rows = int(np.prod(self.extents))
-        sizes = Sizes(
-            scheme.products, product.depth // scheme.depth, product.channels // scheme.columns
-        )
+        self.parted = scheme.parted(product.channels)
+        sizes = Sizes(scheme.products, product.depth // scheme.depth, self.parted // scheme.columns)
         groups, target = -(-self.rows // scheme.rows), region.target
         self.shape: Shape = ((groups,), sizes.channels, sizes.inputs)
         usual = choose_even_tile(self.shape, target)
@@ -138,11 +141,14 @@ class _Strassen:
         self.dtype = root.result.type.dtype
         self.domain = Domain(region, self.weight.operand, sizes, self.groups, tile, self.dtype)
         self.results = [stored_value(v, root) for v in region.body.outputs]
+        self.elements = sizes.weights + (product.channels - self.parted) * product.depth
+        region.resize(self.weight.operand, self.elements)
 
     def lowered(self) -> Lowered:
         body = block(*borders(self.region), self._blocks())
         key = f"strassen{self.scheme.products}"
-        return self.domain.lowered("strassen", key, body, self._right)
+        parted = self.domain.lowered("strassen", key, body, self._right)
+        return parted if self.parted == self.product.channels else self._with_rest(parted)
 
     def space(self) -> Space:
         choices = tuple(block_choices(self.shape[0][0]))
@@ -150,8 +156,45 @@ class _Strassen:
         return with_parameter(tiles, Parameter("groups", choices, self.groups))
 
     def _right(self, array: np.ndarray) -> np.ndarray:
+        return summed_weights(self._matrix(array)[:, : self.parted], self.scheme)
+
+    def _matrix(self, array: np.ndarray) -> np.ndarray:
+        """[k, n]."""
         matrix = self.weight.matrix(array)
-        return summed_weights(matrix.reshape(matrix.shape[-2:]), self.scheme)
+        return matrix.reshape(matrix.shape[-2:])
+
+    # The rest ------------------------------------------------------------------------------------
+
+    def _with_rest(self, parted: Lowered) -> Lowered:
+        """And the columns that cannot be parted, by a direct sum: their weights come last."""
+        operand, whole = self.weight.operand, self.product
+        start = index_const(self.elements - (whole.channels - self.parted) * whole.depth)
+        rest = replace(
+            whole,
+            channels=whole.channels - self.parted,
+            left=lambda m, n, k: whole.left(m, self._shifted(n), k),
+            result_index=lambda m, n: whole.result_index(m, self._shifted(n)),
+            finish=lambda value, m, n: whole.finish(value, m, self._shifted(n)),
+            weight=PackedWeight(operand, lambda a: self._matrix(a)[:, self.parted :], start),
+        )
+        sums = Builder(self.region, self.root, rest)
+        tile = choose_tile(sums.shape(), self.region.target)
+        naive = self.region.kernel("rest", block(*sums.nests(tile)))
+        steps = contraction_steps(naive, tile, self.region.inputs[operand].name)
+        kernel = replace(parted.kernel, body=block(parted.kernel.body, steps[-1][1].body))
+        packing, panels = parted.packings[operand], sums.panels(tile)
+
+        def pack(array: np.ndarray) -> np.ndarray:
+            last = pack_panels(self._matrix(array)[:, self.parted :], panels)
+            return np.concatenate([packing.pack(array), last])
+
+        key = "-".join([packing.key, "rest", *(f"{p.width}x{p.count}" for p in panels)])
+        named = ((f"rest: {name}", k) for name, k in steps)
+        packings = {operand: Packing(key, self.elements, pack)}
+        return Lowered(kernel, packings, (*parted.steps, *named, ("both", kernel)))
+
+    def _shifted(self, n: Expr) -> Expr:
+        return binary("+", n, index_const(self.parted))
 
     # Structure -----------------------------------------------------------------------------------
 
