@@ -45,7 +45,7 @@ def main(
     """Race graphopt beside other engines on MODELS (default: the zoo of the README)."""
     if out is None and (readme or add):
         out = HERE / "results" / f"{threads}-thread"
-    engines = [OURS, *(e for e in against.split(",") if e)]
+    engines = [OURS, *dict.fromkeys(e for e in against.split(",") if e not in ("", OURS))]
     results: dict[str, list[Lap]] = {}
     if out is not None and add:
         results = from_json(json.loads(_kept(out).read_text()))

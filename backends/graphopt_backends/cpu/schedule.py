@@ -53,7 +53,10 @@ def register_tile_steps(naive: Kernel, tile: Tile, weights: str | None = None) -
     for var in unrolled:
         k = s.unroll(k, var)
     step("unroll", k)
-    if weights and tile.prefetch and "k" in _loops(k):
+    if weights and tile.spread:
+        k = s.prefetch_next(k, weights, "jb", "k")
+        step("prefetch the next panel", k)
+    elif weights and tile.prefetch and "k" in _loops(k):
         k = s.prefetch(k, weights, "k", tile.prefetch)
         step("prefetch", k)
     if tile.k_step > 1 and "k" in _loops(k):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from graphopt_backends.cpu.lower import lower_region
 from graphopt_backends.cpu.targets import TARGETS, host
 from regions import check_regions, graph_of
 
@@ -93,6 +94,18 @@ def test_linear(m: int, n: int, tmp_path: Path) -> None:
             "relu", rw.emit("linear", x, w, b))
     )  # fmt: skip
     check_regions(graph, [random(m, k)], host(), tmp_path)
+
+
+@pytest.mark.parametrize(("m", "n"), [(20, 520), (41, 1000)])
+def test_linear_whose_panels_stream(m: int, n: int, tmp_path: Path) -> None:
+    """Each asks for the next one's weights, the last one for what is not there."""
+    row = host()
+    depth = 1 + row.l2_bytes // (4 * n)
+    x, w = f32(m, depth), random(n, depth)
+    graph = graph_of([x], [w], lambda rw, x, w: rw.emit("linear", x, w))
+    fused = check_regions(graph, [random(m, depth)], row, tmp_path)
+    (node,) = (k for k in fused.nodes if k.body is not None)
+    assert "prefetch the next panel" in [name for name, _ in lower_region(node, row).steps]
 
 
 def test_linear_with_gelu_and_residual(target: Target, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from graphopt_backends.cpu.lower.tiles import (
     most_rows,
     passes_once,
     rows_missed,
+    streams,
 )
 from graphopt_backends.cpu.targets import TARGETS
 from hypothesis import given
@@ -109,6 +110,16 @@ def test_a_block_asks_for_its_weights_however_short_k_is(depth: int, ahead: int)
     """What follows the weights of one transformed element are those of the next."""
     usual = choose_tile(((8,), 32, depth), V4)
     assert choose_block_tile(8, depth, usual, 32, V4).prefetch == ahead
+
+
+def test_panels_that_stream_are_asked_for_ahead() -> None:
+    """Where there are rows to do meanwhile, a next panel, and too many weights for level 2."""
+    tile = Tile(9, 3, 16)
+    assert streams(((128,), 768, 768), tile, V4)
+    assert not streams(((8,), 768, 768), tile, V4)
+    assert not streams(((128,), 256, 256), tile, V4)
+    assert not streams(((128,), 80, 8192), tile, V4)
+    assert not streams(((128,), 768, 768), replace(tile, panel_outer=False), V4)
 
 
 def window(size: int, channels: int, taps: int, target: Target) -> Tile:

@@ -50,6 +50,7 @@ from graphopt_backends.cpu.lower.tiles import (
     choose_window_tile,
     panels_of,
     passes_once,
+    streams,
 )
 from graphopt_backends.cpu.schedule import contraction_steps
 
@@ -74,8 +75,10 @@ def products_space(region: Region, root: Node, products: Sequence[Product]) -> S
     default, shape = _default(builder, region.target), builder.shape()
     if builder.product.per_channel:
         return window_space(shape, region.target, default)
-    packed = builder.product.weight is not None
-    return contraction_space(shape, region.target, default, packed=packed)
+    return contraction_space(
+        shape, region.target, default, packed=builder.product.weight is not None,
+        streamable=builder.is_streamable,
+    )  # fmt: skip
 
 
 def _default(builder: Builder, target: Target) -> Tile:
@@ -86,6 +89,8 @@ def _default(builder: Builder, target: Target) -> Tile:
     depth, channels = builder.product.depth, builder.product.channels
     if passes_once(builder.left_bytes(), 4 * depth * channels, target):
         tile = replace(tile, panel_outer=False)
+    if builder.is_streamable and streams(builder.shape(), tile, target):
+        tile = replace(tile, spread=True)
     return tile
 
 
@@ -132,6 +137,11 @@ class Builder:
     def weight(self) -> PackedWeight:
         assert self.product.weight is not None
         return self.product.weight
+
+    @property
+    def is_streamable(self) -> bool:
+        """Whether a panel of packed weights is read by one loop over k."""
+        return self.product.weight is not None and len(self.k_groups) == 1
 
     @property
     def weight_elements(self) -> int:

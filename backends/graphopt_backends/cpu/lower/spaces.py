@@ -23,8 +23,11 @@ _MOST_TAPS = 49
 _LIKELY = 8
 
 
-def contraction_space(shape: Shape, target: Target, default: Tile, *, packed: bool) -> Space:
-    """Tiles of a product. `packed`: its weights are one stream, which can be prefetched."""
+def contraction_space(
+    shape: Shape, target: Target, default: Tile, *, packed: bool, streamable: bool = False
+) -> Space:
+    """Tiles of a product. `packed`: its weights are one stream, which can be prefetched;
+    `streamable`: so can those of the next panel."""
     m, n, k = shape
     outer, inner = (1, 1, *m)[-2:]
     long = k > LONG
@@ -35,10 +38,13 @@ def contraction_space(shape: Shape, target: Target, default: Tile, *, packed: bo
         "unroll_k": () if long else (0, 1),
         "k_step": _STEPS if long else (),
         "prefetch": _DISTANCES if long and packed and target.lanes_f32 > 1 else (),
+        "spread": (0, 1) if long and streamable and target.lanes_f32 > 1 else (),
     }
 
     def fits(tile: Tile) -> bool:
         whole = tile.outer_rows == 1 or tile.rows == inner
+        if tile.spread and (tile.prefetch or not tile.panel_outer or tile.whole_panels(n) < 2):
+            return False
         return whole and tile.rows * tile.outer_rows <= most_rows(tile.vectors, target)
 
     return tile_space(default, choices, fits, _ranked(shape, target))

@@ -78,6 +78,10 @@ class Tile:
     prefetch: int = 0
     spread: bool = False
 
+    def whole_panels(self, channels: int) -> int:
+        """Panels of the full width."""
+        return channels // (self.vectors * self.lanes)
+
     def at(self, point: Point) -> Tile:
         """The tile of a point of its space: what the point does not choose stays."""
         changes: dict[str, Any] = {n: point.number(n) for n in _NUMBERS if n in point}
@@ -135,7 +139,7 @@ def choose_tile(shape: Shape, target: Target, row_bytes: int = 0, most_vectors: 
     near = [t for t, cost in costs.items() if cost <= floor * 1.02]
     chosen = max(near, key=lambda t: (t.vectors <= 4, t.vectors, -abs(t.rows - 6)))
     m, n, _ = shape
-    few_panels = n // (chosen.vectors * target.lanes_f32) < 2
+    few_panels = chosen.whole_panels(n) < 2
     outer = m[0] if m else 1
     panel_outer = not (few_panels and outer > 1)
     return Tile(chosen.rows, chosen.vectors, chosen.lanes, chosen.outer_rows, panel_outer)
@@ -238,6 +242,14 @@ def choose_block_tile(rows: int, depth: int, usual: Tile, channels: int, target:
     if cost(usual.vectors)[1]:
         return replace(usual, spread=True)
     return replace(usual, prefetch=AHEAD)
+
+
+def streams(shape: Shape, tile: Tile, target: Target) -> bool:
+    """Whether panels of weights come from beyond the level 2 cache, one after the other, and rows
+    have the time to ask for the next one meanwhile."""
+    m, n, k = shape
+    several = tile.panel_outer and tile.whole_panels(n) > 1 and k > LONG
+    return several and prod(m) >= _SPREAD and 4 * n * k > target.l2_bytes
 
 
 def _tiles(rows: int, vectors: int, target: Target) -> list[int]:
