@@ -100,10 +100,13 @@ def _draw(out: Path, results: dict[str, list[Lap]], threads: int) -> None:
 
 
 def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
+    """Virtual machines give cores of several generations one name: family and model tell."""
+    lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
+    told = {key.strip(): value.strip() for key, _, value in lines}
+    name = told.get("model name") or platform.processor()
+    return (
+        f"{name} (family {told['cpu family']}, model {told['model']})" if "model" in told else name
+    )
 
 
 if __name__ == "__main__":
