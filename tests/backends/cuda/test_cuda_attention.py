@@ -39,6 +39,7 @@ HALVES = [
     (1, 1, 50, 70, 256, False, DType.F16),
     (1, 1, 65, 33, 64, False, DType.BF16),
     (1, 1, 40, 96, 128, True, DType.F16),
+    (2, 1, 1, 1024, 128, False, DType.F16),  # in parts by default
 ]
 
 

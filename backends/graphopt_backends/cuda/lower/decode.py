@@ -59,10 +59,9 @@ MOST_QUERIES = 4
 MOST_DEPTH = 256
 THREADS = (128, 256, 512)
 _IN_FLIGHT = 4
-"""Keys that a group has on their way; half as many where many queries fill the registers."""
-_MOST_ROWS = 8
-_ACCUMULATORS = 64
-"""Elements of weighted sums of V that a thread may hold."""
+"""Keys that a group has on their way."""
+_MOST_ROWS = 4
+"""Queries of a block: with eight, ptxas spills 90 to 490 bytes of a thread."""
 _PART_BYTES = 128 << 10
 """Of keys and values, for which it pays to launch a second grid."""
 _PARTS = (1, 2, 4, 8, 16, 32, 64)
@@ -124,10 +123,9 @@ class Decode:
         self.lanes = vector(region, root)
         self.share = self.depth // self.lanes
         self.heads = heads // self.kv_heads
-        together, most = self.heads * self.queries, min(_MOST_ROWS, _ACCUMULATORS // self.lanes)
-        self.rows = max(r for r in range(1, most + 1) if together % r == 0)
+        together = self.heads * self.queries
+        self.rows = max(r for r in range(1, _MOST_ROWS + 1) if together % r == 0)
         self.tiles = together // self.rows
-        self.in_flight = _IN_FLIGHT if 2 * self.rows * self.lanes <= _ACCUMULATORS else 2
         chosen = {} if point is None else {name: point.number(name) for name in point}
         self.parts = chosen.get("parts", self._filling())
         self.threads = chosen.get("threads", self._occupied())
@@ -152,7 +150,7 @@ class Decode:
 
     @property
     def steps(self) -> int:
-        return ceil_div(self.part_keys, self.groups * self.in_flight)
+        return ceil_div(self.part_keys, self.groups * _IN_FLIGHT)
 
     def _filling(self) -> int:
         """Parts of `_PART_BYTES` or more, as many as give each multiprocessor one block at most."""
@@ -161,7 +159,7 @@ class Decode:
 
     def _occupied(self) -> int:
         """Threads enough for a part's keys to be on their way at once."""
-        busy = ceil_div(self.part_keys, self.in_flight) * self.share
+        busy = ceil_div(self.part_keys, _IN_FLIGHT) * self.share
         return next((t for t in self.counts() if t >= busy), self.counts()[-1])
 
     def divisions(self) -> tuple[int, ...]:
@@ -264,7 +262,7 @@ class Decode:
 
     def _each(self, body: Stmt) -> Stmt:
         """For every key that a group has on its way."""
-        return unrolled("u", self.in_flight, body)
+        return unrolled("u", _IN_FLIGHT, body)
 
     def _rows(self, body: Stmt) -> Stmt:
         """For each of the block's queries."""
@@ -272,8 +270,8 @@ class Decode:
 
     def _key(self) -> Expr:
         """The key's number."""
-        e, u = self.region.loop("e", self.steps), self.region.loop("u", self.in_flight)
-        at = binary("+", binary("*", e, index_const(self.in_flight)), u)
+        e, u = self.region.loop("e", self.steps), self.region.loop("u", _IN_FLIGHT)
+        at = binary("+", binary("*", e, index_const(_IN_FLIGHT)), u)
         at = binary("+", binary("*", at, index_const(self.groups)), self._group())
         return self.access.simplify(binary("+", self._first_key(), at))
 
@@ -283,7 +281,7 @@ class Decode:
 
     def _inside(self, key: Expr) -> Expr | None:
         """Whether the part has such a key; None where it always has."""
-        reached = self.steps * self.in_flight * self.groups
+        reached = self.steps * _IN_FLIGHT * self.groups
         end = binary("+", self._first_key(), index_const(self.part_keys))
         own = binary("<", key, end) if self.parts > 1 and reached > self.part_keys else None
         return both(own, below(key, self.keys, (self.parts - 1) * self.part_keys + reached))
@@ -292,8 +290,8 @@ class Decode:
 
     def _block(self) -> Stmt:
         query, out = self._of_rows("query", self.lanes), self._of_rows("out", self.lanes)
-        value = self._registers("value", self.in_flight, self.lanes)
-        own, score = (self._of_rows(n, self.in_flight) for n in ("own", "score"))
+        value = self._registers("value", _IN_FLIGHT, self.lanes)
+        own, score = (self._of_rows(n, _IN_FLIGHT) for n in ("own", "score"))
         peak, total = self._of_rows("peak"), self._of_rows("sum")
         step = block(
             self._all(self._each(self._fetch(query, value, own))),
@@ -320,7 +318,7 @@ class Decode:
 
     def _fetch(self, query: Buffer, value: Buffer, own: Buffer) -> Stmt:
         """A lane's part of each query's score, and of V for later."""
-        lane, u = self._lane(), self.region.loop("u", self.in_flight)
+        lane, u = self._lane(), self.region.loop("u", _IN_FLIGHT)
         self.access.ranges["key"] = self.keys  # where it is used
         at = (self.b, self.hk, index_var("key"), self._column())
         k, v = (broadcast(self.access.at(x, at), self.lanes) for x in (self.k, self.v))
@@ -340,7 +338,7 @@ class Decode:
 
     def _score(self, own: Buffer, score: Buffer) -> Stmt:
         """The score of a key, masked; -inf where there is none."""
-        t, u = self._thread(), self.region.loop("u", self.in_flight)
+        t, u = self._thread(), self.region.loop("u", _IN_FLIGHT)
         group = binary("*", binary("//", t, index_const(self.share)), index_const(self.share))
         row = self._at()[1:]
         neighbours = load(own, Ramp(INDEX, self.share, group, 1), *row, u)
@@ -358,7 +356,7 @@ class Decode:
         self, score: Buffer, value: Buffer, peak: Buffer, total: Buffer, out: Buffer
     ) -> Stmt:
         """Add keys, scaled to the new peak. Where all are masked, that is -inf: the shift is 0."""
-        at, lane, u = self._at(), self._lane(), self.region.loop("u", self.in_flight)
+        at, lane, u = self._at(), self._lane(), self.region.loop("u", _IN_FLIGHT)
         top = Buffer.dense("top", self.dtype, (), Scope.REGISTER)
         shift, scale, weight = (Var(self.dtype, 1, n) for n in ("shift", "scale", "weight"))
         none = binary("==", load(top), self._number(MASKED))
