@@ -58,8 +58,8 @@ class Machine:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes: `scratch` is for each thread, `arena_lower_bound` what no plan could go below, `code`
-    the library's instructions, 0 where they cannot be told."""
+    """Bytes: `scratch` is for each thread, of a GPU for all of them, `arena_lower_bound` what no
+    plan could go below, `code` the library's instructions, 0 where they cannot be told."""
 
     arena: int
     arena_lower_bound: int

@@ -135,7 +135,7 @@ def _show(made: Made, budget: Any) -> None:
             ("regions", report.regions),
             ("kernels", f"{report.kernels}, called {report.calls} times{tuned}"),
             ("arena", f"{format_bytes(report.arena_bytes)} (lower bound {bound})"),
-            ("scratch", f"{format_bytes(report.scratch_bytes)} a thread"),
+            ("scratch", format_bytes(report.scratch_bytes)),
             ("weights", format_bytes(report.weight_bytes)),
             ("code", format_bytes(report.code_bytes)),
             ("all files", format_bytes(report.artifact_bytes)),

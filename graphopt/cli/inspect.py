@@ -52,7 +52,7 @@ def _show_facts(folder: Path, manifest: Manifest) -> None:
             ("code", format_bytes(memory.code) if memory.code else "cannot be told"),
             ("weights", f"{format_bytes(memory.weights)} in {len(manifest.weights)} tensors"),
             ("arena", f"{format_bytes(memory.arena)} (lower bound {bound})"),
-            ("scratch", f"{format_bytes(memory.scratch)} a thread"),
+            ("scratch", format_bytes(memory.scratch)),
             ("files", ", ".join(f"{name} {format_bytes(f.size_bytes)}"
                                 for name, f in sorted(manifest.files.items()))),
             ("all files", format_bytes(total)),

@@ -1,6 +1,7 @@
 """What a GPU kernel is made of: grids of blocks, whose threads run loop by loop.
 
-A kernel is a sequence of grids, each a BLOCK loop at top level. A block is a sequence of THREAD
+A kernel is a sequence of grids, each a BLOCK loop at top level; what one leaves to the next lies in
+scratch that is allocated before them. A block is a sequence of THREAD
 loops, which serial loops and conditions may repeat and choose: all threads have finished one before
 any begins the next. Registers declared outside of thread loops are each thread's own: their first
 index is the thread. A reduction over a run of them is one over neighbouring threads.
@@ -73,6 +74,12 @@ def grids(kernel: Kernel) -> tuple[Grid, ...]:
         for s in parts
         if isinstance(s, For)
     )
+
+
+def between_grids(kernel: Kernel) -> tuple[Buffer, ...]:
+    """The scratch in which a verified kernel's grids leave results to later ones."""
+    parts = kernel.body.body if isinstance(kernel.body, Block) else (kernel.body,)
+    return tuple(s.buffer for s in parts if isinstance(s, Alloc))
 
 
 def thread_loops(s: Stmt) -> Iterator[For]:

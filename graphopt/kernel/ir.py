@@ -92,9 +92,10 @@ class Broadcast(Expr):
 
 
 class Scope(enum.Enum):
-    """Where a buffer lives. PARAM: a pointer argument; SCRATCH: per-thread workspace, any size;
-    STACK: a small C array; REGISTER: becomes named variables, every index constant after unrolling;
-    SHARED: a GPU block's shared memory."""
+    """Where a buffer lives. PARAM: a pointer argument; SCRATCH: per-thread workspace, any size, or
+    before a GPU kernel's grids, memory in which one leaves results to later ones; STACK: a small C
+    array; REGISTER: becomes named variables, every index constant after unrolling; SHARED: a GPU
+    block's shared memory."""
 
     PARAM = "param"
     SCRATCH = "scratch"

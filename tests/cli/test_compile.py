@@ -46,7 +46,7 @@ def test_the_summary(run: Run, source: Source, tmp_path: Path) -> None:
         "regions N",
         "kernels N, called N times",
         "arena N (lower bound N)",
-        "scratch N a thread",
+        "scratch N",
         "weights N",
         "code N",
         "all files N",

@@ -57,8 +57,10 @@ def test_kernels_on_gpu(name: str, made: Made):
 
 
 @pytest.mark.compiler
-def test_a_family_as_one_model_in_emulation(tmp_path: Path):
-    """What the tests above do, without a GPU: proof that the cases are put together rightly."""
-    want = Wanted("scans", lambda: merged(family("scans")), Options(passes="fuse,plan-memory"))
+@pytest.mark.parametrize("name", ["scans", "attention"])
+def test_a_family_as_one_model_in_emulation(name: str, tmp_path: Path):
+    """What the tests above do, without a GPU: proof that the cases are put together rightly, and
+    that kernels find their workspace."""
+    want = Wanted(name, lambda: merged(family(name)), Options(passes="fuse,plan-memory"))
     with load(artifact(want, tmp_path, "cuda:emulated")) as model:
-        _check(model, "scans")
+        _check(model, name)

@@ -8,7 +8,7 @@ import pytest
 
 from graphopt.errors import IRError
 from graphopt.kernel import schedule as s
-from graphopt.kernel.gpu import grids
+from graphopt.kernel.gpu import between_grids, grids
 from graphopt.kernel.interpret import interpret
 from graphopt.kernel.ir import LoopKind
 from graphopt.kernel.parser import parse_kernel
@@ -54,6 +54,32 @@ def test_a_block_reduces_a_row() -> None:
     assert [b.name for b in grid.per_thread] == ["part", "sum"]
 
 
+TWO_GRIDS = """kernel k(x: f32[64], y: f32[64] output) {
+  alloc half: f32[64] scratch
+  block b in 0..2 {
+    thread t in 0..32 {
+      half[b * 32 + t] = x[b * 32 + t] * 0.5
+    }
+  }
+  block b in 0..2 {
+    thread t in 0..32 {
+      y[b * 32 + t] = half[63 - b * 32 - t]
+    }
+  }
+}
+"""
+
+
+def test_a_grid_leaves_results_to_the_next() -> None:
+    kernel = parse_kernel(TWO_GRIDS)
+    assert verify_kernel(kernel) == ()
+    assert print_kernel(kernel) == TWO_GRIDS
+    assert [b.name for b in between_grids(kernel)] == ["half"]
+    assert len(grids(kernel)) == 2
+    x = np.arange(64, dtype=np.float32)
+    np.testing.assert_array_equal(interpret(kernel, {"x": x})["y"], x[::-1] / 2)
+
+
 def _kernel(body: str) -> str:
     return f"kernel k(x: f32[64], y: f32[64] output) {{\n{body}\n}}"
 
@@ -64,6 +90,8 @@ def _block(body: str) -> str:
 
 ERRORS = [
     (_kernel("for i in 0..64 { thread t in 0..1 { y[i] = x[i] } }"),
+     "k: this is outside of a grid", "put it into a block loop"),
+    (_kernel("alloc s: f32[4] stack block b in 0..1 { thread t in 0..64 { y[t] = x[t] } }"),
      "k: this is outside of a grid", "put it into a block loop"),
     (_block("y[0] = x[0]"), "k: no thread does this", "put it into a thread loop"),
     (_block("thread t in 0..2048 { if t < 64 { y[t] = x[t] } }"),

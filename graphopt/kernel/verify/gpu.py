@@ -40,6 +40,8 @@ def check_gpu(kernel: Kernel) -> None:
     """Raises: IRError saying which statement no GPU could run, with a hint."""
     parts = kernel.body.body if isinstance(kernel.body, Block) else (kernel.body,)
     for s in parts:
+        if isinstance(s, Alloc) and s.buffer.scope is Scope.SCRATCH:
+            continue
         if not isinstance(s, For) or s.kind is not LoopKind.BLOCK:
             raise _wrong(kernel, s, "this is outside of a grid", "put it into a block loop")
     for grid in grids(kernel):

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from graphopt_backends.cuda.emit.device import device_sources
 from graphopt_backends.cuda.emit.kernel import emit_kernel
+from graphopt_backends.cuda.emit.launch import workspace_bytes
 from graphopt_backends.cuda.lower import lower_region
 from graphopt_backends.cuda.targets import TARGETS
 from graphopt_passes.fuse.fuse import Fuse
@@ -148,14 +149,15 @@ class Emulated:
         self, name: str, node: Node, inputs: Sequence[np.ndarray], order: str
     ) -> list[np.ndarray]:
         results = [_poisoned(r.type) for r in node.results]
-        buffers = [_aligned(a) for a in (*inputs, *results)]
+        workspace = np.full(workspace_bytes(self.lowered[node][1].kernel), 0x7F, np.uint8)
+        buffers = [_aligned(a) for a in (*inputs, *results, workspace)]
         pointers = (ctypes.c_void_p * len(buffers))(*(b.ctypes.data for b in buffers))
         os.environ["GRAPHOPT_EMULATED_ORDER"] = order
         try:
             assert getattr(self.library, f"{name}_launch")(None, pointers) == 0
         finally:
             del os.environ["GRAPHOPT_EMULATED_ORDER"]
-        return buffers[len(inputs) :]
+        return buffers[len(inputs) : -1]
 
 
 def compiled(texts: Mapping[str, str], folder: Path) -> ctypes.CDLL:

@@ -52,9 +52,11 @@ def _layer_norm(dtype: DType) -> Graph:
     )  # fmt: skip
 
 
-def _attention(dtype: DType, depth: int, queries: int = 512) -> Graph:
-    keys = tensor(1, 8, 512, depth, dtype=dtype)
-    types = [tensor(1, 8, queries, depth, dtype=dtype), keys, keys]
+def _attention(
+    dtype: DType, depth: int, queries: int = 512, batch: int = 1, heads: int = 8, keys: int = 512
+) -> Graph:
+    cache = tensor(batch, 8, keys, depth, dtype=dtype)
+    types = [tensor(batch, heads, queries, depth, dtype=dtype), cache, cache]
     attrs = AttentionAttrs(depth**-0.5, queries > 1)
     return graph_of(types, [], lambda rw, q, k, v: rw.emit("attention", q, k, v, attrs=attrs))
 
@@ -105,7 +107,10 @@ KINDS: Mapping[str, Graph] = {
     "max_pool": _max_pool(),
     "attention": _attention(DType.F16, 64),
     "attention_of_256": _attention(DType.F32, 256),
-    "attention_of_a_query": _attention(DType.F16, 128, 1),
+    "attention_of_a_query": _attention(DType.F16, 128, 1, batch=16),
+    "attention_in_parts": _attention(DType.F16, 128, 1, heads=32, keys=4096),
+    "attention_of_eight_heads": _attention(DType.BF16, 128, 1, heads=64, keys=4096),
+    "attention_in_parts_of_256": _attention(DType.F32, 256, 1, heads=16, keys=2048),
     "argmax": graph_of([tensor(64, 1000)], [],
                        lambda rw, x: rw.emit("argmax", x, attrs=ArgmaxAttrs(1))),
 }  # fmt: skip

@@ -25,6 +25,10 @@ SHAPES = [
     (1, 1, 1, 37, 128, False),
     (1, 1, 70, 70, 32, True),
     (1, 1, 9, 40, 256, False),
+    (4, 2, 1, 90, 256, False),
+    (7, 1, 1, 33, 32, False),
+    (11, 1, 1, 20, 32, False),  # no divisor that registers hold
+    (8, 2, 3, 70, 64, True),  # the queries of four heads, in two blocks
 ]
 HALVES = [
     (8, 2, 1, 300, 64, False, DType.F16),  # a query by itself
@@ -35,6 +39,7 @@ HALVES = [
     (1, 1, 50, 70, 256, False, DType.F16),
     (1, 1, 65, 33, 64, False, DType.BF16),
     (1, 1, 40, 96, 128, True, DType.F16),
+    (2, 1, 1, 1024, 128, False, DType.F16),  # in parts by default
 ]
 
 
@@ -59,6 +64,33 @@ def _masked(mask: np.ndarray, dtype: DType = DType.F32) -> Case:
     return Case(graph, [*(random(*s, dtype=dtype) for s in shapes), mask])
 
 
+IN_PARTS = [
+    # heads, heads of keys, queries, keys, depth, causal, dtype, parts
+    (2, 2, 1, 1, 64, False, DType.F16, 2),  # a part without keys
+    (8, 2, 1, 300, 32, False, DType.F32, 7),
+    (4, 1, 1, 257, 64, False, DType.BF16, 4),
+    (2, 1, 2, 130, 128, False, DType.F16, 3),
+    (16, 2, 1, 70, 256, False, DType.F16, 2),
+    (2, 2, 1, 65, 256, False, DType.F32, 5),
+    (4, 2, 3, 40, 32, True, DType.F32, 4),  # later parts lie behind the diagonal
+    (3, 3, 1, 512, 128, False, DType.BF16, 16),
+]
+
+
+def _in_parts(keep: np.ndarray) -> Iterator[tuple[str, Case]]:
+    for *shape, dtype, parts in IN_PARTS:
+        case = _attention(*shape, dtype)
+        case.points = {"attention": Point({"threads": 128, "parts": parts})}
+        yield f"{dtype}-{shape[0]}-{shape[4]}-in-{parts}", case
+    masks = np.repeat(keep, 2, 3)
+    masks[..., 20:50] = False
+    floats = np.where(masks, 0, -np.inf).astype(np.float32)
+    for name, mask in (("bool", masks), ("float", floats)):
+        case = _masked(mask)
+        case.points = {"attention": Point({"threads": 128, "parts": 14})}  # two see nothing
+        yield f"mask-{name}-in-parts", case
+
+
 def _cases() -> Iterator[tuple[str, Case]]:
     for shape in SHAPES:
         yield "-".join(map(str, shape)), _attention(*shape)
@@ -76,6 +108,7 @@ def _cases() -> Iterator[tuple[str, Case]]:
     keep = np.random.default_rng(2).random((1, 1, 2, 70)) > 0.4
     keep[0, 0, 1] = False
     yield "mask-bool-decode", _masked(keep)
+    yield from _in_parts(keep)
     for count in (128, 512):
         case = _attention(2, 1, 1, 200, 32, False)
         case.points = {"attention": Point({"threads": count})}

@@ -56,6 +56,8 @@ INSTRUCTIONS = [
     ("attention", "ldmatrix.sync.aligned.m8n8.x4.trans"),
     ("attention_of_256", "ld.shared.v4"),
     ("attention_of_a_query", "ld.global.nc.v4"),
+    ("attention_in_parts_0", "ld.global.nc.v4"),
+    ("attention_of_eight_heads_0", "ld.global.nc.v4"),
 ]
 
 

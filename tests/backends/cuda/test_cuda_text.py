@@ -13,6 +13,7 @@ from graphopt_backends.cuda.targets import TARGETS
 from kinds import KINDS, region_of, texts
 
 from graphopt.errors import IRError
+from graphopt.kernel.gpu import between_grids, grids
 from graphopt.kernel.parser import parse_kernel
 from graphopt.kernel.text import print_kernel
 from graphopt.kernel.verify import verify_kernel
@@ -68,6 +69,26 @@ def test_every_schedule_of_a_space(name: str) -> None:
             kernel = lower_region(node, SM_90A, point).kernel
             verify_kernel(kernel)
             assert emit_kernel(kernel, SM_90A)
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("attention_of_a_query", 1),  # 128 owners of keys for 132 multiprocessors
+        ("attention_in_parts", 16),
+        ("attention_of_eight_heads", 8),
+        ("attention_in_parts_of_256", 16),
+    ],
+)
+def test_parts_of_keys_fill_the_multiprocessors(name: str, parts: int) -> None:
+    space = region_space(region_of(name), SM_90A)
+    assert space.default["parts"] == parts
+    for count in (1, parts):
+        point = space.default.but({"parts": count})
+        kernel = lower_region(region_of(name), SM_90A, point).kernel
+        launches = grids(kernel)
+        assert len(launches) == (1 if count == 1 else 2)
+        assert len(between_grids(kernel)) == (0 if count == 1 else 3)
 
 
 UPDATE = """kernel k(x: f32[64], u: f32[4], y: f32[64] output) {

@@ -92,7 +92,7 @@ class _Search:
 
 def _touched(s: Stmt) -> _Touched:
     """Memory that several threads may reach: registers and local arrays are their own."""
-    reachable = (Scope.SHARED, Scope.PARAM)
+    reachable = (Scope.SHARED, Scope.PARAM, Scope.SCRATCH)
     read, written = set(), set()
     for part in walk(s):
         if isinstance(part, Load) and part.buffer.scope in reachable:

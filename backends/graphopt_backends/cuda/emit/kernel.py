@@ -12,7 +12,7 @@ from graphopt.ir.graph import Loc
 from graphopt.ir.types import DType
 from graphopt.kernel.affine import simplify_index
 from graphopt.kernel.bounds import Interval, interval, tightened
-from graphopt.kernel.gpu import Grid, grids, is_gpu, shuffle_width
+from graphopt.kernel.gpu import Grid, between_grids, grids, is_gpu, shuffle_width
 from graphopt.kernel.ir import (
     INDEX,
     Alloc,
@@ -69,7 +69,8 @@ def emit_kernel(
     locs: Iterable[Loc] = (),
     aliased: frozenset[str] = frozenset(),
 ) -> str:
-    """The CUDA C++ file of a kernel. `aliased` parameters may overlap others.
+    """The CUDA C++ file of a kernel: `{name}_launch` takes a stream and pointers to the parameters,
+    then to the workspace where there is one. `aliased` parameters may overlap others.
 
     Raises: IRError when the kernel is not a GPU's, or wants more shared memory than there is.
     """
@@ -92,7 +93,8 @@ def _header(kernel: Kernel, target: Target, locs: tuple[Loc, ...]) -> str:
 
 def _fits_int(kernel: Kernel) -> bool:
     """Whether every index fits an int: no grid runs past twice the elements of a buffer."""
-    return all(math.prod(b.shape) + b.offset < _INT // 2 for b in kernel.params)
+    buffers = (*kernel.params, *between_grids(kernel))
+    return all(math.prod(b.shape) + b.offset < _INT // 2 for b in buffers)
 
 
 class _Writer:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from graphopt.kernel.gpu import Grid
-from graphopt.kernel.ir import Buffer, Kernel, Load, Store
+from graphopt.kernel.footprint import aligned, span_bytes, workspace
+from graphopt.kernel.gpu import Grid, between_grids
+from graphopt.kernel.ir import Buffer, Kernel, Load, Scope, Store
 from graphopt.kernel.visit import walk
 from graphopt_backends.cuda.emit.ctypes import MEMORY
+from graphopt_backends.cuda.targets import ALIGNMENT
 
 _SHARED_ALIGN = 16
 
@@ -26,15 +28,24 @@ def shared_size(b: Buffer) -> int:
 
 def parameter(buffer: Buffer, kernel: Kernel, aliased: frozenset[str]) -> str:
     """A parameter of a `__global__` function; `aliased` ones may overlap others."""
-    const = "" if buffer.name in kernel.outputs else "const "
+    const = "" if _is_written(buffer, kernel) else "const "
     restrict = "" if buffer.name in aliased else "__restrict__ "
     return f"{const}{MEMORY[buffer.dtype]} *{restrict}{buffer.name}"
 
 
+def _is_written(buffer: Buffer, kernel: Kernel) -> bool:
+    return buffer.scope is Scope.SCRATCH or buffer.name in kernel.outputs
+
+
 def used_parameters(kernel: Kernel, grid: Grid) -> list[Buffer]:
-    """The parameters that a grid reads or writes."""
+    """The parameters that a grid reads or writes, and the scratch."""
     touched = {e.buffer for e in walk(grid.loop) if isinstance(e, (Load, Store))}
-    return [b for b in kernel.params if b in touched]
+    return [b for b in (*kernel.params, *between_grids(kernel)) if b in touched]
+
+
+def workspace_bytes(kernel: Kernel) -> int:
+    """Bytes that the pointer after a kernel's parameters points to; 0 where it has none."""
+    return workspace(kernel.body, ALIGNMENT)
 
 
 def launch(kernel: Kernel, launches: tuple[Grid, ...]) -> str:
@@ -46,6 +57,7 @@ def launch(kernel: Kernel, launches: tuple[Grid, ...]) -> str:
             continue
         const = "" if b.name in kernel.outputs else "const "
         lines.append(f"    auto *const {b.name} = static_cast<{const}{MEMORY[b.dtype]} *>(p[{i}]);")
+    lines += _scratch(kernel)
     calls = []
     for grid, name in zip(launches, grid_names(kernel, launches), strict=True):
         names = ", ".join(b.name for b in used_parameters(kernel, grid))
@@ -56,6 +68,15 @@ def launch(kernel: Kernel, launches: tuple[Grid, ...]) -> str:
         needed = f"{copied[0].name} == {copied[1].name} ? 0 : " if copied else ""
         lines.append(f"    if (const int error = {needed}{c}) return error;")
     return "\n".join([*lines, f"    return {calls[-1]};", "}"])
+
+
+def _scratch(kernel: Kernel) -> Iterator[str]:
+    """Where scratch lies in the workspace, whose pointer comes after those of the parameters."""
+    start, place = 0, f"static_cast<char *>(p[{len(kernel.params)}])"
+    for b in between_grids(kernel):
+        plus = f" + {start}" if start else ""
+        yield f"    auto *const {b.name} = ({MEMORY[b.dtype]} *)({place}{plus});"
+        start = aligned(start + span_bytes(b), ALIGNMENT)
 
 
 def grid_names(kernel: Kernel, launches: Sequence[Grid]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from importlib import resources
 
 from graphopt.artifact.layout import HEADER_BYTES, WeightLayout
@@ -21,6 +21,7 @@ from graphopt.target import Target
 from graphopt_backends.cuda.emit import templates
 from graphopt_backends.cuda.emit.device import device_sources, template_sources
 from graphopt_backends.cuda.emit.kernel import emit_kernel
+from graphopt_backends.cuda.emit.launch import workspace_bytes
 from graphopt_backends.cuda.emit.libraries import call_plan, plan_functions, structure
 from graphopt_backends.cuda.targets import is_emulated
 
@@ -76,6 +77,8 @@ def _source(program: Program, target: Target) -> str:
     layout = WeightLayout(program.weights)
     digest = ", ".join(f"0x{b:02x}" for b in layout.digest)
     structures, compiled = _opened(program), _compiled(program)
+    spacious = {k.name for k in program.kernels if workspace_bytes(k)}
+    bodies = (_body(n, c, layout, structures, spacious) for n, c in enumerate(program.calls))
     return fill(
         templates.SOURCE,
         PROTOTYPES="\n".join(
@@ -88,13 +91,14 @@ def _source(program: Program, target: Target) -> str:
         WEIGHT_BYTES=str(layout.size_bytes),
         WEIGHT_HEADER=str(HEADER_BYTES),
         ARENA_BYTES=str(-(-program.arena_bytes // 256) * 256),
+        WORKSPACE_BYTES=str(program.scratch_bytes),
         CODE=_code(target, later=not compiled),
         PLANS=str(len(structures)),
         DIGEST=wrapped(digest, "    "),
         TENSORS=tensor_tables(program),
         STRUCTURES="\n".join(structure(n, s) for n, s in enumerate(structures)),
         PLAN_FUNCTIONS=plan_functions(structures, tuple(compiled)),
-        BODIES="\n\n".join(_body(n, c, layout, structures) for n, c in enumerate(program.calls)),
+        BODIES="\n\n".join(bodies),
         TABLE="\n".join(_row(n, c) for n, c in enumerate(program.calls)),
         KEEP_STATE=templates.KEEP_STATE if program.states else "",
         STATES="\n".join(f"    keep_state(now, {i}, {o});" for i, o in program.states),
@@ -122,12 +126,16 @@ def _code(target: Target, later: bool) -> str:
     return f"{number}, {int(exact)}, {number if later else 0}"
 
 
-def _body(n: int, call: KernelCall, layout: WeightLayout, plans: Sequence[LibraryCall]) -> str:
+def _body(
+    n: int, call: KernelCall, layout: WeightLayout, plans: Sequence[LibraryCall],
+    spacious: Container[str],
+) -> str:  # fmt: skip
+    """A call as a function; kernels in `spacious` take the workspace, too."""
     head = f"static int call_{n}(const frame *m, go_stream stream) {{"
     pointers = [_pointer(arg, layout) for arg in call.args]
     if call.library is not None and not call.library.source:
         return f"{head}\n    {call_plan(call.library, plans.index(call.library), pointers)}\n}}"
-    pointers += ["m->workspace"] if call.library else []
+    pointers += ["m->workspace"] if call.library or call.kernel in spacious else []
     listed = wrapped(", ".join(pointers), "        ")
     launch = f'    return go_launched({call.kernel}_launch(stream, p),\n        "{call.kernel}");'
     return f"{head}\n    void *const p[] = {{\n{listed}}};\n{launch}\n}}"

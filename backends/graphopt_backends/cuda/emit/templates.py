@@ -98,8 +98,8 @@ typedef struct {
 GO_MODEL_API const go_model_tensor *go_model_input(int i);
 GO_MODEL_API const go_model_tensor *go_model_output(int i);
 
-/* Device memory in bytes: of one open model, the libraries' workspace in it (known once it is
-   open), and of the weights, which models opened from each other share. */
+/* Device memory in bytes: of one open model, the workspace of kernels and libraries in it (known
+   once it is open), and of the weights, which models opened from each other share. */
 GO_MODEL_API size_t go_model_arena_bytes(void);
 GO_MODEL_API size_t go_model_workspace_bytes(const go_model *model);
 GO_MODEL_API size_t go_model_weights_bytes(void);
@@ -153,6 +153,7 @@ SOURCE = """/* A model compiled by graphopt for @TARGET@.
 
 static const size_t weight_bytes = @WEIGHT_BYTES@, weight_header = @WEIGHT_HEADER@;
 static const size_t arena_bytes = @ARENA_BYTES@;
+static const size_t kernels_workspace = @WORKSPACE_BYTES@; /* libraries may want more */
 static const go_code code = {@CODE@};
 
 enum { PLANS = @PLANS@, MOST_WORKSPACE = 256 << 20 };
@@ -437,6 +438,7 @@ static int open_on(int device, shared_weights *weights, go_model **model) {
     m->weights = weights;
     m->memory.weights = weights->memory;
     m->memory.plans = m->plans;
+    m->workspace_bytes = kernels_workspace;
     pthread_mutex_lock(&opening);
     int error = make_plans(m->plans, device, &m->workspace_bytes);
     pthread_mutex_unlock(&opening);

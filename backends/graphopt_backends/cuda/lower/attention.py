@@ -6,7 +6,7 @@ from __future__ import annotations
 from graphopt.ir.graph import Node
 from graphopt.lower.region import Lowered
 from graphopt.target import Target
-from graphopt.tune.space import Parameter, Point, Space
+from graphopt.tune.space import Parameter, Point, Space, with_parameter
 from graphopt_backends.cuda.lower import decode, flash_simt, flash_tensor
 from graphopt_backends.cuda.lower.decode import Decode
 from graphopt_backends.cuda.lower.flash import Attention, Tile
@@ -17,11 +17,8 @@ from graphopt_backends.cuda.lower.region import GpuRegion
 def lower(node: Node, target: Target, point: Point | None = None) -> Lowered:
     region, root = _rooted(node, target)
     if decode.fits(region, root):
-        few = Decode(region, root)
-        if point is not None:
-            few.threads = point.number("threads")
-        kernel = region.kernel("decode", grid(region, [few.part()]))
-        return Lowered(kernel, label=f"decode{few.threads}")
+        few = Decode(region, root, point)
+        return Lowered(region.kernel("decode", few.grids()), label=few.label)
     attention, tiles = _attention(region, root)
     if point is not None:
         attention.tile = next(t for t in tiles if str(t) == point["tile"])
@@ -32,7 +29,9 @@ def lower(node: Node, target: Target, point: Point | None = None) -> Lowered:
 def space(node: Node, target: Target) -> Space:
     region, root = _rooted(node, target)
     if decode.fits(region, root):
-        return Space((Parameter("threads", decode.THREADS, Decode(region, root).threads),))
+        few = Decode(region, root)
+        counts = Space((Parameter("threads", few.counts(), few.threads),))
+        return with_parameter(counts, Parameter("parts", few.divisions(), few.parts))
     attention, tiles = _attention(region, root)
     fitting = tuple(str(t) for t in tiles if attention.fits(t))
     return Space((Parameter("tile", fitting, str(attention.tile)),))

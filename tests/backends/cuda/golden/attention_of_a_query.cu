@@ -89,5 +89,5 @@ extern "C" int attention_of_a_query_launch(go_stream stream, void *const *p)
     auto *const in1 = static_cast<const go::f16 *>(p[1]);
     auto *const in2 = static_cast<const go::f16 *>(p[2]);
     auto *const out0 = static_cast<go::f16 *>(p[3]);
-    return go::launch(attention_of_a_query, 8, 512, 16640, stream, in0, in1, in2, out0);
+    return go::launch(attention_of_a_query, 128, 512, 16640, stream, in0, in1, in2, out0);
 }

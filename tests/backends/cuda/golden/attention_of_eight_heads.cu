@@ -1,0 +1,145 @@
+// attention_of_eight_heads, for sm_90a
+//   computes <unknown>
+
+#include "go_kernel.h"
+
+__global__ void __launch_bounds__(512)
+attention_of_eight_heads_0(
+    const go::bf16 *__restrict__ in0,
+    const go::bf16 *__restrict__ in1,
+    const go::bf16 *__restrict__ in2,
+    float *__restrict__ part_peaks,
+    float *__restrict__ part_sums,
+    float *__restrict__ part_values)
+{
+    GO_SHARED(shared);
+    const int b = blockIdx.x;
+    const int t = threadIdx.x;
+    go::vec<float, 8> query[4];
+    go::vec<float, 8> out[4];
+    go::vec<float, 8> value[4];
+    float own[4][4];
+    float score[4][4];
+    float peak[4];
+    float sum[4];
+    #pragma unroll
+    for (int r = 0; r < 4; r++) {
+        query[r] = go::to_float(go::load<8>(in0 + b / 8 * 512 + r * 128 + t % 16 * 8)) * 0.088388346f;
+        out[r] = go::splat<8>(0.0f);
+        peak[r] = -INFINITY;
+        sum[r] = 0.0f;
+    }
+    for (int e = 0; e < 4; e++) {
+        #pragma unroll
+        for (int u = 0; u < 4; u++) {
+            const int key = b % 8 * 512 + e * 128 + u * 32 + t / 16;
+            const go::vec<float, 8> k = go::to_float(go::load<8>(in1 + b / 16 * 524288 + key * 128 + t % 16 * 8));
+            #pragma unroll
+            for (int r = 0; r < 4; r++) {
+                own[r][u] = go::reduce<go::add>(query[r] * k);
+            }
+            value[u] = go::to_float(go::load<8>(in2 + b / 16 * 524288 + key * 128 + t % 16 * 8));
+        }
+        #pragma unroll
+        for (int u = 0; u < 4; u++) {
+            #pragma unroll
+            for (int r = 0; r < 4; r++) {
+                score[r][u] = go::warp_reduce<go::add, 16>(own[r][u]);
+            }
+        }
+        #pragma unroll
+        for (int r = 0; r < 4; r++) {
+            float top;
+            top = peak[r];
+            #pragma unroll
+            for (int u = 0; u < 4; u++) {
+                top = go::max(top, score[r][u]);
+            }
+            const float shift = top == -INFINITY ? 0.0f : top;
+            const float scale = go::exp(peak[r] - shift);
+            peak[r] = top;
+            sum[r] *= scale;
+            out[r] = out[r] * scale;
+            #pragma unroll
+            for (int u = 0; u < 4; u++) {
+                const float weight = go::exp(score[r][u] - shift);
+                sum[r] += weight;
+                out[r] += value[u] * weight;
+            }
+        }
+    }
+    float *const peaks = (float *)shared;  // [4][32]
+    float *const sums = (float *)(shared + 512);  // [4][32]
+    float *const parts = (float *)(shared + 1024);  // [4][32][128]
+    #pragma unroll
+    for (int r = 0; r < 4; r++) {
+        if (t % 16 == 0) {
+            peaks[r * 32 + t / 16] = peak[r];
+            sums[r * 32 + t / 16] = sum[r];
+        }
+        go::store(parts + r * 4096 + t * 8, out[r]);
+    }
+    __syncthreads();
+    float top;
+    float total;
+    float whole;
+    top = -INFINITY;
+    #pragma unroll
+    for (int g = 0; g < 32; g++) {
+        top = go::max(top, peaks[t / 128 * 32 + g]);
+    }
+    const float shift = top == -INFINITY ? 0.0f : top;
+    total = 0.0f;
+    whole = 0.0f;
+    for (int g = 0; g < 32; g++) {
+        const float weight = go::exp(peaks[t / 128 * 32 + g] - shift);
+        total += sums[t / 128 * 32 + g] * weight;
+        whole += parts[t / 128 * 4096 + g * 128 + t % 128] * weight;
+    }
+    if (t % 128 == 0) {
+        part_peaks[b * 4 + t / 128] = top;
+        part_sums[b * 4 + t / 128] = total;
+    }
+    part_values[b * 512 + t] = whole;
+}
+
+__global__ void __launch_bounds__(128)
+attention_of_eight_heads_1(
+    go::bf16 *__restrict__ out0,
+    float *__restrict__ part_peaks,
+    float *__restrict__ part_sums,
+    float *__restrict__ part_values)
+{
+    const int b = blockIdx.x;
+    const int t = threadIdx.x;
+    float top;
+    float total;
+    float whole;
+    top = -INFINITY;
+    #pragma unroll
+    for (int g = 0; g < 8; g++) {
+        top = go::max(top, part_peaks[b / 4 * 32 + g * 4 + b % 4]);
+    }
+    const float shift = top == -INFINITY ? 0.0f : top;
+    total = 0.0f;
+    whole = 0.0f;
+    for (int g = 0; g < 8; g++) {
+        const float weight = go::exp(part_peaks[b / 4 * 32 + g * 4 + b % 4] - shift);
+        total += part_sums[b / 4 * 32 + g * 4 + b % 4] * weight;
+        whole += part_values[b / 4 * 4096 + g * 512 + b % 4 * 128 + t] * weight;
+    }
+    out0[b * 128 + t] = go::to_bf16(whole * (total == 0.0f ? 0.0f : 1.0f / total));
+}
+
+extern "C" int attention_of_eight_heads_launch(go_stream stream, void *const *p)
+{
+    auto *const in0 = static_cast<const go::bf16 *>(p[0]);
+    auto *const in1 = static_cast<const go::bf16 *>(p[1]);
+    auto *const in2 = static_cast<const go::bf16 *>(p[2]);
+    auto *const out0 = static_cast<go::bf16 *>(p[3]);
+    auto *const part_peaks = (float *)(static_cast<char *>(p[4]));
+    auto *const part_sums = (float *)(static_cast<char *>(p[4]) + 2048);
+    auto *const part_values = (float *)(static_cast<char *>(p[4]) + 4096);
+    if (const int error = go::launch(attention_of_eight_heads_0, 128, 512, 66560, stream, in0, in1, in2, part_peaks, part_sums, part_values)) return error;
+    return go::launch(attention_of_eight_heads_1, 64, 128, 0, stream, out0, part_peaks, part_sums, part_values);
+}
