@@ -61,6 +61,12 @@ class Standings:
         """The best point, unless it has met the default in a final comparison."""
         return None if not self.costs or self.best in self.confirmed else self.best
 
+    @property
+    def kept(self) -> str:
+        """The default's kernel, where another point has been measured beside it; "" else."""
+        beside = self.baseline is not None and any(r.rival for r in self.records.values())
+        return self.baseline.kernel if self.baseline is not None and beside else ""
+
     def winner(self) -> Record | None:
         """The record of the point to use in place of the default; None to stay with it."""
         finals = [p for p in self.confirmed if p in self.costs and self.records[p].rival]
