@@ -14,8 +14,8 @@ from graphopt.tune.memory import Buffer, Memory
 
 
 class Bench:
-    """Operands, results and workspace of one region in `memory`. Operands that a kernel wants rearranged, the
-    model's weights, have a place that is filled for each kernel anew."""
+    """Operands, results and workspace of one region in `memory`. Operands that a kernel wants
+    rearranged, the model's weights, have a place that is filled for each kernel anew."""
 
     def __init__(self, case: Case, memory: Memory) -> None:
         self.case, self.memory = case, memory

@@ -63,9 +63,10 @@ class Standings:
 
     @property
     def kept(self) -> str:
-        """The default's kernel, where another point has been measured beside it; "" else."""
-        beside = self.baseline is not None and any(r.rival for r in self.records.values())
-        return self.baseline.kernel if self.baseline is not None and beside else ""
+        """The default's kernel, where another point has been timed beside it; "" else."""
+        first = self.baseline
+        beside = first is not None and first.point in self.costs and len(self.costs) > 1
+        return first.kernel if first is not None and beside else ""
 
     def winner(self) -> Record | None:
         """The record of the point to use in place of the default; None to stay with it."""

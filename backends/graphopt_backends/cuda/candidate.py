@@ -67,10 +67,15 @@ def candidate(
     lowered = lower_region(node, target, point)
     kernel = dataclasses.replace(lowered.kernel, name=kernel_name(node, lowered, target))
     kernel = passes(kernel)
-    sources = {
-        f"{kernel.name}.cu": emit_kernel(kernel, target),
-        "candidate.cu": fill(_ENTRY, KERNEL=kernel.name, SYMBOL=SYMBOL, MESSAGE=MESSAGE),
+    sources = library(kernel.name, emit_kernel(kernel, target), target)
+    return Candidate(kernel.name, sources, packed_operands(node, graph, lowered))
+
+
+def library(kernel: str, text: str, target: Target) -> dict[str, str]:
+    """The sources of a library whose entry point runs a kernel, `text` by name."""
+    return {
+        f"{kernel}.cu": text,
+        "candidate.cu": fill(_ENTRY, KERNEL=kernel, SYMBOL=SYMBOL, MESSAGE=MESSAGE),
         **device_sources(),
         **plain_runtime(target),
     }
-    return Candidate(kernel.name, sources, packed_operands(node, graph, lowered))
