@@ -373,7 +373,9 @@ def _write(
 
 def _extra(compilation: Compilation, backend: Backend, target: Target) -> dict[str, Any]:
     tuning = {"tuning": compilation.tuning.as_dict()} if compilation.tuning else {}
-    return {**tuning, **backend.facts(compilation.source, compilation.program, target)}
+    measured = compilation.tuning.measured if compilation.tuning else ()
+    facts = backend.facts(compilation.source, compilation.program, target, measured)
+    return {**tuning, **facts}
 
 
 def _is_built(folder: Path, options: Options) -> bool:

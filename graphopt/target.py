@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from graphopt.plugins import Entry
     from graphopt.program import Program
     from graphopt.tune.candidate import Candidate
+    from graphopt.tune.memory import Memory
     from graphopt.tune.space import Point, Schedules, Space
 
     KernelPasses = Callable[[Kernel], Kernel]
@@ -128,8 +129,15 @@ class Backend(abc.ABC):
             )
         return passes
 
-    def facts(self, source: Graph, program: Program, target: Target) -> Mapping[str, Any]:
-        """What the manifest's `extra` says of a program besides; plain values."""
+    def facts(
+        self,
+        source: Graph,
+        program: Program,
+        target: Target,
+        measured: Collection[str] = (),
+    ) -> Mapping[str, Any]:
+        """What the manifest's `extra` says of a program besides; plain values. `measured` are the
+        regions whose schedules measurements chose."""
         return {}
 
     def limits(self) -> Limits | None:
@@ -154,6 +162,24 @@ class Backend(abc.ABC):
     def toolchain(self, target: Target, cc: str | None = None) -> str:
         """What `build` compiles with, versions and options included."""
         return self.name
+
+    def processor(self, target: Target) -> str:
+        """What executes a target's code here, as far as its times depend on it."""
+        from graphopt.tune.place import host_processor
+
+        return host_processor()
+
+    def check_runs_here(self, target: Target) -> None:
+        """Raises: GraphoptError when this machine cannot execute code for the target."""
+        from graphopt.tune.place import check_runs_on_host
+
+        check_runs_on_host(target)
+
+    def memory(self, target: Target) -> Memory:
+        """Where candidates find their operands."""
+        from graphopt.tune.memory import HostMemory
+
+        return HostMemory()
 
 
 def all_targets() -> tuple[list[tuple[Entry, str, Target]], list[str]]:

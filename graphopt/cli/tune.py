@@ -13,9 +13,12 @@ from graphopt.cli.parameters import (
     kernel_passes_option,
     level_option,
     passes_option,
+    precision_option,
     quiet_option,
     source_argument,
     target_option,
+    vendor_option,
+    without_option,
 )
 from graphopt.cli.progress import stages
 from graphopt.units import format_seconds
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
 @level_option
 @passes_option
 @kernel_passes_option
+@without_option
+@precision_option
+@vendor_option
 @click.option("--cc", metavar="COMPILER", help="Another C compiler than the pinned one.")
 @json_option
 @quiet_option
@@ -51,6 +57,9 @@ def command(
     level: str,
     passes: str | None,
     kernel_passes: str | None,
+    without: str,
+    precision: str,
+    vendor: str,
     cc: str | None,
     as_json: bool,
     quiet: bool,
@@ -63,7 +72,10 @@ def command(
     from graphopt.driver import Options
     from graphopt.tune.session import tune
 
-    options = Options(level, passes, cc=cc, kernel_passes=kernel_passes)
+    options = Options(
+        level, passes, cc=cc, kernel_passes=kernel_passes, precision=precision, vendor=vendor,
+        without=tuple(filter(None, without.split(","))),
+    )  # fmt: skip
     with stages(quiet=quiet) as progress:
         found = tune(
             source, target=target, trials=trials, database=records, options=options, seed=seed,

@@ -186,6 +186,17 @@ def kernel_name(node: Node, lowered: Lowered, target: Target) -> str:
     return f"go_{kind}_{dtype}{tile}_{digest}__{target.isa}"
 
 
+def packed_operands(node: Node, graph: Graph, lowered: Lowered) -> dict[int, np.ndarray]:
+    """The operands that a region's kernel wants rearranged, by position."""
+    out: dict[int, np.ndarray] = {}
+    for i, packing in lowered.packings.items():
+        array = graph.constant(node.operands[i])
+        if array is None:
+            raise InternalError(f"operand {i} of {node.loc} is packed and no constant")
+        out[i] = np.ascontiguousarray(packing.pack(array))
+    return out
+
+
 def _copy_region(value: Value) -> Node:
     """A fused node that copies a tensor."""
     type = TensorType(value.type.dtype, value.type.shape, value.type.layout)

@@ -20,12 +20,19 @@ from graphopt.tune.standings import Standings
 @dataclass(frozen=True)
 class Applied:
     """The records in use, by region digest. `stale` regions have records too, but of kernels that
-    this graphopt does not make: they got the default."""
+    this graphopt does not make: they got the default. So did those of `kept`, whose default met
+    others and was the best."""
 
     database: Path
     place: Place
     records: dict[str, Record]
     stale: frozenset[str] = frozenset()
+    kept: frozenset[str] = frozenset()
+
+    @property
+    def measured(self) -> frozenset[str]:
+        """Regions whose schedule measurements chose."""
+        return self.kept | self.records.keys()
 
     @property
     def schedules(self) -> Schedules:
@@ -34,8 +41,8 @@ class Applied:
     def without(self, regions: Iterable[str]) -> Applied:
         """The same, some regions found to be stale."""
         stale = frozenset(regions)
-        kept = {r: record for r, record in self.records.items() if r not in stale}
-        return replace(self, records=kept, stale=self.stale | stale)
+        records = {r: record for r, record in self.records.items() if r not in stale}
+        return replace(self, records=records, stale=self.stale | stale)
 
     def as_dict(self) -> dict[str, Any]:
         """For the manifest: which kernels are tuned, and by what."""
@@ -46,7 +53,10 @@ class Applied:
             }
             for r in self.records.values()
         }  # fmt: skip
-        return {"place": str(self.place), "kernels": kernels, "stale": len(self.stale)}
+        return {
+            "place": str(self.place), "kernels": kernels, "stale": len(self.stale),
+            "defaults": len(self.kept),
+        }  # fmt: skip
 
 
 def lower_tuned(
@@ -57,28 +67,34 @@ def lower_tuned(
     A record counts if lowering makes the kernel that was measured. Raises: GraphoptError when the
     file is missing or damaged.
     """
-    applied = _winners(graph, backend, target, database, cc)
+    applied, defaults = _winners(graph, backend, target, database, cc)
     program = backend.lower(graph, target, applied.schedules)
     made = {call.region: call.kernel for call in program.calls}
     other = [region for region, r in applied.records.items() if made[region] != r.kernel]
     if other:
         applied = applied.without(other)
         program = backend.lower(graph, target, applied.schedules)
-    return program, applied
+    kept = (region for region, kernel in defaults.items() if made.get(region) == kernel)
+    return program, replace(applied, kept=frozenset(kept))
 
 
-def _winners(graph: Graph, backend: Backend, target: Target, path: Path, cc: str | None) -> Applied:
-    """Each region's winner, where its point is one of the space that the region has today."""
+def _winners(
+    graph: Graph, backend: Backend, target: Target, path: Path, cc: str | None
+) -> tuple[Applied, dict[str, str]]:
+    """Each region's winner, where its point is one of the space that the region has today; and the
+    default's kernel as it was measured, where it won."""
     nodes = {region_digest(n): n for n in graph.nodes if n.body is not None}
     place = place_of(backend, target, cc)
     own: dict[str, list[Record]] = {}
     with Database(path, create=False) as database:
         for record in database.records(place.key):
             own.setdefault(record.region, []).append(record)
-    winners = {r: Standings(records).winner() for r, records in own.items() if r in nodes}
+    standings = {r: Standings(records) for r, records in own.items() if r in nodes}
+    winners = {r: s.winner() for r, s in standings.items()}
     records = {r: record for r, record in winners.items() if record is not None}
     outside = [
         r for r, record in records.items()
         if Point.parse(record.point) not in backend.space(nodes[r], target)
     ]  # fmt: skip
-    return Applied(path, place, records).without(outside)
+    defaults = {r: s.kept for r, s in standings.items() if winners[r] is None and s.kept}
+    return Applied(path, place, records).without(outside), defaults

@@ -10,29 +10,29 @@ from typing import Any
 import numpy as np
 
 from graphopt.tune.case import Case
-from graphopt.tune.memory import Guarded, guarded
+from graphopt.tune.memory import Buffer, Memory
 
 
 class Bench:
-    """Operands, results and workspace of one region. Operands that a kernel wants rearranged, the
-    model's weights, have a place that is filled for each kernel anew."""
+    """Operands, results and workspace of one region in `memory`. Operands that a kernel wants
+    rearranged, the model's weights, have a place that is filled for each kernel anew."""
 
-    def __init__(self, case: Case) -> None:
-        self.case = case
+    def __init__(self, case: Case, memory: Memory) -> None:
+        self.case, self.memory = case, memory
         sizes = [a.nbytes for a in case.operands], [r.size_bytes for r in case.results]
-        buffers = guarded([*sizes[0], *sizes[1]], huge=True)
+        buffers = memory.buffers([*sizes[0], *sizes[1]], huge=True)
         self.operands, self.results = buffers[: len(sizes[0])], buffers[len(sizes[0]) :]
         for buffer, array in zip(self.operands, case.operands, strict=True):
             buffer.fill(array)
-        self._places: dict[int, Guarded] = {}
+        self._places: dict[int, Buffer] = {}
         self._filled: dict[int, np.ndarray] = {}
-        (self._scratch,) = guarded([0], huge=True)
+        (self._scratch,) = memory.buffers([0], huge=True)
 
     @property
-    def near(self) -> list[np.ndarray]:
+    def near(self) -> list[Buffer]:
         """What the kernel before leaves in the caches: all but the weights."""
         own = [b for i, b in enumerate(self.operands) if i not in self.case.constants]
-        return [b.bytes for b in (self._scratch, *self.results, *own)]
+        return [self._scratch, *self.results, *own]
 
     def lay_out(self, packed: Mapping[int, np.ndarray], scratch_bytes: int) -> tuple[Any, int]:
         """Make ready for a kernel: (pointers, address of its workspace)."""
@@ -40,8 +40,8 @@ class Bench:
             if self._filled.get(i) is not array:
                 self._place(i, array.nbytes).fill(array)
                 self._filled[i] = array
-        if len(self._scratch.bytes) < scratch_bytes:
-            (self._scratch,) = guarded([scratch_bytes], huge=True)
+        if self._scratch.size_bytes < scratch_bytes:
+            (self._scratch,) = self.memory.buffers([scratch_bytes], huge=True)
         read = [self._places[i] if i in packed else b for i, b in enumerate(self.operands)]
         buffers = [*read, *self.results]
         pointers = (ctypes.c_void_p * len(buffers))(*(b.address for b in buffers))
@@ -61,11 +61,11 @@ class Bench:
         read = {**dict(enumerate(self.case.operands)), **packed}
         for i, array in read.items():
             buffer = self._places[i] if i in packed else self.operands[i]
-            if not np.array_equal(buffer.bytes[: array.nbytes], array.reshape(-1).view(np.uint8)):
+            if not np.array_equal(buffer.read()[: array.nbytes], array.reshape(-1).view(np.uint8)):
                 return f"it writes into operand {i}"
         return ""
 
-    def _place(self, i: int, size: int) -> Guarded:
-        if i not in self._places or len(self._places[i].bytes) < size:
-            (self._places[i],) = guarded([size], huge=False)
+    def _place(self, i: int, size: int) -> Buffer:
+        if i not in self._places or self._places[i].size_bytes < size:
+            (self._places[i],) = self.memory.buffers([size], huge=False)
         return self._places[i]

@@ -9,8 +9,12 @@ import numpy as np
 
 SYMBOL = "go_candidate"
 """`int64_t go_candidate(void *const *pointers, char *scratch, int64_t begin, int64_t end)` runs
-the kernel's iterations [begin, end) and returns the nanoseconds they took. Pointers: the region's
-operands in order, then its results."""
+the kernel's iterations [begin, end), waits for them and returns the nanoseconds they took.
+Pointers: the region's operands in order, then its results. Where kernels can fail to start it
+returns a number below 0, and MESSAGE tells why."""
+
+MESSAGE = "go_candidate_message"
+"""`const char *go_candidate_message(void)`; only libraries whose kernels can fail have it."""
 
 
 @dataclass(frozen=True)

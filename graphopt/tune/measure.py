@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
 
-from graphopt.errors import InternalError
+from graphopt.errors import GraphoptError, InternalError
 from graphopt.target import Target
 from graphopt.tune.candidate import Candidate
 from graphopt.tune.case import Case
@@ -64,11 +64,11 @@ class Measurer:
         self._ready: dict[str, int] = {}
 
     def open(self, case: Case) -> None:
-        """Measure this region from now on."""
+        """Measure this region from now on. Raises: GraphoptError when its operands find no room."""
         self._case = case
         self._ready.clear()
         if self._worker is not None:
-            self._ask(case, _START_S)
+            _check_open(self._ask(case, _START_S))
 
     def prebuild(self, candidates: Sequence[Candidate]) -> None:
         """Compile several at once; what fails here fails again, alone, in `prepare`."""
@@ -108,6 +108,7 @@ class Measurer:
             Time((candidate.kernel, rival.kernel), rounds), self.patience.run_s + run_s
         )
         if isinstance(answer, Failed):
+            self._stop()
             return answer
         return Duel(*map(tuple, answer))
 
@@ -136,7 +137,7 @@ class Measurer:
         if self._worker is None:
             self._worker = _Worker(self._start)
             if self._case is not None and message is not self._case:
-                self._worker.ask(self._case, _START_S)
+                _check_open(self._worker.ask(self._case, _START_S))
         answer = self._worker.ask(message, seconds)
         if isinstance(answer, Failed) and not self._worker.lives:
             self._stop()
@@ -147,6 +148,15 @@ class Measurer:
             self._worker.kill()
         self._worker = None
         self._ready.clear()
+
+
+def _check_open(answer: object) -> None:
+    """Raises: GraphoptError when a worker could not make ready for a region."""
+    if isinstance(answer, Failed):
+        raise GraphoptError(
+            f"a region cannot be measured: {answer.message}",
+            hint="free some memory, or tune a smaller batch",
+        )
 
 
 class _Worker:

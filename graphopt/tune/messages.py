@@ -20,7 +20,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Prebuild:
-    """Compile these at the same time, so that building them one by one finds them in the cache."""
+    """Compile these at the same time, so that preparing them one by one finds them built."""
 
     candidates: tuple[Candidate, ...]
 

@@ -12,7 +12,7 @@ from graphopt.target import Backend, Target
 
 @dataclass(frozen=True)
 class Place:
-    """A target row, the processor it runs on, and the compiler. Records of another place say
+    """A target row, the processor or GPU it runs on, and the compiler. Records of another place say
     nothing about this one."""
 
     target: str
@@ -34,12 +34,17 @@ def place_of(backend: Backend, target: Target, cc: str | None = None) -> Place:
         f"{target.backend}:{target.name} {target.arch} {target.isa} lanes={target.lanes_f32} "
         f"registers={target.vector_registers} {target.triple} {target.cpu} {features}"
     )
+    return Place(row, backend.processor(target), backend.toolchain(target, cc))
+
+
+def host_processor() -> str:
+    """This machine's processor and its caches."""
     caches = " ".join(f"L{level}={cache_bytes(level)}" for level in (1, 2, 3))
-    return Place(row, f"{cpu_model()} {caches}", backend.toolchain(target, cc))
+    return f"{cpu_model()} {caches}"
 
 
-def check_runs_here(target: Target) -> None:
-    """Raises: GraphoptError when this machine cannot execute code for the target."""
+def check_runs_on_host(target: Target) -> None:
+    """Raises: GraphoptError when this machine's processor cannot execute code for the target."""
     missing = sorted(target.features - cpu_flags()) if cpu_flags() else []
     if target.arch not in (architecture(), "any") or missing:
         lacks = f"lacks {', '.join(missing)}" if missing else f"is {architecture()}"

@@ -21,7 +21,7 @@ from graphopt.tune.case import Case, capture
 from graphopt.tune.database import Database, default_path
 from graphopt.tune.explore import Effort, Exploration
 from graphopt.tune.measure import Measurer
-from graphopt.tune.place import check_runs_here, place_of
+from graphopt.tune.place import place_of
 from graphopt.tune.search import Search
 from graphopt.tune.shares import allot
 from graphopt.tune.space import Point, Space
@@ -106,7 +106,7 @@ def tune(
     by default one in the cache folder. Raises: GraphoptError.
     """
     backend, row = resolve(target)
-    check_runs_here(row)
+    backend.check_runs_here(row)
     Search(Space())  # a missing package is told at once, not after minutes
     progress = progress or (lambda text: None)
     options = replace(options or Options(), tuned=None)  # what is to be beaten is the default

@@ -61,6 +61,13 @@ class Standings:
         """The best point, unless it has met the default in a final comparison."""
         return None if not self.costs or self.best in self.confirmed else self.best
 
+    @property
+    def kept(self) -> str:
+        """The default's kernel, where another point has been timed beside it; "" else."""
+        first = self.baseline
+        beside = first is not None and first.point in self.costs and len(self.costs) > 1
+        return first.kernel if first is not None and beside else ""
+
     def winner(self) -> Record | None:
         """The record of the point to use in place of the default; None to stay with it."""
         finals = [p for p in self.confirmed if p in self.costs and self.records[p].rival]

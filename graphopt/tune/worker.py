@@ -9,6 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,14 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from graphopt.artifact.machine import cache_bytes
-from graphopt.errors import BuildError
+from graphopt.config import Config
+from graphopt.errors import BuildError, GraphoptError
 from graphopt.target import resolve
 from graphopt.tune.bench import Bench
-from graphopt.tune.candidate import SYMBOL, Candidate
+from graphopt.tune.candidate import MESSAGE, SYMBOL, Candidate
 from graphopt.tune.case import Case, Expected
 from graphopt.tune.database import Outcome
-from graphopt.tune.memory import Surroundings
 from graphopt.tune.messages import Failed, Forget, Prebuild, Prepare, Ready, Start, Time
 
 _REALTIME_S = 30  # of the processor without a pause: only a kernel that hangs needs as much
@@ -34,10 +34,21 @@ _WARM_UP = 2
 class _Loaded:
     """A kernel and what it wants: operands rearranged, workspace, a range to run."""
 
+    library: ctypes.CDLL
     function: Any
     packed: Mapping[int, np.ndarray]
     scratch_bytes: int
     extent: int
+
+    def run(self, pointers: Any, scratch: int, begin: int, end: int) -> int:
+        """Nanoseconds that iterations [begin, end) took. Raises: GraphoptError when they could not
+        be run."""
+        taken: int = self.function(pointers, scratch, begin, end)
+        if taken < 0:
+            told = getattr(self.library, MESSAGE)
+            told.restype = ctypes.c_char_p
+            raise GraphoptError(told().decode())
+        return taken
 
 
 def main(fd: int) -> None:
@@ -53,9 +64,17 @@ class _Worker:
     def __init__(self, start: Start, folder: Path) -> None:
         self.target, self.cc, self.core, self.folder = start.target, start.cc, start.core, folder
         self.backend, _ = resolve(f"{start.target.backend}:{start.target.name}")
+        self.memory = self.backend.memory(start.target)
         self.loaded: dict[str, _Loaded] = {}
 
     def answer(self, message: object) -> Any:
+        """Failed where the device refused: its state may be lost, and this process's with it."""
+        try:
+            return self._answer(message)
+        except GraphoptError as error:
+            return Failed(Outcome.CRASHED, error.message)
+
+    def _answer(self, message: object) -> Any:
         if isinstance(message, Case):
             return self._open(message)
         if isinstance(message, Prebuild):
@@ -70,32 +89,40 @@ class _Worker:
     def _open(self, case: Case) -> None:
         self.case = case
         self.loaded.clear()
-        self.bench = Bench(case)
-        self.surroundings = Surroundings(case.model_bytes, cache_bytes(3) or cache_bytes(2))
+        self.bench = Bench(case, self.memory)
+        self.surroundings = self.memory.surroundings(case.model_bytes)
 
     # Building ----------------------------------------------------------------------------------
 
     def _prebuild(self, message: Prebuild) -> None:
-        sources = {name: text for c in message.candidates for name, text in c.sources.items()}
-        with contextlib.suppress(BuildError):  # whose fault it is shows when each is built alone
-            self.backend.build(sources, self.target, self.folder / "all.a", cc=self.cc)
+        with ThreadPoolExecutor(Config.from_environment().jobs) as pool:
+            for built in [pool.submit(self._build, c) for c in message.candidates]:
+                with contextlib.suppress(BuildError):  # it is told when that one is prepared
+                    built.result()
+
+    def _build(self, candidate: Candidate) -> Path:
+        """The candidate's library, made unless it is there. Raises: BuildError."""
+        out = self.folder / f"{candidate.kernel}.so"
+        if not out.is_file():
+            self.backend.build(candidate.sources, self.target, out, cc=self.cc)
+        return out
 
     def _prepare(self, candidate: Candidate) -> Ready | Failed:
         if candidate.kernel not in self.loaded:
-            out = self.folder / f"{candidate.kernel}.so"
             try:
-                self.backend.build(candidate.sources, self.target, out, cc=self.cc)
+                out = self._build(candidate)
             except BuildError as error:
                 return Failed(Outcome.BUILD_FAILED, error.message)
             self.loaded[candidate.kernel] = self._load(candidate, out)
         return self._check(candidate)
 
     def _load(self, candidate: Candidate, library: Path) -> _Loaded:
-        function = getattr(ctypes.CDLL(str(library)), SYMBOL)
+        opened = ctypes.CDLL(str(library))
+        function = getattr(opened, SYMBOL)
         function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
         function.restype = ctypes.c_int64
         extent = max(1, candidate.extent)
-        return _Loaded(function, candidate.packed, candidate.scratch_bytes, extent)
+        return _Loaded(opened, function, candidate.packed, candidate.scratch_bytes, extent)
 
     # Checking ----------------------------------------------------------------------------------
 
@@ -110,7 +137,7 @@ class _Worker:
             arguments = self._lay_out(loaded)
             start = time.perf_counter_ns()
             for begin, end in ranges:
-                loaded.function(*arguments, begin, end)
+                loaded.run(*arguments, begin, end)
             took.append(time.perf_counter_ns() - start)
             problem = self._problem(loaded)
             if problem:
@@ -127,7 +154,7 @@ class _Worker:
         for i, (got, expected) in enumerate(
             zip(self.bench.results, self.case.results, strict=True)
         ):
-            found = problem or _difference(got.bytes, expected)
+            found = problem or _difference(got.read(), expected)
             problem = f"result {i} {found}" if found and not problem else problem
         return problem
 
@@ -141,9 +168,9 @@ class _Worker:
                 for i in (0, 1) if r % 2 else (1, 0):
                     arguments = self._lay_out(pair[i])
                     self.surroundings.pass_by(self.bench.near)
-                    taken = pair[i].function(*arguments, 0, pair[i].extent)
+                    taken = pair[i].run(*arguments, 0, pair[i].extent)
                     if r >= 0:
-                        times[i].append(int(taken))
+                        times[i].append(taken)
         return times
 
 

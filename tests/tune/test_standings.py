@@ -82,3 +82,14 @@ def test_a_new_baseline_begins_anew() -> None:
     assert standings.winner() is None
     assert standings.baseline is not None
     assert standings.baseline.kernel == "another"
+
+
+def test_a_default_is_kept_for_a_reason() -> None:
+    """Only what was timed beside it says that it is the best."""
+    slower = record("rows=8", (100, 100), "rows=6", (50, 50))
+    wrong = record("rows=9", outcome=Outcome.WRONG, rival="rows=6")
+    assert Standings([DEFAULT, slower]).kept == DEFAULT.kernel
+    assert Standings([DEFAULT, slower]).winner() is None
+    assert Standings([DEFAULT, wrong]).kept == ""
+    assert Standings([DEFAULT]).kept == ""
+    assert Standings().kept == ""

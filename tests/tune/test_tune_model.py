@@ -147,6 +147,25 @@ def test_records_that_do_not_fit_change_nothing(
     )
 
 
+@pytest.mark.parametrize("changes", [{}, {"kernel": "go_of_another_generator"}])
+def test_a_default_that_stayed_the_best_is_measured(
+    tmp_path: Path, made: Compilation, winners: list[Won], changes: dict[str, str]
+) -> None:
+    """So is what the manifest says; unless it was another kernel."""
+    won, path = winners[0], tmp_path / "r.sqlite"
+    (kernel,) = {c.kernel for c in made.program.calls if c.region == won.region}
+    place = place_of(*resolve("cpu")).key
+    with Database(path) as database:
+        first = record(won.default, (50, 50), region=won.region, place=place, kernel=kernel)
+        database.add(replace(first, **changes))  # type: ignore[arg-type]
+        database.add(record(won.point, (80, 80), won.default, (50, 50), region=won.region,
+                            place=place, kernel=won.kernel))  # fmt: skip
+    tuned = build(made.source, options=Options(tuned=path)).tuning
+    assert tuned is not None
+    assert tuned.measured == (frozenset() if changes else {won.region})
+    assert tuned.as_dict()["kernels"] == {}
+
+
 def test_the_command_shows_what_it_found(tmp_path: Path) -> None:
     path = tmp_path / "r.sqlite"
     done = run("tune", SOURCE, "--trials", 6, "--records", path, "--quiet", "--json")

@@ -5,13 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-import numpy as np
-
-from graphopt.errors import InternalError
 from graphopt.ir.graph import Graph, Node
 from graphopt.kernel.ir import Kernel
-from graphopt.lower.link import kernel_name
-from graphopt.lower.region import Lowered
+from graphopt.lower.link import kernel_name, packed_operands
 from graphopt.target import Target
 from graphopt.tune.candidate import SYMBOL, Candidate
 from graphopt.tune.space import Point
@@ -48,7 +44,7 @@ def candidate(
     return Candidate(
         kernel.name,
         {f"{kernel.name}.c": emit_kernel(kernel, target) + _entry(kernel)},
-        _packed(node, graph, lowered),
+        packed_operands(node, graph, lowered),
         parallel_extent(kernel),
         scratch_bytes(kernel),
     )
@@ -64,13 +60,3 @@ def _entry(kernel: Kernel) -> str:
         .replace("@KERNEL@", kernel.name)
         .replace("@POINTERS@", ", ".join(casts))
     )
-
-
-def _packed(node: Node, graph: Graph, lowered: Lowered) -> dict[int, np.ndarray]:
-    out: dict[int, np.ndarray] = {}
-    for i, packing in lowered.packings.items():
-        array = graph.constant(node.operands[i])
-        if array is None:
-            raise InternalError(f"operand {i} of {node.loc} is packed and no constant")
-        out[i] = np.ascontiguousarray(packing.pack(array))
-    return out

@@ -3,7 +3,7 @@ library."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,6 +14,9 @@ from graphopt.target import Backend, Step, Target
 
 if TYPE_CHECKING:
     from graphopt.lower.region import Delegated, Lowered
+    from graphopt.target import KernelPasses
+    from graphopt.tune.candidate import Candidate
+    from graphopt.tune.memory import Memory
     from graphopt.tune.space import Point, Schedules, Space
 
 
@@ -66,17 +69,53 @@ class CudaBackend(Backend):
 
         return adjusted(passes, precision, vendor)
 
-    def facts(self, source: Graph, program: Program, target: Target) -> Mapping[str, Any]:
+    def facts(
+        self,
+        source: Graph,
+        program: Program,
+        target: Target,
+        measured: Collection[str] = (),
+    ) -> Mapping[str, Any]:
         from graphopt_backends.cuda.facts import facts
 
         del target
-        return facts(source, program)
+        return facts(source, program, measured)
 
     def space(self, node: Node, target: Target) -> Space:
         from graphopt.tune.space import NOTHING
         from graphopt_backends.cuda.lower import region_space
 
         return NOTHING if _library(node) else region_space(node, target)
+
+    def candidate(
+        self, node: Node, graph: Graph, target: Target, point: Point, passes: KernelPasses
+    ) -> Candidate:
+        from graphopt_backends.cuda.candidate import candidate
+
+        return candidate(node, graph, target, point, passes)
+
+    def processor(self, target: Target) -> str:
+        from graphopt_backends.cuda.local import describe_gpu
+        from graphopt_backends.cuda.targets import is_emulated
+
+        return super().processor(target) if is_emulated(target) else describe_gpu()
+
+    def check_runs_here(self, target: Target) -> None:
+        from graphopt_backends.cuda.local import check_gpu
+        from graphopt_backends.cuda.targets import is_emulated
+
+        if not is_emulated(target):  # which runs anywhere
+            check_gpu(target)
+
+    def memory(self, target: Target) -> Memory:
+        from graphopt_backends.cuda.targets import is_emulated
+
+        if is_emulated(target):
+            return super().memory(target)
+        from graphopt_backends.cuda.device_memory import DeviceMemory
+        from graphopt_backends.cuda.driver import Driver
+
+        return DeviceMemory(Driver())
 
     def toolchain(self, target: Target, cc: str | None = None) -> str:
         from graphopt_backends.cuda.build import toolchain

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from graphopt.ir.digest import SOURCES
@@ -15,10 +15,10 @@ from graphopt.program import Program
 from graphopt_backends.cuda.vendor.match import CUTLASS
 
 
-def facts(source: Graph, program: Program) -> Mapping[str, Any]:
+def facts(source: Graph, program: Program, measured: Collection[str] = ()) -> Mapping[str, Any]:
     """`precision`: what an f32 model is computed in. `launches`: of kernels before fusion, one for
     each op that is no view; after it; and of libraries. `libraries`: how often each is called.
-    `unmeasured`: choices that tables made."""
+    `unmeasured`: choices that tables made, all but those of schedules for `measured` regions."""
     by_name = {k.name: len(grids(k)) for k in program.kernels}
     own = sum(by_name[c.kernel] for c in program.calls if c.library is None)
     libraries = Counter(c.library.library for c in program.calls if c.library is not None)
@@ -27,8 +27,22 @@ def facts(source: Graph, program: Program) -> Mapping[str, Any]:
         "precision": _precision(source, program),
         "launches": {"before": before, "kernels": own, "libraries": libraries.total()},
         "libraries": dict(sorted(libraries.items())),
-        "unmeasured": ["libraries or kernels", "schedules of kernels", *_unmeasured(libraries)],
+        "unmeasured": [
+            "libraries or kernels",
+            *_schedules(program, measured),
+            *_unmeasured(libraries),
+        ],
     }
+
+
+def _schedules(program: Program, measured: Collection[str]) -> list[str]:
+    """How many kernels have a region whose schedule nobody has measured."""
+    own = [c for c in program.calls if c.library is None]
+    kernels, left = {c.kernel for c in own}, {c.kernel for c in own if c.region not in measured}
+    if not left:
+        return []
+    few = f"{len(left)} of {len(kernels)} " if len(left) < len(kernels) else ""
+    return [f"schedules of {few}kernels"]
 
 
 def _unmeasured(libraries: Mapping[str, int]) -> list[str]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 from functools import cache
 
+from graphopt.errors import GraphoptError
 from graphopt.target import Target
+from graphopt_backends.cuda.driver import Driver, Gpu
 from graphopt_backends.cuda.targets import TARGETS
 
-_MAJOR, _MINOR = 75, 76
-"""CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*."""
-
 _DEFAULT = "sm_90a"
+
+_ELSEWHERE = "tune on a machine with such a GPU; cuda:emulated runs here, to see that it goes"
 
 
 @cache
@@ -40,14 +40,33 @@ def _number(row: Target) -> int:
 
 def _capability() -> int | None:
     """90 is 9.0; None without a driver or a GPU."""
+    found = _gpu()
+    return found.capability if found else None
+
+
+def _gpu() -> Gpu | None:
     try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
+        return Driver().gpu()
+    except GraphoptError:
         return None
-    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    if driver.cuInit(0) != 0 or driver.cuDeviceGet(ctypes.byref(device), 0) != 0:
-        return None
-    for value, attribute in ((major, _MAJOR), (minor, _MINOR)):
-        if driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device) != 0:
-            return None
-    return 10 * major.value + minor.value
+
+
+def describe_gpu() -> str:
+    """What times depend on: the GPU, its multiprocessors, the driver. Without a GPU, which is no
+    mistake where code is only compiled: that there is none."""
+    found = _gpu()
+    return f"{found.name} SMs={found.sms} driver={found.driver}" if found else "no GPU"
+
+
+def check_gpu(target: Target) -> None:
+    """Raises: GraphoptError when there is no GPU here that runs the target's code. One that is
+    later than compiled for does: there is PTX."""
+    here = f"{target.backend}:{target.name} cannot be timed here"
+    try:
+        found = Driver().gpu()
+    except GraphoptError as error:
+        raise GraphoptError(f"{here}: {error.message}", hint=_ELSEWHERE) from error
+    if found.capability < _number(target):
+        has, needs = (f"{n // 10}.{n % 10}" for n in (found.capability, _number(target)))
+        why = f"{found.name} has compute capability {has}, the target needs {needs}"
+        raise GraphoptError(f"{here}: {why}", hint="tune for this GPU: --target cuda")

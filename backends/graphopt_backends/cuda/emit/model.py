@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 
 from graphopt.artifact.layout import HEADER_BYTES, WeightLayout
@@ -65,10 +65,19 @@ def _compiled(program: Program) -> dict[str, LibraryCall]:
 def runtime_sources(program: Program, target: Target) -> dict[str, str]:
     """The fixed files that a model is linked with: on the CUDA runtime, or in emulation."""
     names, emulated = list(_SHARED), is_emulated(target)
-    names += _EMULATION if emulated else ["go_runtime.cu"]
     for library in sorted({call.library for call in _opened(program)}):
         names += _LIBRARY[library]
         names += [f"go_{library}_emulated.cpp", "go_half.h"] if emulated else [f"go_{library}.cpp"]
+    return {**plain_runtime(target), **_runtime_files(names)}
+
+
+def plain_runtime(target: Target) -> dict[str, str]:
+    """Of these, what knows the device alone."""
+    own = _EMULATION if is_emulated(target) else ("go_runtime.cu",)
+    return _runtime_files(("go_runtime.h", "go_message.cpp", *own))
+
+
+def _runtime_files(names: Iterable[str]) -> dict[str, str]:
     folder = resources.files("graphopt_backends.cuda") / "runtime"
     return {name: (folder / name).read_text() for name in dict.fromkeys(names)}
 
