@@ -32,7 +32,7 @@ def facts(source: Graph, program: Program) -> Mapping[str, Any]:
 
 
 def _unmeasured(libraries: Mapping[str, int]) -> list[str]:
-    return ["CUTLASS beside cuBLASLt", "tiles of CUTLASS"] if CUTLASS in libraries else []
+    return ["CUTLASS beside cuBLASLt and cuDNN", "tiles of CUTLASS"] if CUTLASS in libraries else []
 
 
 def _precision(source: Graph, program: Program) -> str:
