@@ -1,4 +1,5 @@
-"""Products and convolutions by CUTLASS on a GPU, against float64: each schedule and each kind of leaf of a tree."""
+"""Products and convolutions by CUTLASS on a GPU, against float64: each schedule and each kind of
+leaf of a tree."""
 
 from __future__ import annotations
 
