@@ -25,6 +25,7 @@ sys.path.insert(0, str(TESTS / "backends" / "cuda"))
 FAMILIES = ("elementwise", "rows", "products", "attention", "scans")
 """`test_cuda_NAME` has a table CASES for each."""
 
+CUTLASS_FAMILIES = ("cutlass", "cutlass_conv")
 CUTLASS = "fuse,choose-libraries{use=[cutlass],always=true},plan-memory"
 
 HALVES = ("tiny_resnet", "tiny_bert", "tiny_llama", "tiny_vit", "tiny_convnext", "tiny_swin")
@@ -98,11 +99,10 @@ def wanted() -> list[Wanted]:
 
     plain = Options(passes="fuse,plan-memory")  # layouts are those of the cases
     out = [Wanted(name, lambda n=name: merged(family(n)), plain) for name in FAMILIES]
-    out.append(
-        Wanted(
-            "cutlass", lambda: merged(family("cutlass")), Options(passes=CUTLASS), "cutlass_library"
-        )
-    )
+    out += [
+        Wanted(name, lambda n=name: merged(family(n)), Options(passes=CUTLASS), "cutlass_library")
+        for name in CUTLASS_FAMILIES
+    ]
     out += [Wanted(name, make) for name, make in {**TINY, **MODELS}.items()]
     for name in HALVES:
         out += [Wanted(f"{name}-{p}", TINY[name], Options(precision=p)) for p in ("fp16", "bf16")]

@@ -1,4 +1,5 @@
-"""Products by CUTLASS on a GPU, against float64: each schedule and each kind of leaf of a tree."""
+"""Products and convolutions by CUTLASS on a GPU, against float64: each schedule and each kind of
+leaf of a tree."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gpu_cases import family, inputs_of
+from gpu_cases import CUTLASS_FAMILIES, family, inputs_of
 from test_on_gpu_kernels import _check
 
 from graphopt.artifact.format import read_manifest
@@ -18,15 +19,16 @@ pytestmark = pytest.mark.gpu
 Made = Callable[[str], Path]
 
 
-def test_cutlass_on_gpu(made: Made):
+@pytest.mark.parametrize("name", CUTLASS_FAMILIES)
+def test_cutlass_on_gpu(name: str, made: Made):
     """The first run records a graph, the second launches it: parts of tiles meet in a workspace
     that must be clear again."""
-    folder = made("cutlass")
+    folder = made(name)
     calls = [c.kernel for c in read_manifest(folder).calls]
-    assert sum(c.startswith("cutlass") for c in calls) == len(family("cutlass"))
+    assert sum(c.startswith("cutlass") for c in calls) == len(family(name))
     with load(folder) as model:
-        _check(model, "cutlass")
-        _check(model, "cutlass")
+        _check(model, name)
+        _check(model, name)
 
 
 def test_cutlass_gives_the_same_bits_on_gpu(made: Made):

@@ -19,7 +19,11 @@ from graphopt.cache import Cache, key_of
 from graphopt.config import Config
 from graphopt.errors import BuildError
 from graphopt.target import Step, Target
-from graphopt_backends.cuda.cutlass_headers import template_headers, template_version
+from graphopt_backends.cuda.cutlass_headers import (
+    include_flags,
+    template_headers,
+    template_version,
+)
 from graphopt_backends.cuda.emit.device import TEMPLATES
 from graphopt_backends.cuda.targets import is_emulated
 
@@ -232,7 +236,7 @@ def _command(name: str, text: str, compiler: Compiler) -> tuple[tuple[str, ...],
     if _has_templates(text):
         folder = template_headers()
         versions = [compiler.identity, *compiler.templates[1:], template_version(folder)]
-        return (*compiler.templates, "-isystem", str(folder)), " ".join(versions)
+        return (*compiler.templates, *include_flags(folder)), " ".join(versions)
     device = name.endswith(".cu") and name not in _HOST_ONLY
     return compiler.device if device else compiler.host, compiler.identity
 

@@ -21,9 +21,15 @@ def template_headers() -> Path:
         if (folder / "cutlass" / "version.h").is_file():
             return folder
     raise BuildError(
-        "the model has products by CUTLASS, and its headers are not installed",
+        "the model has kernels by CUTLASS, and its headers are not installed",
         hint="run `pip install 'graphopt[cutlass]'`, or leave cutlass out of --vendor",
     )
+
+
+def include_flags(folder: Path) -> tuple[str, ...]:
+    """For a compiler. Strides of convolutions are in the folder of CUTLASS's tools."""
+    tools = folder.parent / "tools" / "util" / "include"
+    return ("-isystem", str(folder), "-isystem", str(tools))
 
 
 def template_version(folder: Path) -> str:

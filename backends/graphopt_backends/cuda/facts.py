@@ -46,7 +46,7 @@ def _schedules(program: Program, measured: Collection[str]) -> list[str]:
 
 
 def _unmeasured(libraries: Mapping[str, int]) -> list[str]:
-    return ["CUTLASS beside cuBLASLt", "tiles of CUTLASS"] if CUTLASS in libraries else []
+    return ["CUTLASS beside cuBLASLt and cuDNN", "tiles of CUTLASS"] if CUTLASS in libraries else []
 
 
 def _precision(source: Graph, program: Program) -> str:

@@ -13,7 +13,11 @@ import pytest
 from cuda_regions import Case, random
 from graphopt_backends.cuda import build as cuda_build
 from graphopt_backends.cuda.build import build, units
-from graphopt_backends.cuda.cutlass_headers import template_headers, template_version
+from graphopt_backends.cuda.cutlass_headers import (
+    include_flags,
+    template_headers,
+    template_version,
+)
 from graphopt_backends.cuda.emit.device import template_sources
 from graphopt_backends.cuda.targets import TARGETS
 from graphopt_backends.cuda.vendor.instance import emit_product
@@ -324,7 +328,7 @@ def test_a_model_launches_it_as_a_kernel_with_a_workspace():
     assert "static const go_code code = {90, 1, 0};" in model  # no PTX of these for later GPUs
     facts = BACKEND.facts(made.source, made.program, SM_90A)
     assert facts["libraries"] == {"cutlass": 2}
-    assert "CUTLASS beside cuBLASLt" in facts["unmeasured"]
+    assert "CUTLASS beside cuBLASLt and cuDNN" in facts["unmeasured"]
 
 
 def test_a_model_without_it_is_as_it_was():
@@ -389,7 +393,7 @@ def test_without_headers_the_error_says_what_to_install(monkeypatch: pytest.Monk
     with pytest.raises(BuildError) as caught:
         template_headers()
     assert str(caught.value) == (
-        "the model has products by CUTLASS, and its headers are not installed\n"
+        "the model has kernels by CUTLASS, and its headers are not installed\n"
         "hint: run `pip install 'graphopt[cutlass]'`, or leave cutlass out of --vendor"
     )
 
@@ -448,7 +452,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         (folder / name).write_text(text)
     compiler = cuda_build.find_compiler(SM_90A)
     command = [
-        *compiler.templates, "-isystem", str(headers), "-Xptxas", "-v", "--keep", "-c", "p.cu",
+        *compiler.templates, *include_flags(headers), "-Xptxas", "-v", "--keep", "-c", "p.cu",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:4000]

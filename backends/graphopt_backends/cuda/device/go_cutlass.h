@@ -1,5 +1,6 @@
-// What generated products are written in where CUTLASS computes them: the collectives of Hopper
-// (TMA, wgmma, specialised warps), the nodes of epilogue visitor trees, the launch. sm_90a alone.
+// What generated products and convolutions are written in where CUTLASS computes them: the
+// collectives of Hopper (TMA, wgmma, specialised warps), the nodes of epilogue visitor trees, the
+// launch. sm_90a alone.
 #ifndef GO_CUTLASS_H
 #define GO_CUTLASS_H
 
@@ -17,6 +18,12 @@
 #include "cutlass/gemm/device/gemm_universal_adapter.h"
 #include "cutlass/gemm/kernel/gemm_universal.hpp"
 #include "cutlass/gemm/kernel/tile_scheduler.hpp"
+
+// They expect those above.
+#include "cutlass/conv/collective/collective_builder.hpp"
+#include "cutlass/conv/convnd_problem_shape.hpp"
+#include "cutlass/conv/device/conv_universal_adapter.hpp"
+#include "cutlass/conv/kernel/conv_universal.hpp"
 
 typedef struct CUstream_st *go_stream;  // a cudaStream_t
 
@@ -37,6 +44,11 @@ struct Cooperative {
 };
 struct Pingpong {
     using Mainloop = cutlass::gemm::KernelTmaWarpSpecializedPingpong;
+    using Epilogue = cutlass::epilogue::TmaWarpSpecialized;
+};
+// One warp group, a tile for each block: what there is for convolutions.
+struct OneTile {
+    using Mainloop = cutlass::conv::KernelImplicitTmaWarpSpecializedSm90;
     using Epilogue = cutlass::epilogue::TmaWarpSpecialized;
 };
 
@@ -85,32 +97,10 @@ template <class T> using sigmoid = cutlass::epilogue::thread::Sigmoid<T>;
 template <class T> using tanh = cutlass::epilogue::thread::Tanh<T>;
 template <class T> using gelu_tanh = cutlass::epilogue::thread::GELU_taylor<T>;
 
-// Products -------------------------------------------------------------------------------------
+// Launches -------------------------------------------------------------------------------------
 
-// `Shape`: Tile, Cluster, Schedule, Scheduler; Factor, Right (how b lies), Source (void: none) and
-// Result. Factors are multiplied as halves and added up in f32.
-template <class Shape, class Tree> struct Product {
-    template <class Element> static constexpr int aligned = 16 / sizeof(Element);
-    using Result = typename Shape::Result;
-    using Factor = typename Shape::Factor;
-    using Filled = cute::conditional_t<cute::is_void_v<typename Shape::Source>, Result,
-                                       typename Shape::Source>;
-
-    using Epilogue = typename collective::CollectiveBuilder<
-        cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, typename Shape::Tile,
-        typename Shape::Cluster, collective::EpilogueTileAuto, float, float,
-        typename Shape::Source, RowMajor, aligned<Filled>, Result, RowMajor, aligned<Result>,
-        typename Shape::Schedule::Epilogue, Tree>::CollectiveOp;
-    using Stages = cutlass::gemm::collective::StageCountAutoCarveout<static_cast<int>(
-        sizeof(typename Epilogue::SharedStorage))>;
-    using Mainloop = typename cutlass::gemm::collective::CollectiveBuilder<
-        cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, Factor, RowMajor, aligned<Factor>,
-        Factor, typename Shape::Right, aligned<Factor>, float, typename Shape::Tile,
-        typename Shape::Cluster, Stages, typename Shape::Schedule::Mainloop>::CollectiveOp;
-    using Kernel = cutlass::gemm::kernel::GemmUniversal<cute::Shape<int, int, int, int>, Mainloop,
-                                                        Epilogue, typename Shape::Scheduler>;
-    using Gemm = cutlass::gemm::device::GemmUniversalAdapter<Kernel>;
-    using Arguments = typename Gemm::Arguments;
+template <class Device> struct Launched {
+    using Arguments = typename Device::Arguments;
 
     static int error_of(cutlass::Status status) {
         if (status == cutlass::Status::kSuccess) return cudaSuccess;
@@ -120,17 +110,105 @@ template <class Shape, class Tree> struct Product {
 
     // The bytes that the current device needs beside the tensors.
     static int plan(const Arguments &arguments, size_t *workspace) {
-        *workspace = Gemm::get_workspace_size(arguments);
-        return error_of(Gemm::can_implement(arguments));
+        *workspace = Device::get_workspace_size(arguments);
+        return error_of(Device::can_implement(arguments));
     }
 
     // Clears the workspace where parts of tiles meet in it, and launches: nothing is allocated.
     static int launch(const Arguments &arguments, void *workspace, go_stream stream) {
-        Gemm gemm;
-        const cutlass::Status status = gemm.initialize(arguments, workspace, stream);
-        return error_of(status == cutlass::Status::kSuccess ? gemm.run(stream) : status);
+        Device device;
+        const cutlass::Status status = device.initialize(arguments, workspace, stream);
+        return error_of(status == cutlass::Status::kSuccess ? device.run(stream) : status);
     }
 };
+
+// `Shape`: Tile, Cluster, Schedule, Source (void: none) and Result, both row-major.
+template <class Element> constexpr int aligned = 16 / sizeof(Element);
+template <class Shape> struct Stored {
+    using Result = typename Shape::Result;
+    using Filled = cute::conditional_t<cute::is_void_v<typename Shape::Source>, Result,
+                                       typename Shape::Source>;
+    template <class Tree>
+    using Epilogue = typename collective::CollectiveBuilder<
+        cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, typename Shape::Tile,
+        typename Shape::Cluster, collective::EpilogueTileAuto, float, float,
+        typename Shape::Source, RowMajor, aligned<Filled>, Result, RowMajor, aligned<Result>,
+        typename Shape::Schedule::Epilogue, Tree>::CollectiveOp;
+};
+
+// Products -------------------------------------------------------------------------------------
+
+// `Shape`: Scheduler, Factor and Right (how b lies), too. Factors are multiplied as halves and
+// added up in f32.
+template <class Shape, class Tree> struct ProductTypes {
+    using Factor = typename Shape::Factor;
+    using Epilogue = typename Stored<Shape>::template Epilogue<Tree>;
+    using Stages = cutlass::gemm::collective::StageCountAutoCarveout<static_cast<int>(
+        sizeof(typename Epilogue::SharedStorage))>;
+    using Mainloop = typename cutlass::gemm::collective::CollectiveBuilder<
+        cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, Factor, RowMajor, aligned<Factor>,
+        Factor, typename Shape::Right, aligned<Factor>, float, typename Shape::Tile,
+        typename Shape::Cluster, Stages, typename Shape::Schedule::Mainloop>::CollectiveOp;
+    using Kernel = cutlass::gemm::kernel::GemmUniversal<cute::Shape<int, int, int, int>, Mainloop,
+                                                        Epilogue, typename Shape::Scheduler>;
+    using Device = cutlass::gemm::device::GemmUniversalAdapter<Kernel>;
+};
+template <class Shape, class Tree>
+using Product = Launched<typename ProductTypes<Shape, Tree>::Device>;
+
+// Convolutions ---------------------------------------------------------------------------------
+
+// An epilogue of a matrix whose rows are the pixels of all images, which lie dense. CUTLASS's own
+// for convolutions has pixels as (q, p, n), and no tensors in trees besides the source.
+template <class Epilogue> struct PixelRows : Epilogue {
+    using Epilogue::Epilogue;
+    using Arguments = typename Epilogue::Arguments;
+
+    template <class Problem> static auto rows(const Problem &problem) {
+        return cute::make_shape(static_cast<int>(cute::size(cute::get<0>(problem))),
+                                static_cast<int>(cute::get<1>(problem)), 1, 1);
+    }
+    template <class Problem>
+    static auto to_underlying_arguments(const Problem &problem, const Arguments &arguments,
+                                        void *workspace) {
+        return Epilogue::to_underlying_arguments(rows(problem), arguments, workspace);
+    }
+    template <class Problem>
+    static bool can_implement(const Problem &problem, const Arguments &arguments) {
+        return Epilogue::can_implement(rows(problem), arguments);
+    }
+};
+
+constexpr auto forward = cutlass::conv::Operator::kFprop;
+using Problem = cutlass::conv::ConvProblemShape<forward, 2>;
+
+// `Shape`: Factor, too; a step of its tile are channels of one pixel of a filter. Images are
+// [n, h, w, c], filters [o, r, s, c].
+template <class Shape, class Tree> struct ConvolutionTypes {
+    using Images = cutlass::layout::TensorNHWC;
+    using Factor = typename Shape::Factor;
+    using Steps = cute::Shape<cute::tuple_element_t<2, typename Shape::Tile>>;
+    using Tile = decltype(cute::replace<2>(typename Shape::Tile{}, Steps{}));
+    using Epilogue = PixelRows<typename Stored<Shape>::template Epilogue<Tree>>;
+    using Stages = cutlass::conv::collective::StageCountAutoCarveout<static_cast<int>(
+        sizeof(typename Epilogue::SharedStorage))>;
+    using Mainloop = typename cutlass::conv::collective::CollectiveBuilder<
+        cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, forward, Factor, Images,
+        aligned<Factor>, Factor, Images, aligned<Factor>, float, Tile, typename Shape::Cluster,
+        Stages, typename Shape::Schedule::Mainloop>::CollectiveOp;
+    using Kernel = cutlass::conv::kernel::ConvUniversal<Problem, Mainloop, Epilogue, WholeTiles>;
+    using Device = cutlass::conv::device::ConvUniversalAdapter<Kernel>;
+};
+template <class Shape, class Tree>
+using Convolution = Launched<typename ConvolutionTypes<Shape, Tree>::Device>;
+
+// Two integers each are of the rows of pixels and of the pixels in a row.
+using Two = cute::array<int, 2>;
+inline Problem convolved(cute::array<int, 4> images, cute::array<int, 4> filters, Two padding,
+                         Two stride, Two dilation) {
+    return {cutlass::conv::Mode::kCrossCorrelation, images, filters, padding, padding, stride,
+            dilation, 1};
+}
 
 template <class Element> const Element *read(const void *p) {
     return static_cast<const Element *>(p);

@@ -5,14 +5,14 @@ does not do.
 → %d = fused %x, %w, %r {kind="contraction", library="cudnn"} {conv, add, relu}
   %c = fused %d {kind="movement"} {pad}
 
-A product that CUTLASS computes is a region as it was: its epilogue is made for it.
+What CUTLASS computes is a region as it was, less a `pad` at its end: its epilogue is made for it.
 
 A `pad` that is split from one convolution, or stands alone, becomes padding of the next one's call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,8 +24,8 @@ from graphopt.passbase import EXACT, Numerics, Pass, PassContext
 from graphopt.rewrite import Rewriter, extract
 from graphopt_backends.cuda.targets import GpuTarget
 from graphopt_backends.cuda.vendor.choice import library_wins
+from graphopt_backends.cuda.vendor.convolution import claimed
 from graphopt_backends.cuda.vendor.match import CUTLASS, LIBRARY, Match, Mismatch, match
-from graphopt_backends.cuda.vendor.visitor import product
 
 _AS_FAST = "the generated kernel is expected to be as fast"
 
@@ -56,31 +56,39 @@ class ChooseLibraries(Pass):
             attrs = node.attrs
             if not isinstance(attrs, FusedAttrs) or attrs.library or attrs.kind != "contraction":
                 continue
-            whole = self._whole(node, ctx.target)
-            found = self._found(node, rw, ctx.target) if whole is not None else None
+            whole = self._whole(node, rw, ctx.target)
+            found = whole
+            if isinstance(whole, Mismatch):
+                found = self._found(node, rw, ctx.target)
             if isinstance(found, Mismatch):
-                reasons = dict.fromkeys(m.reason for m in (whole, found) if m and m.reason)
+                reasons = dict.fromkeys(
+                    m.reason for m in (whole, found) if isinstance(m, Mismatch) and m.reason
+                )
                 ctx.rejected(self.name, node, "; ".join(reasons))
             elif ctx.spend():
-                if found is None:
-                    _give(rw, node, CUTLASS)
-                else:
-                    self._split(rw, node, found)
+                self._split(rw, node, found, CUTLASS if found is whole else self._library(found))
                 ctx.fired(self.name, node)
         return rw.freeze()
 
-    def _whole(self, node: Node, target: GpuTarget) -> Mismatch | None:
-        """Why CUTLASS does not compute all of a region; None where it is to."""
+    def _library(self, found: Match) -> str:
+        rounds = self.tf32 and found.result.type.dtype is DType.F32
+        return LIBRARY[found.function] + (".tf32" if rounds else "")
+
+    def _whole(self, node: Node, rw: Rewriter, target: GpuTarget) -> Match | Mismatch:
+        """What CUTLASS computes: all of a region, but for zeros around its result."""
         if CUTLASS not in self.use:
             return Mismatch("")
         if target.isa != "sm_90a":
             return Mismatch(f"CUTLASS: its kernels are for sm_90a, not for {target.isa}")
-        found = product(_body(node))
+        found = claimed(_body(node))
         if isinstance(found, Mismatch):
             return found
+        if found.root.op.name == "conv" and not _has_constant_weights(node, found, rw):
+            return Mismatch("CUTLASS: its weights are no constants")
         moved = sum(v.type.size_bytes for v in (*node.operands, *node.results))
-        pays = library_wins(flops(node), moved, 0, found.dtype, False, target)
-        return None if self.always or pays else Mismatch(_AS_FAST)
+        dtype = found.root.operands[0].type.dtype
+        pays = library_wins(flops(node), moved, 0, dtype, False, target)
+        return found if self.always or pays else Mismatch(_AS_FAST)
 
     def _found(self, node: Node, rw: Rewriter, target: GpuTarget) -> Match | Mismatch:
         """What a call does of a region, if it is to."""
@@ -90,8 +98,7 @@ class ChooseLibraries(Pass):
             return found
         if LIBRARY[found.function] not in self.use:
             return Mismatch(f"{LIBRARY[found.function]} is not among the libraries to use")
-        weights = found.roles.get("w")
-        if weights is not None and rw.array(node.operands[body.inputs.index(weights)]) is None:
+        if "w" in found.roles and not _has_constant_weights(node, found, rw):
             return Mismatch("its weights are no constants")
         if self.always or self._pays(node, found, target):
             return found
@@ -106,13 +113,12 @@ class ChooseLibraries(Pass):
         dtype = found.result.type.dtype
         return library_wins(flops(node), moved, rest_bytes, dtype, self.tf32, target)
 
-    def _split(self, rw: Rewriter, node: Node, found: Match) -> None:
+    def _split(self, rw: Rewriter, node: Node, found: Match, library: str) -> None:
         """The call's region, and one for the rest, if any."""
         body = _body(node)
         outside = dict(zip(body.inputs, node.operands, strict=True))
-        rounds = self.tf32 and found.result.type.dtype is DType.F32
-        attrs = FusedAttrs("contraction", LIBRARY[found.function] + (".tf32" if rounds else ""))
-        called, operands = _called(found, outside)
+        attrs = FusedAttrs("contraction", library)
+        called, operands = _called(found, outside, claimed if library == CUTLASS else match)
         call = rw.insert("fused", operands, attrs, loc=node.loc, body=called)
         outside[found.result] = call.result
         rest = [n for n in body.nodes if n not in found.nodes]
@@ -137,17 +143,15 @@ def _body(node: Node) -> Graph:
     return node.body
 
 
-def _give(rw: Rewriter, node: Node, library: str) -> None:
-    """The region as it is, to a library."""
-    attrs = FusedAttrs("contraction", library)
-    given = rw.insert("fused", node.operands, attrs, loc=node.loc, body=_body(node))
-    for old, new in zip(node.results, given.results, strict=True):
-        rw.replace(old, new)
+def _has_constant_weights(node: Node, found: Match, rw: Rewriter) -> bool:
+    return rw.array(node.operands[_body(node).inputs.index(found.roles["w"])]) is not None
 
 
-def _called(found: Match, outside: Mapping[Value, Value]) -> tuple[Graph, list[Value]]:
+def _called(
+    found: Match, outside: Mapping[Value, Value], matched: Callable[[Graph], Match | Mismatch]
+) -> tuple[Graph, list[Value]]:
     """The call's body and operands. A pad of a convolution's input, if nothing else is done on the
-    way, is taken in."""
+    way and it still is `matched`, is taken in."""
     inputs = list(dict.fromkeys(found.roles.values()))
     operands = [outside[v] for v in inputs]
     plain = extract(inputs, found.nodes, [found.result])
@@ -162,6 +166,6 @@ def _called(found: Match, outside: Mapping[Value, Value]) -> tuple[Graph, list[V
         [found.result],
         {inputs[0]: padded.outputs[0]},
     )
-    if isinstance(match(joined), Mismatch):
+    if isinstance(matched(joined), Mismatch):
         return plain, operands
     return joined, [producer.operands[0], *operands[1:]]

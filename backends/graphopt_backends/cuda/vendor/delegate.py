@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import numpy as np
 
@@ -12,14 +12,15 @@ from graphopt.errors import InternalError
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.types import DType, TensorType
 from graphopt.lower.region import Delegated, Packing
-from graphopt.ops import ConvAttrs
 from graphopt.program import LibraryCall
 from graphopt_backends.cuda.targets import GpuTarget
-from graphopt_backends.cuda.vendor.instance import emit_product
-from graphopt_backends.cuda.vendor.match import CUTLASS, LIBRARY, Match, match
+from graphopt_backends.cuda.vendor.convolution import Convolution, computed
+from graphopt_backends.cuda.vendor.geometry import geometry
+from graphopt_backends.cuda.vendor.instance import emit_convolution, emit_product
+from graphopt_backends.cuda.vendor.match import CUTLASS, LIBRARY, Match, Mismatch, match
 from graphopt_backends.cuda.vendor.matrices import matrices
-from graphopt_backends.cuda.vendor.schedules import schedule
-from graphopt_backends.cuda.vendor.visitor import Product, product
+from graphopt_backends.cuda.vendor.schedules import Schedule, convolution_schedule, schedule
+from graphopt_backends.cuda.vendor.visitor import Product
 
 _ACTIVATION = {"": 0, "relu": 1, "gelu_tanh": 2}
 _DTYPE = {DType.F32: 0, DType.F16: 1, DType.BF16: 2}
@@ -48,25 +49,57 @@ def delegate(node: Node, target: GpuTarget) -> Delegated:
         tuple({**fields, **common}.items()),
         (*_roles(found, body), _RESULT[found.function]),
     )
-    packings = {body.inputs.index(found.roles["w"]): _filter(found)} if "w" in found.roles else {}
+    packings = (
+        {body.inputs.index(found.roles["w"]): _filter(found.roles["w"].type)}
+        if "w" in found.roles
+        else {}
+    )
     return Delegated(_name(found, precision, fields), call, packings)
 
 
 def _instantiated(node: Node, target: GpuTarget) -> Delegated:
-    """A product by CUTLASS: its name has the digest of its text, and says what it is."""
+    """A kernel by CUTLASS: its name has the digest of its text, and says what it is."""
     assert node.body is not None
-    p = product(node.body)
-    if not isinstance(p, Product):
-        raise InternalError(f"CUTLASS does not compute the region at {node.loc}: {p.reason}")
+    found = computed(node.body)
+    if isinstance(found, Mismatch):
+        raise InternalError(f"CUTLASS does not compute the region at {node.loc}: {found.reason}")
+    if isinstance(found, Convolution):
+        return _instantiated_convolution(found, node.body.inputs[found.w].type, target)
+    return _instantiated_product(found, target)
+
+
+def _instantiated_product(p: Product, target: GpuTarget) -> Delegated:
     s = schedule(p, target.sms)
-    digest = hashlib.sha256(emit_product(p, s, "product").encode()).hexdigest()[:8]
-    tile = "x".join(map(str, s.tile))
-    name = f"{CUTLASS}_{p.dtype}_{p.m}x{p.n}x{p.k}_{tile}_{digest}__{target.isa}"
+    digest = _digest(emit_product(p, s, "product"))
+    name = f"{CUTLASS}_{p.dtype}_{p.m}x{p.n}x{p.k}_{_tile(s)}_{digest}__{target.isa}"
     fields = {"m": p.m, "n": p.n, "k": p.k, "batch": p.batch, "splits": s.splits}
-    roles = ["a" if i == p.a else "b" if i == p.b else f"x{i}" for i in range(p.operands)]
+    roles = _operand_roles({p.a: "a", p.b: "b"}, p.operands)
     source = emit_product(p, s, name)
     call = LibraryCall(CUTLASS, "product", tuple(fields.items()), (*roles, "d"), source)
     return Delegated(name, call)
+
+
+def _instantiated_convolution(c: Convolution, w: TensorType, target: GpuTarget) -> Delegated:
+    s, g = convolution_schedule(c, target.sms), c.geometry
+    digest = _digest(emit_convolution(c, s, "convolution"))
+    extents = f"{g.pixels}x{g.o}x{g.r}x{g.s}x{g.c}"
+    name = f"{CUTLASS}_conv_{c.dtype}_{extents}_{_tile(s)}_{digest}__{target.isa}"
+    roles = _operand_roles({c.x: "x", c.w: "w"}, c.operands)
+    source = emit_convolution(c, s, name)
+    call = LibraryCall(CUTLASS, "convolution", tuple(asdict(g).items()), (*roles, "y"), source)
+    return Delegated(name, call, {c.w: _filter(w)})
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _tile(s: Schedule) -> str:
+    return "x".join(map(str, s.tile))
+
+
+def _operand_roles(factors: Mapping[int, str], operands: int) -> list[str]:
+    return [factors.get(i, f"x{i}") for i in range(operands)]
 
 
 def _roles(found: Match, body: Graph) -> tuple[str, ...]:
@@ -119,36 +152,13 @@ def _matmul(found: Match) -> dict[str, int]:
 
 
 def _conv(found: Match) -> dict[str, int]:
-    """A convolution over one axis is one over an axis of extent 1 and that one."""
-    attrs = found.root.attrs
-    assert isinstance(attrs, ConvAttrs)
-    n, c, h, w = _image(found.roles["x"].type)
-    o, _, r, s = _image(found.roles["w"].type)
-    _, _, p, q = _image(found.result.type)
-    pad_h, pad_w = _pair(tuple(before for before, _ in found.padding), 0)
-    stride_h, stride_w = _pair(attrs.stride, 1)
-    dilation_h, dilation_w = _pair(attrs.dilation, 1)
-    return {
-        "n": n, "h": h, "w": w, "c": c, "o": o, "r": r, "s": s, "p": p, "q": q,
-        "pad_h": pad_h, "pad_w": pad_w, "stride_h": stride_h, "stride_w": stride_w,
-        "dilation_h": dilation_h, "dilation_w": dilation_w, "groups": attrs.groups,
-        "has_bias": int("bias" in found.roles), "has_z": int("z" in found.roles),
-    }  # fmt: skip
+    present = {f"has_{role}": int(role in found.roles) for role in ("bias", "z")}
+    return {**asdict(geometry(found)), **present}
 
 
-def _image(type: TensorType) -> tuple[int, int, int, int]:
-    first, second, *spatial = type.dims
-    height, width = _pair(tuple(spatial), 1)
-    return first, second, height, width
-
-
-def _pair(values: tuple[int, ...], missing: int) -> tuple[int, int]:
-    return (values[0], values[1]) if len(values) == 2 else (missing, values[0])
-
-
-def _filter(found: Match) -> Packing:
+def _filter(weights: TensorType) -> Packing:
     """Weights [o, c / groups, *k] with their channels last."""
-    size = math.prod(found.roles["w"].type.dims)
+    size = weights.numel
 
     def pack(w: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(np.moveaxis(w, 1, -1))

@@ -1,5 +1,5 @@
-"""The text of a product that CUTLASS computes: its types, its epilogue visitor tree, its
-arguments."""
+"""The text of a product or a convolution that CUTLASS computes: its types, its epilogue visitor
+tree, its arguments."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from graphopt.ir.types import DType
 from graphopt_backends.cuda.emit.ctypes import literal
 from graphopt_backends.cuda.emit.device import TEMPLATES
+from graphopt_backends.cuda.vendor.convolution import Convolution
 from graphopt_backends.cuda.vendor.matrices import Matrices
 from graphopt_backends.cuda.vendor.schedules import Schedule
 from graphopt_backends.cuda.vendor.visitor import (
@@ -58,7 +59,7 @@ Product::Arguments arguments(void *const *p) {{
         {{{p.m}, {p.n}, {p.k}, {p.batch}}},
         {{go::read<Shape::Factor>(p[{p.a}]), {_rows(p.left)},
          go::read<Shape::Factor>(p[{p.b}]), {_right(p)}}},
-        {{tree, {_source(source, p)},
+        {{tree, {_source(source, p.out)},
          go::written<Shape::Result>(p[{p.operands}]), {_rows(p.out)}}},
         go::current_device()}};
 {_splits(s)}    return all;
@@ -66,13 +67,59 @@ Product::Arguments arguments(void *const *p) {{
 
 }}  // namespace {name}
 
-extern "C" int {name}_plan(size_t *workspace) {{
-    void *const p[{p.operands + 1}] = {{}};
-    return {name}::Product::plan({name}::arguments(p), workspace);
+{_exported(name, "Product", p.operands)}"""
+
+
+def emit_convolution(c: Convolution, s: Schedule, name: str) -> str:
+    """As `emit_product`. Pixels are the rows of what its tree reads and of its result."""
+    source, g = tensors(c.tree)[:1], c.geometry
+    added = _ELEMENT[source[0].dtype] if source else "void"
+    tile, cluster = ", ".join(map(str, s.tile)), ", ".join(map(str, s.cluster))
+    rows = Matrices(1, g.pixels, g.o, g.o, 0)
+    return f"""#include "{TEMPLATES}"
+
+namespace {name} {{
+
+struct Shape {{
+    using Tile = go::Tile<{tile}>;
+    using Cluster = go::Cluster<{cluster}>;
+    using Schedule = go::OneTile;
+    using Factor = {_ELEMENT[c.dtype]};
+    using Source = {added};
+    using Result = {_ELEMENT[c.result]};
+}};
+
+using Tree =
+{_tree_type(c.tree, source, 1, "Shape::Result")};
+
+using Convolution = go::Convolution<Shape, Tree>;
+
+Convolution::Arguments arguments(void *const *p) {{
+    const Tree::Arguments tree = {_tree_arguments(c.tree, source, 1)};
+    return {{
+        go::convolved({{{g.n}, {g.h}, {g.w}, {g.c}}}, {{{g.o}, {g.r}, {g.s}, {g.c}}},
+                      {{{g.pad_h}, {g.pad_w}}}, {{{g.stride_h}, {g.stride_w}}},
+                      {{{g.dilation_h}, {g.dilation_w}}}),
+        {{go::read<Shape::Factor>(p[{c.x}]), go::read<Shape::Factor>(p[{c.w}])}},
+        {{tree, {_source(source, rows)},
+         go::written<Shape::Result>(p[{c.operands}]), {_rows(rows)}}},
+        go::current_device()}};
+}}
+
+}}  // namespace {name}
+
+{_exported(name, "Convolution", c.operands)}"""
+
+
+def _exported(name: str, kind: str, operands: int) -> str:
+    """What a model calls: the workspace lies behind the result."""
+    return f"""extern "C" int {name}_plan(size_t *workspace) {{
+    void *const p[{operands + 1}] = {{}};
+    return {name}::{kind}::plan({name}::arguments(p), workspace);
 }}
 
 extern "C" int {name}_launch(go_stream stream, void *const *p) {{
-    return {name}::Product::launch({name}::arguments(p), p[{p.operands + 1}], stream);
+    return {name}::{kind}::launch({name}::arguments(p), p[{operands + 1}], stream);
 }}
 """
 
@@ -151,9 +198,9 @@ def _right(p: Product) -> str:
     return _rows(p.right) if p.transposed_b else f"{{{{}}, {p.right.ld}, {p.right.step}}}"
 
 
-def _source(source: list[Tensor], p: Product) -> str:
+def _source(source: list[Tensor], out: Matrices) -> str:
     if not source:
-        return f"nullptr, {_rows(p.out)}"
+        return f"nullptr, {_rows(out)}"
     return f"{_pointer(source[0])}, {_rows(source[0].lies)}"
 
 

@@ -55,7 +55,7 @@ def match(body: Graph) -> Match | Mismatch:
     (root,) = roots
     if root.result.type.dtype not in DTYPES:
         return Mismatch(f"no library computes {root.result.type.dtype}")
-    started = _conv(root) if root.op.name == "conv" else _product(root)
+    started = convolved(root) if root.op.name == "conv" else _product(root)
     if isinstance(started, Mismatch):
         return started
     if any(len(body.uses[n.result]) > 1 for n in started.nodes[:-1]):
@@ -92,7 +92,8 @@ def _rows_fit(root: Node) -> bool:
     return whole and right.batch in (1, out.batch)
 
 
-def _conv(root: Node) -> Match | Mismatch:
+def convolved(root: Node) -> Match | Mismatch:
+    """A convolution and the zeros around its input."""
     attrs = root.attrs
     assert isinstance(attrs, ConvAttrs)
     x, w, *bias = root.operands

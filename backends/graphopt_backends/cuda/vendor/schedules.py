@@ -1,5 +1,5 @@
-"""How CUTLASS cuts a product into tiles: a table from its extents and a target's multiprocessors.
-Nothing of it has been measured.
+"""How CUTLASS cuts a product or a convolution into tiles: a table from its extents and a target's
+multiprocessors. Nothing of it has been measured.
 
 - Enough tiles for two rounds: the largest (128 x 256), by two warp groups together, two blocks
   sharing what they load of b.
@@ -7,12 +7,17 @@ Nothing of it has been measured.
   stores while the other multiplies.
 - Fewer: k is cut. Into equal parts where four or more fit (split-K), else unevenly, so that every
   multiprocessor has the same (stream-K); both add up what the parts make in a fixed order.
+
+A convolution's rows are pixels, its columns channels of the result; a step of k are channels of one
+pixel of the filter. CUTLASS 4.2 has no schedule for it in which blocks live longer than a tile, so
+k is not cut: few tiles are smaller ones.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphopt_backends.cuda.vendor.convolution import Convolution
 from graphopt_backends.cuda.vendor.visitor import Product
 
 _K = 64
@@ -44,6 +49,18 @@ def schedule(p: Product, sms: int) -> Schedule:
     if parts < 2:  # k is short: smaller tiles occupy more
         return Schedule((64, 64, _K), (1, 1), False)
     return Schedule((128, 128, _K), (1, 1), True, parts if parts >= 4 else 0)
+
+
+def convolution_schedule(c: Convolution, sms: int) -> Schedule:
+    """The schedule of a convolution on a GPU of `sms` multiprocessors: the largest tile of which
+    there is one for each, no wider than the result's channels ask for. One warp group keeps it in
+    registers."""
+    g = c.geometry
+    k = next((step for step in (16, 32) if g.c <= step), _K)
+    wide = 128 if g.o > 64 else 64
+    sizes = [(128, wide), (64, wide), (64, 64)]
+    m, n = next((t for t in sizes if -(-g.pixels // t[0]) * -(-g.o // t[1]) >= sms), sizes[-1])
+    return Schedule((m, n, k), (1, 1), False)
 
 
 def _tiles(p: Product, m: int, n: int) -> int:

@@ -86,50 +86,116 @@ class Product:
 def product(body: Graph) -> Product | Mismatch:
     """All of a region as one product, or what no tree says of it."""
     try:
-        return _Reader(body).product()
-    except _NoTreeError as said:
+        return _ProductReader(body).product()
+    except NoTreeError as said:
         return Mismatch(f"CUTLASS: {said}")
 
 
-class _NoTreeError(Exception):
-    """Carries the reason to `product`."""
+class NoTreeError(Exception):
+    """Carries the reason to who asked for a tree."""
 
 
-class _Reader:
-    """Walks a body from its result to its product."""
+class TreeReader:
+    """Walks a body from its result to its root, the one product or convolution."""
 
+    def __init__(self, body: Graph, roots: tuple[str, ...], what: str) -> None:
+        self.body, self.what = body, what
+        found = [n for n in body.nodes if n.op.name in roots]
+        if len(found) != 1 or len(body.outputs) != 1:
+            raise NoTreeError(f"it has {len(found)} {what}s and {len(body.outputs)} results")
+        self.root, self.result = found[0], body.outputs[0]
+
+    def root_tree(self) -> Tree:
+        """Of the result. What is stored is what a node computes."""
+        if self.result.type.dims != self.root.result.type.dims:
+            raise NoTreeError(f"its result has another shape than the {self.what}")
+        tree = self._tree(self.result)
+        return tree if isinstance(tree, Compute) else Compute("identity", (tree,))
+
+    def operand(self, value: Value) -> int:
+        if value.producer is not None:
+            raise NoTreeError("an operand is computed in the region")
+        return self.body.inputs.index(value)
+
+    def leaf(self, value: Value) -> Tree:
+        """What the epilogue reads."""
+        operand, type = self.operand(value), value.type
+        if type.dtype not in _STORED:
+            raise NoTreeError(f"an operand of the epilogue is {type.dtype}")
+        if self.is_columns(type):
+            if type.offset or max(type.strides) > type.numel or 1 not in type.strides:
+                raise NoTreeError("what is added to columns does not lie dense")
+            return Columns(operand, type.dtype)
+        if type.dims != self.root.result.type.dims:
+            raise NoTreeError(f"an operand of the epilogue is {type.logical}")
+        return Tensor(operand, type.dtype, self.rows_of(type, "an operand of the epilogue"))
+
+    def is_columns(self, type: TensorType) -> bool:
+        """Whether a tensor is one element for each column of the result."""
+        raise NotImplementedError
+
+    def rows_of(self, type: TensorType, what: str) -> Matrices:
+        """Where rows of a tensor of the result's shape lie."""
+        raise NotImplementedError
+
+    def _tree(self, value: Value) -> Tree:
+        node = value.producer
+        if node is None:
+            return self.leaf(value)
+        if node is self.root:
+            return self._accumulated(node)
+        if isinstance(node.attrs, FullAttrs):
+            return Scalar(float(node.attrs.value))
+        if value.type.dtype not in _STORED:
+            raise NoTreeError(f"the tree computes in f32, not in {value.type.dtype}")
+        if value is not self.result and len(self.body.uses[value]) > 1:
+            raise NoTreeError(f"what {node.op.name} makes is read twice")
+        if node.op.name == "cast":
+            return self._tree(node.operands[0])
+        return Compute(_function(node), tuple(self._tree(o) for o in node.operands))
+
+    def _accumulated(self, node: Node) -> Tree:
+        if node.result is not self.result and len(self.body.uses[node.result]) > 1:
+            raise NoTreeError(f"the {self.what} is read twice")
+        bias = node.operands[2:]
+        if not bias:
+            return Accumulator()
+        return Compute("plus", (Accumulator(), self.bias(bias[0])))
+
+    def bias(self, value: Value) -> Tree:
+        return self.leaf(value)
+
+
+class _ProductReader(TreeReader):
     def __init__(self, body: Graph) -> None:
-        self.body = body
-        roots = [n for n in body.nodes if n.op.name in ("linear", "matmul")]
-        if len(roots) != 1 or len(body.outputs) != 1:
-            raise _NoTreeError(f"it has {len(roots)} products and {len(body.outputs)} results")
-        self.root, self.result = roots[0], body.outputs[0]
+        super().__init__(body, ("linear", "matmul"), "product")
         self.rows = self._rows()
-        self.out = self._matrices(self.result.type, "the result")
+        self.out = self.rows_of(self.result.type, "the result")
 
     def product(self) -> Product:
         a, b, *_ = self.root.operands
-        if a.type.dtype not in _HALF:
-            raise _NoTreeError(f"its factors are {a.type.dtype}, not halves")
-        if self.result.type.dims != self.root.result.type.dims:
-            raise _NoTreeError("its result has another shape than the product")
-        left = self._matrices(a.type, "a factor")
-        right = _aligned(matrices(b.type, [b.type.rank - 2]), b.type, "a factor")
+        check_factor(a.type)
+        tree = self.root_tree()
+        left = self.rows_of(a.type, "a factor")
+        right = aligned(matrices(b.type, [b.type.rank - 2]), b.type, "a factor")
         if right.batch not in (1, self.out.batch) or left.batch not in (1, self.out.batch):
-            raise _NoTreeError("its stacks of matrices do not fit each other")
+            raise NoTreeError("its stacks of matrices do not fit each other")
         if self.out.batch > 1 and 1 in (left.batch, right.batch):
-            raise _NoTreeError("one factor serves a stack of the other")
-        tree = self._tree(self.result)
-        if not isinstance(tree, Compute):  # what is stored is what a node computes
-            tree = Compute("identity", (tree,))
+            raise NoTreeError("one factor serves a stack of the other")
         return Product(
-            self.out.rows, self.out.columns, left.columns, self.out.batch, self._operand(a),
-            self._operand(b), len(self.body.inputs), left, right, self.out,
+            self.out.rows, self.out.columns, left.columns, self.out.batch, self.operand(a),
+            self.operand(b), len(self.body.inputs), left, right, self.out,
             self.root.op.name == "linear", a.type.dtype, self.result.type.dtype,
             tree,
         )  # fmt: skip
 
-    # Tensors -----------------------------------------------------------------------------------
+    def is_columns(self, type: TensorType) -> bool:
+        return bool(type.rank) and type.numel == type.dims[-1] == self.out.columns
+
+    def rows_of(self, type: TensorType, what: str) -> Matrices:
+        if self.root.result.type.rank != type.rank:
+            raise NoTreeError(f"{what} has another rank than the product")
+        return aligned(matrices(type, self.rows), type, what)
 
     def _rows(self) -> list[int]:
         """The axes of the result that count rows; where one matrix is on the right, all but the
@@ -139,65 +205,18 @@ class _Reader:
             return list(range(y.rank - 1))
         return [y.rank - 2]
 
-    def _matrices(self, type: TensorType, what: str) -> Matrices:
-        ahead = self.root.result.type.rank - type.rank
-        if ahead:
-            raise _NoTreeError(f"{what} has another rank than the product")
-        return _aligned(matrices(type, self.rows), type, what)
 
-    def _operand(self, value: Value) -> int:
-        if value.producer is not None:
-            raise _NoTreeError("an operand is computed in the region")
-        return self.body.inputs.index(value)
-
-    # Trees -------------------------------------------------------------------------------------
-
-    def _tree(self, value: Value) -> Tree:
-        node = value.producer
-        if node is None:
-            return self._leaf(value)
-        if node is self.root:
-            return self._accumulated(node)
-        if isinstance(node.attrs, FullAttrs):
-            return Scalar(float(node.attrs.value))
-        if value.type.dtype not in _STORED:
-            raise _NoTreeError(f"the tree computes in f32, not in {value.type.dtype}")
-        if value is not self.result and len(self.body.uses[value]) > 1:
-            raise _NoTreeError(f"what {node.op.name} makes is read twice")
-        if node.op.name == "cast":
-            return self._tree(node.operands[0])
-        return Compute(_function(node), tuple(self._tree(o) for o in node.operands))
-
-    def _accumulated(self, node: Node) -> Tree:
-        if node.result is not self.result and len(self.body.uses[node.result]) > 1:
-            raise _NoTreeError("the product is read twice")
-        bias = node.operands[2:]
-        if not bias:
-            return Accumulator()
-        return Compute("plus", (Accumulator(), self._leaf(bias[0])))
-
-    def _leaf(self, value: Value) -> Tree:
-        operand, type = self._operand(value), value.type
-        if type.dtype not in _STORED:
-            raise _NoTreeError(f"an operand of the epilogue is {type.dtype}")
-        if type.rank and type.numel == type.dims[-1] == self.out.columns:
-            if type.offset or type.strides[-1] != 1:
-                raise _NoTreeError("what is added to columns does not lie dense")
-            return Columns(operand, type.dtype)
-        lies = None
-        if type.dims == self.root.result.type.dims:
-            lies = self._matrices(type, "an operand of the epilogue")
-        if lies is None:
-            raise _NoTreeError(f"an operand of the epilogue is {type.logical}")
-        return Tensor(operand, type.dtype, lies)
+def check_factor(type: TensorType) -> None:
+    if type.dtype not in _HALF:
+        raise NoTreeError(f"its factors are {type.dtype}, not halves")
 
 
-def _aligned(found: Matrices | None, type: TensorType, what: str) -> Matrices:
+def aligned(found: Matrices | None, type: TensorType, what: str) -> Matrices:
     if found is None:
-        raise _NoTreeError(f"{what} is no stack of matrices")
+        raise NoTreeError(f"{what} is no stack of matrices")
     steps = (found.columns, found.ld, found.step)
     if any(s * type.dtype.size_bytes % _TMA_BYTES for s in steps):
-        raise _NoTreeError(f"rows of {what} are no multiples of {_TMA_BYTES} bytes")
+        raise NoTreeError(f"rows of {what} are no multiples of {_TMA_BYTES} bytes")
     return found
 
 
@@ -208,5 +227,5 @@ def _function(node: Node) -> str:
     if attrs == ClampAttrs(low=0.0):
         return "relu"
     if node.op.name not in _FUNCTIONS:
-        raise _NoTreeError(f"the tree has no {node.op.name}")
+        raise NoTreeError(f"the tree has no {node.op.name}")
     return _FUNCTIONS[node.op.name]
