@@ -49,7 +49,7 @@ def candidate(name: str, target: Target) -> Candidate:
     """`fails` is one whose launch says so."""
     error = "error ? error : 1" if name == "fails" else "error"
     text = _SOURCE.replace("NAME", name).replace("BODY", BODIES[name]).replace("ERROR", error)
-    return Candidate(f"go_{name}", library(f"go_{name}", text, target))
+    return Candidate(f"go_{name}", library(f"go_{name}", text, 2, target))
 
 
 def case() -> Case:

@@ -9,17 +9,23 @@ from pathlib import Path
 import planted_kernels as planted
 import pytest
 from click.testing import CliRunner
+from cuda_regions import graph_of, random, tensor
 from graphopt_backends.cuda.backend import CudaBackend
 from graphopt_backends.cuda.targets import TARGETS
+from graphopt_passes.fuse.fuse import Fuse
 
 import graphopt
 from graphopt.artifact.format import read_manifest
 from graphopt.artifact.verify import verify
 from graphopt.cli.group import cli
+from graphopt.ops import AttentionAttrs
+from graphopt.passbase import PassContext
 from graphopt.tune.candidate import MESSAGE, SYMBOL
+from graphopt.tune.case import capture
 from graphopt.tune.database import Database, Outcome, Record
 from graphopt.tune.explore import Effort
 from graphopt.tune.measure import Duel, Measurer
+from graphopt.tune.space import Point
 
 pytestmark = pytest.mark.compiler
 
@@ -60,6 +66,24 @@ def test_a_misdeed_is_told(measurer: Measurer, name: str, outcome: Outcome, mess
     assert failed is not None
     assert failed.outcome is outcome, failed.message
     assert message in failed.message
+
+
+def test_a_kernel_of_several_grids_has_its_workspace():
+    """Attention of a query, its keys in parts: what they leave lies behind the parameters."""
+    types = [tensor(2, 2, 1, 64), *[tensor(2, 2, 300, 64)] * 2]
+    attrs = AttentionAttrs(0.125, False)
+    graph = graph_of(types, [], lambda rw, q, k, v: rw.emit("attention", q, k, v, attrs=attrs))
+    graph = Fuse().run(graph, PassContext(target=EMULATED))
+    (node,) = (n for n in graph.nodes if n.body is not None)
+    inputs = [random(*t.dims) for t in types]
+    backend = CudaBackend()
+    points = [Point({"threads": 128, "parts": parts}) for parts in (1, 2, 4)]
+    assert all(p in backend.space(node, EMULATED) for p in points)
+    made = [backend.candidate(node, graph, EMULATED, p, lambda k: k) for p in points]
+    assert [bool(c.scratch_bytes) for c in made] == [False, True, True]
+    with Measurer(EMULATED) as measurer:
+        measurer.open(capture(graph, inputs, [node], 1 << 16)[node])
+        assert [measurer.prepare(c) for c in made] == [None] * 3
 
 
 def _records(path: Path) -> list[Record]:
