@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 _WHOLE = (".pt2",)
 """Ends of files that are a model by themselves: Python's may read others."""
-_CODE = frozenset({".py", ".c", ".h", ".cu", ".cpp", ".cuh"})
+_MADE = ".pyc"
+"""End of files that Python makes of others."""
 
 
 @dataclass(frozen=True)
@@ -137,11 +138,15 @@ def _code() -> Iterator[str]:
     for package in sorted(p.partition(":")[0] for p in packages):
         spec = importlib.util.find_spec(package)
         folders = spec.submodule_search_locations if spec else None
-        files = [p for f in folders or () for p in Path(f).rglob("*") if p.suffix in _CODE]
+        files = [p for f in folders or () for p in Path(f).rglob("*") if _is_code(p)]
         if spec and spec.origin and not folders:
             files = [Path(spec.origin)]
         for file in sorted(files):
             yield f"{file} {_digest(file)}"
+
+
+def _is_code(path: Path) -> bool:
+    return path.suffix != _MADE and path.is_file()
 
 
 def _installed() -> list[str]:

@@ -18,7 +18,6 @@ from graphopt.lower.interface import (
 )
 from graphopt.program import Arg, KernelCall, LibraryCall, Program, Space
 from graphopt.target import Target
-from graphopt_backends.cuda.emit import templates
 from graphopt_backends.cuda.emit.device import device_sources, template_sources
 from graphopt_backends.cuda.emit.kernel import emit_kernel
 from graphopt_backends.cuda.emit.launch import workspace_bytes
@@ -34,6 +33,18 @@ _LIBRARY = {
 }
 _EMULATION = ("go_runtime_emulated.h", "go_runtime_emulated.cpp")
 
+_KEEP_STATE = """\
+/* State is updated in place: where the caller has it elsewhere afterwards, it is moved first. */
+static void keep_state(frame *m, int input, int output) {
+    if (m->out[output] == NULL) m->out[output] = (void *)(uintptr_t)m->in[input];
+}
+
+static int move_state(const frame *m, int input, int output, size_t bytes, go_stream stream) {
+    if (m->out[output] == m->in[input]) return GO_OK;
+    return go_copy(m->out[output], m->in[input], bytes, stream);
+}
+"""
+
 
 def emit(program: Program, target: Target, prefix: str = PREFIX) -> Mapping[str, str]:
     """Every source file of a model by name: model.h, model.cu, the runtime, one file per kernel.
@@ -42,7 +53,7 @@ def emit(program: Program, target: Target, prefix: str = PREFIX) -> Mapping[str,
     Raises: IRError when a kernel cannot be CUDA C++.
     """
     files = {
-        "model.h": renamed(header(templates.HEADER, program, target), prefix),
+        "model.h": renamed(header(_text("model", "model.h.in"), program, target), prefix),
         "model.cu": renamed(_source(program, target), prefix),
         **device_sources(),
         **runtime_sources(program, target),
@@ -78,8 +89,11 @@ def plain_runtime(target: Target) -> dict[str, str]:
 
 
 def _runtime_files(names: Iterable[str]) -> dict[str, str]:
-    folder = resources.files("graphopt_backends.cuda") / "runtime"
-    return {name: (folder / name).read_text() for name in dict.fromkeys(names)}
+    return {name: _text("runtime", name) for name in dict.fromkeys(names)}
+
+
+def _text(folder: str, name: str) -> str:
+    return (resources.files("graphopt_backends.cuda") / folder / name).read_text()
 
 
 def _source(program: Program, target: Target) -> str:
@@ -89,7 +103,7 @@ def _source(program: Program, target: Target) -> str:
     spacious = {k.name for k in program.kernels if workspace_bytes(k)}
     bodies = (_body(n, c, layout, structures, spacious) for n, c in enumerate(program.calls))
     return fill(
-        templates.SOURCE,
+        _text("model", "model.cu.in"),
         PROTOTYPES="\n".join(
             [
                 *(_prototype(k.name) for k in program.kernels),
@@ -109,7 +123,7 @@ def _source(program: Program, target: Target) -> str:
         PLAN_FUNCTIONS=plan_functions(structures, tuple(compiled)),
         BODIES="\n\n".join(bodies),
         TABLE="\n".join(_row(n, c) for n, c in enumerate(program.calls)),
-        KEEP_STATE=templates.KEEP_STATE if program.states else "",
+        KEEP_STATE=_KEEP_STATE if program.states else "",
         STATES="\n".join(f"    keep_state(now, {i}, {o});" for i, o in program.states),
         STATE_COPIES="".join(_state_copies(program)),
         TARGET=f"{target.name} ({target.isa})",
