@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from graphopt.artifact.loader import Model
     from graphopt.frontend.traced import Traced
     from graphopt.ir.graph import Graph
+    from graphopt.kept import Recipe
     from graphopt.kernel.pipeline import KernelPipeline
     from graphopt.pipeline import Gate, Pipeline, Timing
     from graphopt.program import Program
@@ -97,31 +99,28 @@ def make(
 ) -> Made:
     """As `compile`, loading nothing. What `out` holds is kept where it would come out the same."""
     from graphopt.artifact.directory import remove_leftovers
-    from graphopt.kept import Recipe, find, remember
+    from graphopt.kept import find, remember
 
-    options = options or Options()
-    backend, row = _resolved(target, options, out)
-    recipe, clock = Recipe(backend, row, options), Clock(progress or (lambda name: None))
-    if out is None or not recipe.repeats:
-        return _made(_compiled(source, example_inputs, backend, row, out, options, clock))
+    job = _job(target, out, options, progress)
+    if out is None or not job.recipe.repeats:
+        return _made(job.compiled(source, example_inputs))
     folder = Path(out)
-    keys = [recipe.of_file(source)]
+    keys = [job.recipe.of_file(source)]
     kept = find(folder, keys[0])
     if kept is None:
-        with clock.stage("trace"):
-            graph, traced = read_model(source, example_inputs)
-        keys.append(recipe.of_graph(graph))
+        graph, traced = job.traced(source, example_inputs)
+        keys.append(job.recipe.of_graph(graph))
         kept = find(folder, keys[-1])
-    if kept is not None:
-        if options.budget is not None:
-            options.budget.check(folder, kept.manifest)
+    if kept is None:
+        made = _made(job.finished(graph, traced))
+    else:
+        if job.options.budget is not None:
+            job.options.budget.check(folder, kept.manifest)
         with contextlib.suppress(OSError):
             remove_leftovers(folder)
-        kept.report.stages = clock.stages
+        kept.report.stages = job.clock.stages
         manifest = kept.manifest
         made = Made(folder, kept.report, manifest.pipeline, manifest.kernel_pipeline, kept=True)
-    else:
-        made = _made(_finished(graph, traced, backend, row, out, options, clock))
     for key in filter(None, keys):
         remember(folder, key, made.report)
     return made
@@ -137,10 +136,7 @@ def build(
     progress: Progress | None = None,
 ) -> Compilation:
     """As `compile`, returning every stage's product and loading nothing."""
-    options = options or Options()
-    backend, row = _resolved(target, options, out)
-    clock = Clock(progress or (lambda name: None))
-    return _compiled(source, example_inputs, backend, row, out, options, clock)
+    return _job(target, out, options, progress).compiled(source, example_inputs)
 
 
 def lower(
@@ -260,12 +256,51 @@ def default_kernel_pipeline(options: Options) -> KernelPipeline:
 # Stages ------------------------------------------------------------------------------------------
 
 
-def _resolved(target: str, options: Options, out: str | Path | None) -> tuple[Backend, Target]:
-    """Who compiles, for what; what cannot end well is told before minutes of work."""
+@dataclass(frozen=True)
+class _Job:
+    """What models are compiled with, and where to."""
+
+    recipe: Recipe
+    out: Path | None
+    clock: Clock
+
+    @property
+    def options(self) -> Options:
+        return self.recipe.options
+
+    def traced(self, source: Any, example_inputs: Any) -> tuple[Graph, Traced | None]:
+        with self.clock.stage("trace"):
+            return read_model(source, example_inputs)
+
+    def compiled(self, source: Any, example_inputs: Any) -> Compilation:
+        return self.finished(*self.traced(source, example_inputs))
+
+    def finished(self, graph: Graph, traced: Traced | None) -> Compilation:
+        """A traced model's artifact."""
+        from graphopt.artifact.format import read_manifest
+
+        backend, target = self.recipe.backend, self.recipe.target
+        compilation = lower(graph, backend, target, self.options, self.clock)
+        folder = self.out or _cached_folder(compilation, target, self.options)
+        if self.out is not None or not _is_built(folder, self.options):
+            _write(folder, compilation, backend, target, self.options, traced, self.clock)
+        compilation.artifact = folder
+        compilation.report.code_bytes = read_manifest(folder).memory.code
+        files = (p for p in folder.rglob("*") if p.is_file())
+        compilation.report.artifact_bytes = sum(p.stat().st_size for p in files)
+        return compilation
+
+
+def _job(
+    target: str, out: str | Path | None, options: Options | None, progress: Progress | None
+) -> _Job:
+    """What cannot end well is told before minutes of work."""
     from graphopt.artifact.directory import check_replaceable
     from graphopt.artifact.naming import check_prefix
+    from graphopt.kept import Recipe
     from graphopt.target import resolve
 
+    options = options or Options()
     check_prefix(options.prefix)
     backend, row = resolve(target)
     if options.static and not backend.static_libraries:
@@ -274,44 +309,8 @@ def _resolved(target: str, options: Options, out: str | Path | None) -> tuple[Ba
         )
     if out is not None:
         check_replaceable(Path(out))
-    return backend, row
-
-
-def _compiled(
-    source: Any,
-    example_inputs: Any,
-    backend: Backend,
-    target: Target,
-    out: str | Path | None,
-    options: Options,
-    clock: Clock,
-) -> Compilation:
-    with clock.stage("trace"):
-        graph, traced = read_model(source, example_inputs)
-    return _finished(graph, traced, backend, target, out, options, clock)
-
-
-def _finished(
-    graph: Graph,
-    traced: Traced | None,
-    backend: Backend,
-    target: Target,
-    out: str | Path | None,
-    options: Options,
-    clock: Clock,
-) -> Compilation:
-    """A traced model's artifact."""
-    from graphopt.artifact.format import read_manifest
-
-    compilation = lower(graph, backend, target, options, clock)
-    folder = Path(out) if out is not None else _cached_folder(compilation, target, options)
-    if out is not None or not _is_built(folder, options):
-        _write(folder, compilation, backend, target, options, traced, clock)
-    compilation.artifact = folder
-    compilation.report.code_bytes = read_manifest(folder).memory.code
-    files = (p for p in folder.rglob("*") if p.is_file())
-    compilation.report.artifact_bytes = sum(p.stat().st_size for p in files)
-    return compilation
+    folder = None if out is None else Path(out)
+    return _Job(Recipe(backend, row, options), folder, Clock(progress or (lambda name: None)))
 
 
 def _made(compilation: Compilation) -> Made:

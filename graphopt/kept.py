@@ -7,7 +7,6 @@ source file of graphopt and of its plugins, and what else is installed.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib.util
 import json
@@ -66,11 +65,17 @@ class Recipe:
     @cached_property
     def _same(self) -> list[str]:
         """What does not depend on the model."""
-        options = dataclasses.replace(self.options, budget=None)
         tuned = self.options.tuned
         records = _digest(tuned) if tuned is not None and tuned.is_file() else ""
         compiler = self.backend.toolchain(self.target, self.options.cc)
-        return [self.target.fingerprint, str(options), records, compiler, *_code(), *_installed()]
+        return [
+            self.target.fingerprint,
+            str(self.options),
+            records,
+            compiler,
+            *_code(),
+            *_installed(),
+        ]
 
 
 @dataclass(frozen=True)

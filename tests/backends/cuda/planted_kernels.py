@@ -8,6 +8,7 @@ from graphopt_backends.cuda.candidate import library
 from graphopt.target import Target
 from graphopt.tune.candidate import Candidate
 from graphopt.tune.case import Case, Expected
+from graphopt.tune.database import Outcome
 
 COUNT = 1000
 
@@ -43,6 +44,16 @@ BODIES = {
     "fails": _RIGHT,
     "no_cuda": "this is no CUDA",
 }
+
+
+MISDEEDS = [
+    ("wrong", Outcome.WRONG, "result 0 is off by 0.25 of its largest magnitude"),
+    ("leaves_out", Outcome.WRONG, "result 0 is NaN or infinite where it should not be"),
+    ("overruns", Outcome.WRONG, "it writes outside its buffers"),
+    ("underruns", Outcome.WRONG, "it writes outside its buffers"),
+    ("writes_operand", Outcome.WRONG, "it writes into operand 0"),
+]
+"""What is told of them wherever they run."""
 
 
 def candidate(name: str, target: Target) -> Candidate:
