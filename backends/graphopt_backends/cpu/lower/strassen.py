@@ -127,6 +127,7 @@ class _Strassen:
         self.extents = [e for _, e in product.positions]
         self.rows = int(np.prod(self.extents))
         self.parted = scheme.parted(product.channels)
+        self.rest = product.channels - self.parted
         sizes = Sizes(scheme.products, product.depth // scheme.depth, self.parted // scheme.columns)
         groups, target = -(-self.rows // scheme.rows), region.target
         self.shape: Shape = ((groups,), sizes.channels, sizes.inputs)
@@ -141,14 +142,14 @@ class _Strassen:
         self.dtype = root.result.type.dtype
         self.domain = Domain(region, self.weight.operand, sizes, self.groups, tile, self.dtype)
         self.results = [stored_value(v, root) for v in region.body.outputs]
-        self.elements = sizes.weights + (product.channels - self.parted) * product.depth
+        self.elements = sizes.weights + self.rest * product.depth
         region.resize(self.weight.operand, self.elements)
 
     def lowered(self) -> Lowered:
         body = block(*borders(self.region), self._blocks())
         key = f"strassen{self.scheme.products}"
         parted = self.domain.lowered("strassen", key, body, self._right)
-        return parted if self.parted == self.product.channels else self._with_rest(parted)
+        return self._with_rest(parted) if self.rest else parted
 
     def space(self) -> Space:
         choices = tuple(block_choices(self.shape[0][0]))
@@ -168,10 +169,10 @@ class _Strassen:
     def _with_rest(self, parted: Lowered) -> Lowered:
         """And the columns that cannot be parted, by a direct sum: their weights come last."""
         operand, whole = self.weight.operand, self.product
-        start = index_const(self.elements - (whole.channels - self.parted) * whole.depth)
+        start = index_const(self.domain.sizes.weights)
         rest = replace(
             whole,
-            channels=whole.channels - self.parted,
+            channels=self.rest,
             left=lambda m, n, k: whole.left(m, self._shifted(n), k),
             result_index=lambda m, n: whole.result_index(m, self._shifted(n)),
             finish=lambda value, m, n: whole.finish(value, m, self._shifted(n)),

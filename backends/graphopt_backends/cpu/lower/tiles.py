@@ -35,8 +35,8 @@ _CLEARLY = 0.9
 _NEARLY = 1.03
 """Of an estimate: what is no worse than that may be better."""
 _EVEN = (3, 2, 4, 1)
-"""Vectors of a panel that are good for a block of many rows, the best first: within 1 percent where
-weights arrive in time, 4 behind by 8 where they do not (16 rows of depth 256, Zen 5)."""
+"""Vectors of a panel that are good for a block of many rows, the best first: within 1 percent on
+Zen 4; on Zen 5 4 are 8 percent slower than 2 (16 rows of depth 256, bench/NOTES.md)."""
 _SPREAD = 20
 """Rows of a product from which on it asks for the next one's weights even if its first tile hardly
 waits for its own; measured on such a core, 16 are too few."""
