@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from graphopt.program import Program
     from graphopt.target import Backend, Target
     from graphopt.tune.apply import Applied
+    from graphopt.tune.decide import Decisions
 
 __all__ = [
     "DEFAULT_LEVEL", "Compilation", "Made", "Options", "Progress", "Report", "StageTime", "build",
@@ -148,6 +149,13 @@ def lower(
     clock = clock or Clock(lambda name: None)
     pipeline, gate = default_pipeline(options, backend), _gate(options)
     timings: list[Timing] = []
+    decisions = None
+    if options.tuned is not None:
+        from graphopt.tune.decide import settle
+
+        with clock.stage("records"):
+            records, cc = options.tuned, options.cc
+            pipeline, decisions = settle(pipeline, graph, backend, target, records, cc)
     with clock.stage("passes"):
         planned = pipeline.run(
             graph,
@@ -157,7 +165,7 @@ def lower(
             timings=timings,
             announce=lambda name: clock.progress(f"passes {name}"),
         )
-    compilation = generate(graph, planned, backend, target, clock, options)
+    compilation = generate(graph, planned, backend, target, clock, options, decisions)
     compilation.pipeline, compilation.report.passes = str(pipeline), timings
     return compilation
 
@@ -169,13 +177,14 @@ def generate(
     target: Target,
     clock: Clock | None = None,
     options: Options | None = None,
+    decisions: Decisions | None = None,
 ) -> Compilation:
-    """What `lower` does after the graph passes, which made `planned` of `source`."""
+    """What `lower` does after the graph passes, which made `planned` of `source` by `decisions`."""
     clock, options = clock or Clock(lambda name: None), options or Options()
     report = Report(target=f"{target.backend}:{target.name}", stages=clock.stages)
     pipeline = default_kernel_pipeline(options)
     with clock.stage("lower"):
-        program, tuning = _lowered(planned, backend, target, options, report)
+        program, tuning = _lowered(planned, backend, target, options, report, decisions)
     with clock.stage("kernels"):
         program = _run_kernel_passes(pipeline, program, backend, target, options, report)
     with clock.stage("emit"):
@@ -320,18 +329,23 @@ def _made(compilation: Compilation) -> Made:
 
 
 def _lowered(
-    planned: Graph, backend: Backend, target: Target, options: Options, report: Report
+    planned: Graph,
+    backend: Backend,
+    target: Target,
+    options: Options,
+    report: Report,
+    decisions: Decisions | None,
 ) -> tuple[Program, Applied | None]:
     """With the cost model's schedules, or those of records."""
     if options.tuned is None:
         return backend.lower(planned, target), None
     from graphopt.tune.apply import lower_tuned
 
-    program, tuning = lower_tuned(planned, backend, target, options.tuned, options.cc)
+    program, tuning = lower_tuned(planned, backend, target, options.tuned, options.cc, decisions)
     report.tuned_kernels = len({r.kernel for r in tuning.records.values()})
-    if tuning.stale:
+    if stale := len(tuning.all_stale):
         report.notes.append(
-            f"{len(tuning.stale)} tuning records are of kernels that this graphopt does not make; "
+            f"{stale} tuning records are of kernels that this graphopt does not make; "
             "`graphopt tune` measures anew"
         )
     return program, tuning
@@ -372,7 +386,7 @@ def _write(
 
 def _extra(compilation: Compilation, backend: Backend, target: Target) -> dict[str, Any]:
     tuning = {"tuning": compilation.tuning.as_dict()} if compilation.tuning else {}
-    measured = compilation.tuning.measured if compilation.tuning else ()
+    measured = compilation.tuning.measured if compilation.tuning else None
     facts = backend.facts(compilation.source, compilation.program, target, measured)
     return {**tuning, **facts}
 

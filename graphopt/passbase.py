@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -101,6 +101,18 @@ class Pass(abc.ABC):
     @abc.abstractmethod
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         """Return the transformed graph; the one given stays as it is."""
+
+    # A pass that decides by a table what a tuner could measure overrides both.
+
+    def left_open(self) -> Pass:
+        """The same pass, naming in a region's attributes who could compute it, and deciding
+        nothing."""
+        return self
+
+    def settled(self, by: Mapping[str, str]) -> Pass:
+        """The same pass, deciding as measured: who computes a region, by the digest that it has
+        where it is left open."""
+        return self
 
 
 class RewritePass(Pass):

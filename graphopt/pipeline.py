@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
 from graphopt import stages
@@ -62,6 +62,17 @@ class Pipeline:
                 hint = f"did you mean {near[0]!r}?" if near else "`graphopt passes` lists all"
                 raise PluginError(f"there is no pass {name!r} to leave out", hint=hint)
         return Pipeline(tuple(s for s in self.stages if s.pass_.name not in names))
+
+    def left_open(self) -> Pipeline:
+        """The same passes, leaving to a tuner what they decide by tables."""
+        return self._each(lambda p: p.left_open())
+
+    def settled(self, by: Mapping[str, str]) -> Pipeline:
+        """The same passes, deciding as measured (see `Pass.settled`)."""
+        return self._each(lambda p: p.settled(by))
+
+    def _each(self, change: Callable[[Pass], Pass]) -> Pipeline:
+        return Pipeline(tuple(replace(s, pass_=change(s.pass_)) for s in self.stages))
 
     @property
     def passes(self) -> tuple[Pass, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import difflib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -59,6 +59,16 @@ class Target:
         """All of the row, in the same words in every process."""
         row = {f.name: getattr(self, f.name) for f in fields(self)}
         return str({**row, "features": sorted(self.features)})
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What measurements chose of a program: the schedules of `regions`, by digest; and who computes
+    a region, for `decided` of the `open` ones of which there was a choice."""
+
+    regions: frozenset[str] = frozenset()
+    open: int = 0
+    decided: int = 0
 
 
 @dataclass(frozen=True)
@@ -134,10 +144,10 @@ class Backend(abc.ABC):
         source: Graph,
         program: Program,
         target: Target,
-        measured: Collection[str] = (),
+        measured: Measured | None = None,
     ) -> Mapping[str, Any]:
-        """What the manifest's `extra` says of a program besides; plain values. `measured` are the
-        regions whose schedules measurements chose."""
+        """What the manifest's `extra` says of a program besides; plain values. `measured`: what
+        records chose of it, where there are any to go by."""
         return {}
 
     def limits(self) -> Limits | None:

@@ -16,6 +16,11 @@ returns a number below 0, and MESSAGE tells why."""
 MESSAGE = "go_candidate_message"
 """`const char *go_candidate_message(void)`; only libraries whose kernels can fail have it."""
 
+SCRATCH = "go_candidate_scratch"
+"""`int64_t go_candidate_scratch(void)` tells the bytes of workspace, once, before the first run:
+where a library is called that says only then how much it takes. Below 0 it failed, and MESSAGE
+tells why. Others do not have it."""
+
 
 @dataclass(frozen=True)
 class Candidate:

@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 from graphopt.config import Config
 from graphopt.driver import Compilation, Options, Progress, build, default_kernel_pipeline
 from graphopt.ir.digest import region_digest
-from graphopt.ir.graph import Node
+from graphopt.ir.graph import Graph, Node
+from graphopt.passbase import PassContext
+from graphopt.pipeline import Pipeline
 from graphopt.target import Backend, Target, resolve
+from graphopt.tune.attribution import attribute, locs_of
 from graphopt.tune.candidate import Candidate
 from graphopt.tune.case import Case, capture
 from graphopt.tune.database import Database, default_path
@@ -114,8 +117,9 @@ def tune(
     with Database(path) as records:
         run = _Run(backend, row, options, records, seed, effort or Effort(), progress)
         made = build(source, example_inputs, target=target, options=options, progress=progress)
-        regions, model_us = run.regions(made)
-        tuned = run.search(made, regions, trials)
+        planned = run.left_open(made)
+        regions, model_us = run.regions(made, planned)
+        tuned = run.search(made, planned, regions, trials)
     return Tuning(path, f"{row.backend}:{row.name}", model_us, tuple(tuned))
 
 
@@ -138,29 +142,46 @@ class _Run:
 
     # What to tune ------------------------------------------------------------------------------
 
-    def regions(self, made: Compilation) -> tuple[list[Region], float]:
+    def left_open(self, made: Compilation) -> Graph:
+        """The planned graph in which passes have left to us what they decide by tables."""
+        pipeline = Pipeline.parse(made.pipeline)
+        left_open = pipeline.left_open()
+        if left_open == pipeline:
+            return made.planned
+        self.progress("passes")
+        return left_open.run(made.source, PassContext(target=self.target))
+
+    def regions(self, made: Compilation, planned: Graph) -> tuple[list[Region], float]:
         """Regions with something to choose, the longest first; and the model's time in us."""
         self.progress("profile")
         times = _profile(made)
-        total = sum(times)
-        own: dict[str, list[int]] = {}
-        for i, call in enumerate(made.program.calls):
-            own.setdefault(call.region, []).append(i)
+        spent = attribute(made.program.calls, times, planned)
+        alike: dict[str, list[Node]] = {}
+        for node in planned.nodes:
+            if node.body is not None:
+                alike.setdefault(region_digest(node), []).append(node)
         out = []
-        for node in made.planned.nodes:
-            calls = own.pop(region_digest(node), None) if node.body is not None else None
-            space = self.backend.space(node, self.target) if calls else Space()
-            if calls and len(space) > 1:
-                out.append(_region(node, space, made, calls, times, total))
-        return sorted(out, key=lambda r: -r.share), total
+        for digest, nodes in alike.items():
+            space = self.backend.space(nodes[0], self.target)
+            if len(space) > 1:
+                time_us = sum(spent[n] for n in nodes)
+                out.append(
+                    Region(
+                        digest, nodes[0], space, _computes(nodes[0]), len(nodes), time_us,
+                        time_us / sum(times),
+                    )
+                )  # fmt: skip
+        return sorted(out, key=lambda r: -r.share), sum(times)
 
     # The search --------------------------------------------------------------------------------
 
-    def search(self, made: Compilation, regions: Sequence[Region], trials: int) -> list[Tuned]:
+    def search(
+        self, made: Compilation, planned: Graph, regions: Sequence[Region], trials: int
+    ) -> list[Tuned]:
         quota = allot(trials, [r.share for r in regions], [len(r.space) for r in regions])
         chosen = [(r, n) for r, n in zip(regions, quota, strict=True) if n]
         self.progress("reference")
-        cases = _cases(made, [r.node for r, _ in chosen])
+        cases = _cases(made, planned, [r.node for r, _ in chosen])
         place = place_of(self.backend, self.target, self.options.cc)
         self.records.add_place(place.key, str(place))
         out: list[Tuned] = []
@@ -169,7 +190,7 @@ class _Run:
                 judge.open(cases.pop(region.node))
                 label = f"tune {number + 1}/{len(chosen)} {region.computes}"
                 exploration = Exploration(
-                    region.space, self._lowering(region, made), judge, self.records,
+                    region.space, self._lowering(region, planned), judge, self.records,
                     region.digest, place.key, region.computes, self.seed,
                     Config.from_environment().jobs, self.effort,
                     partial(self._told, label, count),
@@ -177,11 +198,9 @@ class _Run:
                 out.append(_tuned(region, exploration.run(count)))
         return out
 
-    def _lowering(self, region: Region, made: Compilation) -> Callable[[Point], Candidate]:
+    def _lowering(self, region: Region, planned: Graph) -> Callable[[Point], Candidate]:
         def lower(point: Point) -> Candidate:
-            return self.backend.candidate(
-                region.node, made.planned, self.target, point, self.passes
-            )
+            return self.backend.candidate(region.node, planned, self.target, point, self.passes)
 
         return lower
 
@@ -204,24 +223,19 @@ def _profile(made: Compilation) -> list[float]:
         return [ns / 1e3 for ns in time_calls(model, inputs, _PROFILES)]
 
 
-def _cases(made: Compilation, nodes: Sequence[Node]) -> dict[Node, Case]:
+def _cases(made: Compilation, planned: Graph, nodes: Sequence[Node]) -> dict[Node, Case]:
     from graphopt.artifact.format import read_manifest
     from graphopt.artifact.golden import sample_inputs
 
     assert made.artifact is not None
     inputs = sample_inputs(made.artifact, read_manifest(made.artifact))
     weights = sum(w.size_bytes for w in made.program.weights)
-    return capture(made.planned, inputs, nodes, weights + made.program.arena_bytes)
+    return capture(planned, inputs, nodes, weights + made.program.arena_bytes)
 
 
-def _region(
-    node: Node, space: Space, made: Compilation, calls: Sequence[int], times: Sequence[float],
-    total: float,
-) -> Region:  # fmt: skip
-    time_us = sum(times[i] for i in calls)
-    locs = made.program.calls[calls[0]].locs
-    computes = ", ".join(dict.fromkeys(x.module or x.source for x in locs)) or node.op.name
-    return Region(region_digest(node), node, space, computes, len(calls), time_us, time_us / total)
+def _computes(node: Node) -> str:
+    names = (x.module or x.source for x in locs_of(node))
+    return ", ".join(dict.fromkeys(names)) or node.op.name
 
 
 def _tuned(region: Region, standings: Standings) -> Tuned:

@@ -62,11 +62,11 @@ class Standings:
         return None if not self.costs or self.best in self.confirmed else self.best
 
     @property
-    def kept(self) -> str:
-        """The default's kernel, where another point has been timed beside it; "" else."""
+    def kept(self) -> Record | None:
+        """The default's record, where another point has been timed beside it."""
         first = self.baseline
         beside = first is not None and first.point in self.costs and len(self.costs) > 1
-        return first.kernel if first is not None and beside else ""
+        return first if beside else None
 
     def winner(self) -> Record | None:
         """The record of the point to use in place of the default; None to stay with it."""

@@ -21,7 +21,7 @@ from graphopt.config import Config
 from graphopt.errors import BuildError, GraphoptError
 from graphopt.target import resolve
 from graphopt.tune.bench import Bench
-from graphopt.tune.candidate import MESSAGE, SYMBOL, Candidate
+from graphopt.tune.candidate import MESSAGE, SCRATCH, SYMBOL, Candidate
 from graphopt.tune.case import Case, Expected
 from graphopt.tune.database import Outcome
 from graphopt.tune.messages import Failed, Forget, Prebuild, Prepare, Ready, Start, Time
@@ -43,18 +43,32 @@ class _Loaded:
     def run(self, pointers: Any, scratch: int, begin: int, end: int) -> int:
         """Nanoseconds that iterations [begin, end) took. Raises: GraphoptError when they could not
         be run."""
-        taken: int = self.function(pointers, scratch, begin, end)
-        if taken < 0:
-            told = getattr(self.library, MESSAGE)
-            told.restype = ctypes.c_char_p
-            raise GraphoptError(told().decode())
-        return taken
+        return _checked(self.library, self.function(pointers, scratch, begin, end))
+
+
+def _checked(library: ctypes.CDLL, answer: int) -> int:
+    """What a library returned. Raises: GraphoptError for what says that something failed."""
+    if answer < 0:
+        told = getattr(library, MESSAGE)
+        told.restype = ctypes.c_char_p
+        raise GraphoptError(told().decode())
+    return answer
+
+
+def _asked_scratch(library: ctypes.CDLL) -> int:
+    """The workspace that a library asks for itself; 0 for one that does not."""
+    function = getattr(library, SCRATCH, None)
+    if function is None:
+        return 0
+    function.restype = ctypes.c_int64
+    return _checked(library, function())
 
 
 def main(fd: int) -> None:
     """Answer messages until None comes."""
     pipe = Connection(fd)
-    with tempfile.TemporaryDirectory(prefix="graphopt-tune-") as folder:
+    killed = contextlib.suppress(EOFError, ConnectionError)  # the run: nobody waits for an answer
+    with killed, tempfile.TemporaryDirectory(prefix="graphopt-tune-") as folder:
         worker = _Worker(pipe.recv(), Path(folder))
         while (message := pipe.recv()) is not None:
             pipe.send(worker.answer(message))
@@ -122,7 +136,8 @@ class _Worker:
         function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
         function.restype = ctypes.c_int64
         extent = max(1, candidate.extent)
-        return _Loaded(opened, function, candidate.packed, candidate.scratch_bytes, extent)
+        scratch_bytes = _asked_scratch(opened) or candidate.scratch_bytes
+        return _Loaded(opened, function, candidate.packed, scratch_bytes, extent)
 
     # Checking ----------------------------------------------------------------------------------
 

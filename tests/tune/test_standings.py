@@ -88,8 +88,8 @@ def test_a_default_is_kept_for_a_reason() -> None:
     """Only what was timed beside it says that it is the best."""
     slower = record("rows=8", (100, 100), "rows=6", (50, 50))
     wrong = record("rows=9", outcome=Outcome.WRONG, rival="rows=6")
-    assert Standings([DEFAULT, slower]).kept == DEFAULT.kernel
+    assert Standings([DEFAULT, slower]).kept == DEFAULT
     assert Standings([DEFAULT, slower]).winner() is None
-    assert Standings([DEFAULT, wrong]).kept == ""
-    assert Standings([DEFAULT]).kept == ""
-    assert Standings().kept == ""
+    assert Standings([DEFAULT, wrong]).kept is None
+    assert Standings([DEFAULT]).kept is None
+    assert Standings().kept is None

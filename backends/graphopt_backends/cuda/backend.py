@@ -3,17 +3,16 @@ library."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from graphopt.ir.graph import Graph, Node
 from graphopt.kernel.ir import Kernel
 from graphopt.program import Program
-from graphopt.target import Backend, Step, Target
+from graphopt.target import Backend, Measured, Step, Target
 
 if TYPE_CHECKING:
-    from graphopt.lower.region import Delegated, Lowered
     from graphopt.target import KernelPasses
     from graphopt.tune.candidate import Candidate
     from graphopt.tune.memory import Memory
@@ -34,8 +33,9 @@ class CudaBackend(Backend):
     def lower(self, graph: Graph, target: Target, schedules: Schedules | None = None) -> Program:
         from graphopt.lower.link import Linker
         from graphopt_backends.cuda.targets import ALIGNMENT
+        from graphopt_backends.cuda.vendor.delegate import lower_or_delegate
 
-        return Linker(graph, target, schedules or {}, _lower, ALIGNMENT).program()
+        return Linker(graph, target, schedules or {}, lower_or_delegate, ALIGNMENT).program()
 
     def lower_node(self, node: Node, graph: Graph, target: Target) -> list[tuple[str, Kernel]]:
         from graphopt_backends.cuda.lower import lower_region
@@ -74,7 +74,7 @@ class CudaBackend(Backend):
         source: Graph,
         program: Program,
         target: Target,
-        measured: Collection[str] = (),
+        measured: Measured | None = None,
     ) -> Mapping[str, Any]:
         from graphopt_backends.cuda.facts import facts
 
@@ -82,17 +82,27 @@ class CudaBackend(Backend):
         return facts(source, program, measured)
 
     def space(self, node: Node, target: Target) -> Space:
+        from graphopt.tune.openings import open_space
         from graphopt.tune.space import NOTHING
         from graphopt_backends.cuda.lower import region_space
 
-        return NOTHING if _library(node) else region_space(node, target)
+        if _library(node):
+            return NOTHING
+        return open_space(node, lambda: region_space(node, target))
 
     def candidate(
         self, node: Node, graph: Graph, target: Target, point: Point, passes: KernelPasses
     ) -> Candidate:
+        from graphopt.tune.openings import KERNEL, computed_by
         from graphopt_backends.cuda.candidate import candidate
+        from graphopt_backends.cuda.lower import region_space
+        from graphopt_backends.cuda.vendor.candidate import library_candidate
 
-        return candidate(node, graph, target, point, passes)
+        who = computed_by(point)
+        if who != KERNEL:
+            return library_candidate(node, graph, target, who, passes)
+        own = point.only(region_space(node, target).names)
+        return candidate(node, graph, target, own, passes)
 
     def processor(self, target: Target) -> str:
         from graphopt_backends.cuda.local import describe_gpu
@@ -121,18 +131,6 @@ class CudaBackend(Backend):
         from graphopt_backends.cuda.build import toolchain
 
         return toolchain(target, cc)
-
-
-def _lower(node: Node, target: Target, point: Point | None) -> Lowered | Delegated:
-    """A region's kernel, or the library's call for it."""
-    from graphopt_backends.cuda.lower import lower_region
-    from graphopt_backends.cuda.targets import GpuTarget
-    from graphopt_backends.cuda.vendor.delegate import delegate
-
-    if not _library(node):
-        return lower_region(node, target, point)
-    assert isinstance(target, GpuTarget)
-    return delegate(node, target)
 
 
 def _library(node: Node) -> str:

@@ -10,52 +10,24 @@ from graphopt.kernel.ir import Kernel
 from graphopt.lower.interface import fill
 from graphopt.lower.link import kernel_name, packed_operands
 from graphopt.target import Target
-from graphopt.tune.candidate import MESSAGE, SYMBOL, Candidate
+from graphopt.tune.candidate import Candidate
 from graphopt.tune.space import Point
 from graphopt_backends.cuda.emit.device import device_sources
 from graphopt_backends.cuda.emit.kernel import emit_kernel
 from graphopt_backends.cuda.emit.launch import workspace_bytes
 from graphopt_backends.cuda.emit.model import plain_runtime
 from graphopt_backends.cuda.lower import lower_region
+from graphopt_backends.cuda.timed import ENTRY, RUN, timed
 
-_ENTRY = """// @KERNEL@ between two marks on the default stream.
-#include "go_runtime.h"
+_RUN = """extern "C" int @KERNEL@_launch(go_stream stream, void *const *p);
 
-#define EXPORTED extern "C" __attribute__((visibility("default")))
-
-extern "C" int @KERNEL@_launch(go_stream stream, void *const *p);
-
-#ifdef GO_EMULATED
-static void hold() {}
-#else
-// Some 20 us in which the host enqueues what is timed: the device shall not wait for the host.
-static __global__ void wait_cycles(long long count)
+extern "C" int @RUN@(void *const *parameters, char *workspace)
 {
-    const long long start = clock64();
-    while (clock64() - start < count) {}
-}
-
-static void hold() { wait_cycles<<<1, 1>>>(40000); }
-#endif
-
-EXPORTED int64_t @SYMBOL@(void *const *parameters, char *workspace, int64_t, int64_t)
-{
-    static go_timer *timer;
     void *p[@PARAMETERS@ + 1];
     for (int i = 0; i < @PARAMETERS@; i++) p[i] = parameters[i];
     p[@PARAMETERS@] = workspace;
-    uint64_t nanoseconds = 0;
-    int error = timer ? GO_OK : go_timer_create(&timer, 2);
-    if (error) return -error;
-    hold();
-    error = go_timer_mark(timer, 0, nullptr);
-    if (!error) error = go_launched(@KERNEL@_launch(nullptr, p), "@KERNEL@");
-    if (!error) error = go_timer_mark(timer, 1, nullptr);
-    if (!error) error = go_timer_read(timer, &nanoseconds);
-    return error ? -error : (int64_t)nanoseconds;
+    return go_launched(@KERNEL@_launch(nullptr, p), "@KERNEL@");
 }
-
-EXPORTED const char *@MESSAGE@(void) { return go_message(); }
 """
 
 
@@ -82,9 +54,7 @@ def library(kernel: str, text: str, parameters: int, target: Target) -> dict[str
     name."""
     return {
         f"{kernel}.cu": text,
-        "candidate.cu": fill(
-            _ENTRY, KERNEL=kernel, SYMBOL=SYMBOL, MESSAGE=MESSAGE, PARAMETERS=str(parameters)
-        ),
+        ENTRY: timed(fill(_RUN, KERNEL=kernel, RUN=RUN, PARAMETERS=str(parameters))),
         **device_sources(),
         **plain_runtime(target),
     }

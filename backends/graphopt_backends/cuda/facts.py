@@ -12,13 +12,15 @@ from graphopt.ir.types import DType
 from graphopt.ir.views import is_view
 from graphopt.kernel.gpu import grids
 from graphopt.program import Program
+from graphopt.target import Measured
 from graphopt_backends.cuda.vendor.match import CUTLASS
 
 
-def facts(source: Graph, program: Program, measured: Collection[str] = ()) -> Mapping[str, Any]:
+def facts(source: Graph, program: Program, measured: Measured | None = None) -> Mapping[str, Any]:
     """`precision`: what an f32 model is computed in. `launches`: of kernels before fusion, one for
     each op that is no view; after it; and of libraries. `libraries`: how often each is called.
-    `unmeasured`: choices that tables made, all but those of schedules for `measured` regions."""
+    `unmeasured`: choices that tables made, all that are not `measured`."""
+    measured = measured or Measured()
     by_name = {k.name: len(grids(k)) for k in program.kernels}
     own = sum(by_name[c.kernel] for c in program.calls if c.library is None)
     libraries = Counter(c.library.library for c in program.calls if c.library is not None)
@@ -28,11 +30,19 @@ def facts(source: Graph, program: Program, measured: Collection[str] = ()) -> Ma
         "launches": {"before": before, "kernels": own, "libraries": libraries.total()},
         "libraries": dict(sorted(libraries.items())),
         "unmeasured": [
-            "libraries or kernels",
-            *_schedules(program, measured),
-            *_unmeasured(libraries),
+            *(compared := _libraries_or_kernels(measured)),
+            *_schedules(program, measured.regions),
+            *_unmeasured(libraries, bool(compared)),
         ],
     }
+
+
+def _libraries_or_kernels(measured: Measured) -> list[str]:
+    """For how many regions nobody has measured who computes them best."""
+    left = measured.open - measured.decided
+    if measured.open and not left:
+        return []
+    return ["libraries or kernels" + (f" of {left} regions" if measured.decided else "")]
 
 
 def _schedules(program: Program, measured: Collection[str]) -> list[str]:
@@ -45,8 +55,10 @@ def _schedules(program: Program, measured: Collection[str]) -> list[str]:
     return [f"schedules of {few}kernels"]
 
 
-def _unmeasured(libraries: Mapping[str, int]) -> list[str]:
-    return ["CUTLASS beside cuBLASLt and cuDNN", "tiles of CUTLASS"] if CUTLASS in libraries else []
+def _unmeasured(libraries: Mapping[str, int], by_table: bool) -> list[str]:
+    if CUTLASS not in libraries:
+        return []
+    return [*(["CUTLASS beside cuBLASLt and cuDNN"] * by_table), "tiles of CUTLASS"]
 
 
 def _precision(source: Graph, program: Program) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 
 from graphopt.artifact.layout import HEADER_BYTES, WeightLayout
@@ -16,12 +16,18 @@ from graphopt.lower.interface import (
     tensor_tables,
     wrapped,
 )
-from graphopt.program import Arg, KernelCall, LibraryCall, Program, Space
+from graphopt.program import KernelCall, Program
 from graphopt.target import Target
+from graphopt_backends.cuda.emit.calls import (
+    call_body,
+    compiled_calls,
+    opened_calls,
+    prototypes,
+)
 from graphopt_backends.cuda.emit.device import device_sources, template_sources
 from graphopt_backends.cuda.emit.kernel import emit_kernel
 from graphopt_backends.cuda.emit.launch import workspace_bytes
-from graphopt_backends.cuda.emit.libraries import call_plan, plan_functions, structure
+from graphopt_backends.cuda.emit.libraries import plan_functions, structure
 from graphopt_backends.cuda.targets import is_emulated
 
 _SHARED = (
@@ -62,21 +68,15 @@ def emit(program: Program, target: Target, prefix: str = PREFIX) -> Mapping[str,
         locs = [loc for c in program.calls if c.kernel == kernel.name for loc in c.locs]
         aliased = aliased_parameters(kernel, program)
         files[f"{kernel.name}.cu"] = emit_kernel(kernel, target, locs=locs, aliased=aliased)
-    compiled = _compiled(program)
+    compiled = compiled_calls(program)
     files.update((f"{name}.cu", library.source) for name, library in compiled.items())
     return {**files, **(template_sources() if compiled else {})}
-
-
-def _compiled(program: Program) -> dict[str, LibraryCall]:
-    """The calls whose code is in the model, by the name of it."""
-    found = ((c.kernel, c.library) for c in program.calls)
-    return {name: library for name, library in found if library and library.source}
 
 
 def runtime_sources(program: Program, target: Target) -> dict[str, str]:
     """The fixed files that a model is linked with: on the CUDA runtime, or in emulation."""
     names, emulated = list(_SHARED), is_emulated(target)
-    for library in sorted({call.library for call in _opened(program)}):
+    for library in sorted({call.library for call in opened_calls(program)}):
         names += _LIBRARY[library]
         names += [f"go_{library}_emulated.cpp", "go_half.h"] if emulated else [f"go_{library}.cpp"]
     return {**plain_runtime(target), **_runtime_files(names)}
@@ -99,18 +99,12 @@ def _text(folder: str, name: str) -> str:
 def _source(program: Program, target: Target) -> str:
     layout = WeightLayout(program.weights)
     digest = ", ".join(f"0x{b:02x}" for b in layout.digest)
-    structures, compiled = _opened(program), _compiled(program)
+    structures, compiled = opened_calls(program), compiled_calls(program)
     spacious = {k.name for k in program.kernels if workspace_bytes(k)}
-    bodies = (_body(n, c, layout, structures, spacious) for n, c in enumerate(program.calls))
+    bodies = (call_body(n, c, layout, structures, spacious) for n, c in enumerate(program.calls))
     return fill(
         _text("model", "model.cu.in"),
-        PROTOTYPES="\n".join(
-            [
-                *(_prototype(k.name) for k in program.kernels),
-                *(_prototype(name) for name in compiled),
-                *(f'extern "C" int {name}_plan(size_t *workspace);' for name in compiled),
-            ]
-        ),
+        PROTOTYPES=prototypes(program),
         WEIGHT_BYTES=str(layout.size_bytes),
         WEIGHT_HEADER=str(HEADER_BYTES),
         ARENA_BYTES=str(-(-program.arena_bytes // 256) * 256),
@@ -130,16 +124,6 @@ def _source(program: Program, target: Target) -> str:
     )
 
 
-def _opened(program: Program) -> list[LibraryCall]:
-    """The different calls of libraries that are opened at run time: each has a plan."""
-    calls = (c.library for c in program.calls)
-    return list(dict.fromkeys(c for c in calls if c and not c.source))
-
-
-def _prototype(name: str) -> str:
-    return f'extern "C" int {name}_launch(go_stream stream, void *const *p);'
-
-
 def _code(target: Target, later: bool) -> str:
     """What devices the code is for: the fields of `go_code`. What is emulated is sm_90a. `later`:
     there is PTX of everything."""
@@ -147,30 +131,6 @@ def _code(target: Target, later: bool) -> str:
     exact = number.endswith("a")
     number = number.removesuffix("a")
     return f"{number}, {int(exact)}, {number if later else 0}"
-
-
-def _body(
-    n: int, call: KernelCall, layout: WeightLayout, plans: Sequence[LibraryCall],
-    spacious: Container[str],
-) -> str:  # fmt: skip
-    """A call as a function; kernels in `spacious` take the workspace, too."""
-    head = f"static int call_{n}(const frame *m, go_stream stream) {{"
-    pointers = [_pointer(arg, layout) for arg in call.args]
-    if call.library is not None and not call.library.source:
-        return f"{head}\n    {call_plan(call.library, plans.index(call.library), pointers)}\n}}"
-    pointers += ["m->workspace"] if call.library or call.kernel in spacious else []
-    listed = wrapped(", ".join(pointers), "        ")
-    launch = f'    return go_launched({call.kernel}_launch(stream, p),\n        "{call.kernel}");'
-    return f"{head}\n    void *const p[] = {{\n{listed}}};\n{launch}\n}}"
-
-
-def _pointer(arg: Arg, layout: WeightLayout) -> str:
-    if arg.space is Space.WEIGHT:
-        return f"(void *)(m->weights + {layout.offsets[arg.index] + arg.offset})"
-    if arg.space is Space.ARENA:
-        return f"m->arena + {arg.offset}"
-    side = f"m->in[{arg.index}]" if arg.space is Space.INPUT else f"m->out[{arg.index}]"
-    return f"(char *){side} + {arg.offset}" if arg.offset else f"(void *){side}"
 
 
 def _row(n: int, call: KernelCall) -> str:

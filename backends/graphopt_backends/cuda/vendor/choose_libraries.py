@@ -8,33 +8,40 @@ does not do.
 What CUTLASS computes is a region as it was, less a `pad` at its end: its epilogue is made for it.
 
 A `pad` that is split from one convolution, or stands alone, becomes padding of the next one's call.
+
+Left open, for a tuner, it splits nothing and says who could compute a region:
+
+  %c = fused %x, %w, %r {kind="contraction", offers=["cudnn","kernel"]} {conv, add, relu, pad}
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar
 
-from graphopt.ir.graph import Graph, Node, Value
-from graphopt.ir.types import DType
-from graphopt.lower.link import flops
-from graphopt.ops import ConvAttrs, FusedAttrs
+from graphopt.ir.digest import region_digest
+from graphopt.ir.graph import Graph, Node
+from graphopt.ops import FusedAttrs
 from graphopt.passbase import EXACT, Numerics, Pass, PassContext
-from graphopt.rewrite import Rewriter, extract
+from graphopt.rewrite import Rewriter
+from graphopt.tune.openings import KERNEL
 from graphopt_backends.cuda.targets import GpuTarget
-from graphopt_backends.cuda.vendor.choice import library_wins
-from graphopt_backends.cuda.vendor.convolution import claimed
-from graphopt_backends.cuda.vendor.match import CUTLASS, LIBRARY, Match, Mismatch, match
+from graphopt_backends.cuda.vendor.match import Mismatch
+from graphopt_backends.cuda.vendor.offers import Asked, Offer, offers, pays
+from graphopt_backends.cuda.vendor.split import split
 
 _AS_FAST = "the generated kernel is expected to be as fast"
+_MEASURED = "the generated kernel was measured to be faster"
 
 
 @dataclass(frozen=True)
 class ChooseLibraries(Pass):
     """`use` are the libraries that may be called, CUTLASS before others where it is among them;
     `always` calls them wherever they can be, else where a table expects it to pay; `tf32` lets them
-    round the factors of f32 products to tf32.
+    round the factors of f32 products to tf32. `open` decides nothing, and `by` what was measured:
+    `DIGEST=cudnn`, `DIGEST=kernel`, where DIGEST is that of a region left open.
 
     Numerics: exact: who computes a region does not change what it means; what tf32 rounds is the
     user's choice. Refuses: other targets than GPUs; regions that no call begins.
@@ -45,127 +52,72 @@ class ChooseLibraries(Pass):
     use: tuple[str, ...] = ()
     always: bool = False
     tf32: bool = False
+    open: bool = False
+    by: tuple[str, ...] = ()
+
+    def left_open(self) -> Pass:
+        return replace(self, open=True, by=()) if self.use else self
+
+    def settled(self, by: Mapping[str, str]) -> Pass:
+        if not self.use:
+            return self
+        return replace(self, open=False, by=tuple(f"{d}={who}" for d, who in sorted(by.items())))
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         if not self.use or not isinstance(ctx.target, GpuTarget):
             return graph
         rw = Rewriter(graph)
+        asked = Asked(self.use, self.tf32, ctx.target)
         for old in graph.nodes:
             node = rw.values[old.results[0]].producer
             assert node is not None
-            attrs = node.attrs
-            if not isinstance(attrs, FusedAttrs) or attrs.library or attrs.kind != "contraction":
-                continue
-            whole = self._whole(node, rw, ctx.target)
-            found = whole
-            if isinstance(whole, Mismatch):
-                found = self._found(node, rw, ctx.target)
-            if isinstance(found, Mismatch):
-                reasons = dict.fromkeys(
-                    m.reason for m in (whole, found) if isinstance(m, Mismatch) and m.reason
-                )
-                ctx.rejected(self.name, node, "; ".join(reasons))
-            elif ctx.spend():
-                self._split(rw, node, found, CUTLASS if found is whole else self._library(found))
-                ctx.fired(self.name, node)
+            if _is_undecided(node):
+                self._visit(node, asked, rw, ctx)
         return rw.freeze()
 
-    def _library(self, found: Match) -> str:
-        rounds = self.tf32 and found.result.type.dtype is DType.F32
-        return LIBRARY[found.function] + (".tf32" if rounds else "")
+    def _visit(self, node: Node, asked: Asked, rw: Rewriter, ctx: PassContext) -> None:
+        found = offers(node, asked, lambda v: rw.array(v) is not None)
+        made = [o for o in found if isinstance(o, Offer)]
+        first = next((o for o in made if self.always or pays(o, node, asked.target)), None)
+        opened = _opened(node, made, first)
+        chosen, reason = self._measured(opened, made, first) if self.by else (first, _AS_FAST)
+        if self.open and made:
+            if ctx.spend():
+                rw.set_attrs(node, opened.attrs)
+                ctx.fired(self.name, node)
+        elif chosen is None:
+            reasons = [o.reason if isinstance(o, Mismatch) else reason for o in found]
+            ctx.rejected(self.name, node, "; ".join(dict.fromkeys(reasons)))
+        elif ctx.spend():
+            split(rw, node, chosen)
+            ctx.fired(self.name, node)
 
-    def _whole(self, node: Node, rw: Rewriter, target: GpuTarget) -> Match | Mismatch:
-        """What CUTLASS computes: all of a region, but for zeros around its result."""
-        if CUTLASS not in self.use:
-            return Mismatch("")
-        if target.isa != "sm_90a":
-            return Mismatch(f"CUTLASS: its kernels are for sm_90a, not for {target.isa}")
-        found = claimed(_body(node))
-        if isinstance(found, Mismatch):
-            return found
-        if found.root.op.name == "conv" and not _has_constant_weights(node, found, rw):
-            return Mismatch("CUTLASS: its weights are no constants")
-        moved = sum(v.type.size_bytes for v in (*node.operands, *node.results))
-        dtype = found.root.operands[0].type.dtype
-        pays = library_wins(flops(node), moved, 0, dtype, False, target)
-        return found if self.always or pays else Mismatch(_AS_FAST)
+    def _measured(
+        self, opened: Node, made: list[Offer], first: Offer | None
+    ) -> tuple[Offer | None, str]:
+        """Who was measured to be the fastest, else who is `first` by the table."""
+        who = self._known.get(region_digest(opened))
+        if who == KERNEL:
+            return None, _MEASURED
+        return next((o for o in made if o.library == who), first), _AS_FAST
 
-    def _found(self, node: Node, rw: Rewriter, target: GpuTarget) -> Match | Mismatch:
-        """What a call does of a region, if it is to."""
-        body = _body(node)
-        found = match(body)
-        if isinstance(found, Mismatch):
-            return found
-        if LIBRARY[found.function] not in self.use:
-            return Mismatch(f"{LIBRARY[found.function]} is not among the libraries to use")
-        if "w" in found.roles and not _has_constant_weights(node, found, rw):
-            return Mismatch("its weights are no constants")
-        if self.always or self._pays(node, found, target):
-            return found
-        return Mismatch(_AS_FAST)
-
-    def _pays(self, node: Node, found: Match, target: GpuTarget) -> bool:
-        if isinstance(found.root.attrs, ConvAttrs) and found.root.attrs.groups > 1:
-            return False
-        whole = found.result in _body(node).outputs
-        rest_bytes = 0 if whole else 2 * found.result.type.size_bytes
-        moved = sum(v.type.size_bytes for v in (*node.operands, *node.results))
-        dtype = found.result.type.dtype
-        return library_wins(flops(node), moved, rest_bytes, dtype, self.tf32, target)
-
-    def _split(self, rw: Rewriter, node: Node, found: Match, library: str) -> None:
-        """The call's region, and one for the rest, if any."""
-        body = _body(node)
-        outside = dict(zip(body.inputs, node.operands, strict=True))
-        attrs = FusedAttrs("contraction", library)
-        called, operands = _called(found, outside, claimed if library == CUTLASS else match)
-        call = rw.insert("fused", operands, attrs, loc=node.loc, body=called)
-        outside[found.result] = call.result
-        rest = [n for n in body.nodes if n not in found.nodes]
-        if rest:
-            made = [v for v in body.outputs if v is not found.result]
-            read = list(dict.fromkeys(o for n in rest for o in n.operands if o in outside))
-            kind = "movement" if rest[-1].op.kind == "movement" else "pointwise"
-            second = rw.insert(
-                "fused",
-                [outside[v] for v in read],
-                FusedAttrs(kind),
-                loc=rest[-1].loc,
-                body=extract(read, rest, made),
-            )
-            outside.update(zip(made, second.results, strict=True))
-        for result, inside in zip(node.results, body.outputs, strict=True):
-            rw.replace(result, outside[inside])
+    @cached_property
+    def _known(self) -> dict[str, str]:
+        parts = (text.partition("=") for text in self.by)
+        return {digest: who for digest, _, who in parts}
 
 
-def _body(node: Node) -> Graph:
-    assert node.body is not None
-    return node.body
+def _is_undecided(node: Node) -> bool:
+    attrs = node.attrs
+    if not isinstance(attrs, FusedAttrs) or attrs.library or attrs.offers:
+        return False
+    return attrs.kind == "contraction"
 
 
-def _has_constant_weights(node: Node, found: Match, rw: Rewriter) -> bool:
-    return rw.array(node.operands[_body(node).inputs.index(found.roles["w"])]) is not None
-
-
-def _called(
-    found: Match, outside: Mapping[Value, Value], matched: Callable[[Graph], Match | Mismatch]
-) -> tuple[Graph, list[Value]]:
-    """The call's body and operands. A pad of a convolution's input, if nothing else is done on the
-    way and it still is `matched`, is taken in."""
-    inputs = list(dict.fromkeys(found.roles.values()))
-    operands = [outside[v] for v in inputs]
-    plain = extract(inputs, found.nodes, [found.result])
-    producer = operands[0].producer
-    padded = producer.body if producer is not None else None
-    if found.function != "conv" or padded is None or [n.op.name for n in padded.nodes] != ["pad"]:
-        return plain, operands
-    assert producer is not None
-    joined = extract(
-        [padded.inputs[0], *inputs[1:]],
-        [*padded.nodes, *found.nodes],
-        [found.result],
-        {inputs[0]: padded.outputs[0]},
-    )
-    if isinstance(matched(joined), Mismatch):
-        return plain, operands
-    return joined, [producer.operands[0], *operands[1:]]
+def _opened(node: Node, made: list[Offer], first: Offer | None) -> Node:
+    """The region as it is left open: who the table chooses comes first."""
+    assert isinstance(node.attrs, FusedAttrs)
+    names = [first.library if first else KERNEL, *(o.library for o in made), KERNEL]
+    attrs = replace(node.attrs, offers=tuple(dict.fromkeys(names)))
+    types = [r.type for r in node.results]
+    return Node(node.op, node.operands, attrs, types, loc=node.loc, body=node.body)

@@ -11,8 +11,12 @@ import numpy as np
 from graphopt.errors import InternalError
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.types import DType, TensorType
-from graphopt.lower.region import Delegated, Packing
+from graphopt.lower.region import Delegated, Lowered, Packing
+from graphopt.ops import FusedAttrs
 from graphopt.program import LibraryCall
+from graphopt.target import Target
+from graphopt.tune.space import Point
+from graphopt_backends.cuda.lower import lower_region
 from graphopt_backends.cuda.targets import GpuTarget
 from graphopt_backends.cuda.vendor.convolution import Convolution, computed
 from graphopt_backends.cuda.vendor.geometry import geometry
@@ -25,6 +29,13 @@ from graphopt_backends.cuda.vendor.visitor import Product
 _ACTIVATION = {"": 0, "relu": 1, "gelu_tanh": 2}
 _DTYPE = {DType.F32: 0, DType.F16: 1, DType.BF16: 2}
 _RESULT = {"matmul": "d", "conv": "y"}
+
+
+def lower_or_delegate(node: Node, target: Target, point: Point | None) -> Lowered | Delegated:
+    """A region's kernel, or the library's call for it."""
+    assert isinstance(target, GpuTarget)
+    assert isinstance(node.attrs, FusedAttrs)
+    return delegate(node, target) if node.attrs.library else lower_region(node, target, point)
 
 
 def delegate(node: Node, target: GpuTarget) -> Delegated:
