@@ -32,7 +32,7 @@ def facts(source: Graph, program: Program, measured: Measured | None = None) -> 
         "unmeasured": [
             *(compared := _libraries_or_kernels(measured)),
             *_schedules(program, measured.regions),
-            *_unmeasured(libraries, bool(compared)),
+            *_unmeasured(program, libraries, bool(compared)),
         ],
     }
 
@@ -55,10 +55,12 @@ def _schedules(program: Program, measured: Collection[str]) -> list[str]:
     return [f"schedules of {few}kernels"]
 
 
-def _unmeasured(libraries: Mapping[str, int], by_table: bool) -> list[str]:
-    if CUTLASS not in libraries:
-        return []
-    return [*(["CUTLASS beside cuBLASLt and cuDNN"] * by_table), "tiles of CUTLASS"]
+def _unmeasured(program: Program, libraries: Mapping[str, int], by_table: bool) -> list[str]:
+    attends = any(c.library and c.library.function == "attention" for c in program.calls)
+    out = ["attention by cuDNN"] if attends and by_table else []
+    if CUTLASS in libraries:
+        out += [*(["CUTLASS beside cuBLASLt and cuDNN"] * by_table), "tiles of CUTLASS"]
+    return out
 
 
 def _precision(source: Graph, program: Program) -> str:

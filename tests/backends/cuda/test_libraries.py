@@ -259,7 +259,7 @@ def test_an_unknown_library_is_an_error_that_lists_them():
         BACKEND.adjusted(["choose-libraries"], "fp32", "mkl")
     assert str(caught.value) == (
         "there is no library 'mkl' to call\n"
-        "hint: --vendor takes auto, none, or some of cublaslt,cudnn,cutlass"
+        "hint: --vendor takes auto, none, or some of cublaslt,cudnn,cudnn-attention,cutlass"
     )
 
 

@@ -11,9 +11,10 @@ from graphopt.program import LibraryCall
 _ROLES = {
     "matmul": ("a", "b", "bias", "c", "d"),
     "conv": ("x", "w", "bias", "z", "y"),
+    "attention": ("q", "k", "v", "mask", "y"),
 }
-"""The pointers of each function, in its order; the last is the result, `bias` and the one after it
-may be left out."""
+"""The pointers of each function, in its order; the last is the result, `bias`, `mask` and the one
+after `bias` may be left out."""
 
 
 def structure(n: int, call: LibraryCall) -> str:
@@ -63,7 +64,11 @@ def _planned(name: str) -> list[str]:
 
 def call_plan(call: LibraryCall, n: int, pointers: Sequence[str]) -> str:
     """The statement that runs plan `n`."""
-    given = dict(zip(call.roles, pointers, strict=True))
+    given = {
+        role: pointer
+        for roles, pointer in zip(call.roles, pointers, strict=True)
+        for role in roles.split("+")  # one tensor may be several
+    }
     kind = f"go_{call.function}"
     ordered = [given.get(role, "NULL") for role in _ROLES[call.function]]
     listed = ",\n        ".join([f"(const {kind}_plan *)m->plans[{n}]", *ordered])

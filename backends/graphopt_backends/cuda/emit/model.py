@@ -32,11 +32,15 @@ from graphopt_backends.cuda.targets import is_emulated
 
 _SHARED = (
     "go_runtime.h", "go_message.cpp", "go_file.h", "go_file.cpp", "go_matmul.h", "go_conv.h",
+    "go_attention.h",
 )  # fmt: skip
 _LIBRARY = {
-    "cublaslt": ("go_matmul.cpp", "go_cublaslt.h"),
-    "cudnn": ("go_conv.cpp", "go_cudnn.h"),
+    "matmul": ("go_matmul.cpp", "go_cublaslt"),
+    "conv": ("go_conv.cpp", "go_cudnn"),
+    "attention": ("go_attention.cpp", "go_cudnn_graph"),
 }
+"""What makes each function's calls, and the library as that knows it: a header, and what opens or
+emulates it."""
 _EMULATION = ("go_runtime_emulated.h", "go_runtime_emulated.cpp")
 
 _KEEP_STATE = """\
@@ -76,9 +80,10 @@ def emit(program: Program, target: Target, prefix: str = PREFIX) -> Mapping[str,
 def runtime_sources(program: Program, target: Target) -> dict[str, str]:
     """The fixed files that a model is linked with: on the CUDA runtime, or in emulation."""
     names, emulated = list(_SHARED), is_emulated(target)
-    for library in sorted({call.library for call in opened_calls(program)}):
-        names += _LIBRARY[library]
-        names += [f"go_{library}_emulated.cpp", "go_half.h"] if emulated else [f"go_{library}.cpp"]
+    for function in sorted({call.function for call in opened_calls(program)}):
+        calls, library = _LIBRARY[function]
+        names += [calls, f"{library}.h"]
+        names += [f"{library}_emulated.cpp", "go_half.h"] if emulated else [f"{library}.cpp"]
     return {**plain_runtime(target), **_runtime_files(names)}
 
 

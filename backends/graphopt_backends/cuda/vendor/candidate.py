@@ -28,10 +28,12 @@ from graphopt_backends.cuda.emit.model import runtime_sources
 from graphopt_backends.cuda.targets import ALIGNMENT, GpuTarget
 from graphopt_backends.cuda.timed import ENTRY, RUN, timed
 from graphopt_backends.cuda.vendor.delegate import lower_or_delegate
+from graphopt_backends.cuda.vendor.match import ATTENTION
 from graphopt_backends.cuda.vendor.offers import TF32, Asked, Offer, offers
 from graphopt_backends.cuda.vendor.split import split
 
 _CALLS = """// The calls of a region: a library's, and a kernel's for the rest.
+#include "go_attention.h"
 #include "go_conv.h"
 #include "go_matmul.h"
 #include "go_runtime.h"
@@ -109,7 +111,8 @@ def _alone(node: Node, target: GpuTarget, library: str) -> Graph:
     copy = Node(node.op, inputs, attrs, types, loc=node.loc, body=node.body)
     rw = Rewriter(Graph(inputs, (copy,), copy.results))
     (inner,) = rw.nodes
-    asked = Asked((library.removesuffix(TF32),), library.endswith(TF32), target)
+    use = (library.removesuffix(TF32), ATTENTION)
+    asked = Asked(use, library.endswith(TF32), target)
     for offer in offers(inner, asked, lambda value: True):
         if isinstance(offer, Offer) and offer.library == library:
             split(rw, inner, offer)

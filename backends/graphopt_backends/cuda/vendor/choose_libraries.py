@@ -1,5 +1,5 @@
-"""choose-libraries: products and convolutions that a vendor's library computes, split from what it
-does not do.
+"""choose-libraries: products, convolutions and attention that a vendor's library computes, split
+from what it does not do.
 
   %c = fused %x, %w, %r {kind="contraction"} {conv, add, relu, pad}
 → %d = fused %x, %w, %r {kind="contraction", library="cudnn"} {conv, add, relu}
@@ -28,8 +28,8 @@ from graphopt.passbase import EXACT, Numerics, Pass, PassContext
 from graphopt.rewrite import Rewriter
 from graphopt.tune.openings import KERNEL
 from graphopt_backends.cuda.targets import GpuTarget
-from graphopt_backends.cuda.vendor.match import Mismatch
-from graphopt_backends.cuda.vendor.offers import Asked, Offer, offers, pays
+from graphopt_backends.cuda.vendor.match import ATTENTION, LIBRARY, Mismatch
+from graphopt_backends.cuda.vendor.offers import Asked, Offer, is_attention, offers, pays
 from graphopt_backends.cuda.vendor.split import split
 
 _AS_FAST = "the generated kernel is expected to be as fast"
@@ -39,9 +39,10 @@ _MEASURED = "the generated kernel was measured to be faster"
 @dataclass(frozen=True)
 class ChooseLibraries(Pass):
     """`use` are the libraries that may be called, CUTLASS before others where it is among them;
-    `always` calls them wherever they can be, else where a table expects it to pay; `tf32` lets them
-    round the factors of f32 products to tf32. `open` decides nothing, and `by` what was measured:
-    `DIGEST=cudnn`, `DIGEST=kernel`, where DIGEST is that of a region left open.
+    cuDNN's attention is `cudnn-attention`. `always` calls them wherever they can be, else where a
+    table expects it to pay; `tf32` lets them round the factors of f32 products to tf32. `open`
+    decides nothing, and `by` what was measured: `DIGEST=cudnn`, `DIGEST=kernel`, where DIGEST is
+    that of a region left open.
 
     Numerics: exact: who computes a region does not change what it means; what tf32 rounds is the
     user's choice. Refuses: other targets than GPUs; regions that no call begins.
@@ -67,7 +68,7 @@ class ChooseLibraries(Pass):
         if not self.use or not isinstance(ctx.target, GpuTarget):
             return graph
         rw = Rewriter(graph)
-        asked = Asked(self.use, self.tf32, ctx.target)
+        asked = Asked(self._asked(), self.tf32, ctx.target)
         for old in graph.nodes:
             node = rw.values[old.results[0]].producer
             assert node is not None
@@ -78,7 +79,8 @@ class ChooseLibraries(Pass):
     def _visit(self, node: Node, asked: Asked, rw: Rewriter, ctx: PassContext) -> None:
         found = offers(node, asked, lambda v: rw.array(v) is not None)
         made = [o for o in found if isinstance(o, Offer)]
-        first = next((o for o in made if self.always or pays(o, node, asked.target)), None)
+        always = self.always and (ATTENTION in self.use or not is_attention(node))
+        first = next((o for o in made if always or pays(o, node, asked.target)), None)
         opened = _opened(node, made, first)
         chosen, reason = self._measured(opened, made, first) if self.by else (first, _AS_FAST)
         if self.open and made:
@@ -91,6 +93,11 @@ class ChooseLibraries(Pass):
         elif ctx.spend():
             split(rw, node, chosen)
             ctx.fired(self.name, node)
+
+    def _asked(self) -> tuple[str, ...]:
+        """What is measured is attention by cuDNN, too, where cuDNN may be called at all."""
+        measured = self.open or self.by
+        return (*self.use, ATTENTION) if measured and LIBRARY["attention"] in self.use else self.use
 
     def _measured(
         self, opened: Node, made: list[Offer], first: Offer | None
@@ -111,7 +118,7 @@ def _is_undecided(node: Node) -> bool:
     attrs = node.attrs
     if not isinstance(attrs, FusedAttrs) or attrs.library or attrs.offers:
         return False
-    return attrs.kind == "contraction"
+    return attrs.kind in ("contraction", "attention")
 
 
 def _opened(node: Node, made: list[Offer], first: Offer | None) -> Node:

@@ -18,6 +18,11 @@ from graphopt.target import Target
 from graphopt.tune.space import Point
 from graphopt_backends.cuda.lower import lower_region
 from graphopt_backends.cuda.targets import GpuTarget
+from graphopt_backends.cuda.vendor.attention import (
+    attention,
+    attention_fields,
+    attention_roles,
+)
 from graphopt_backends.cuda.vendor.convolution import Convolution, computed
 from graphopt_backends.cuda.vendor.geometry import geometry
 from graphopt_backends.cuda.vendor.instance import emit_convolution, emit_product
@@ -44,6 +49,8 @@ def delegate(node: Node, target: GpuTarget) -> Delegated:
     assert body is not None
     if node.attrs.library == CUTLASS:  # type: ignore[attr-defined]
         return _instantiated(node, target)
+    if node.attrs.kind == "attention":  # type: ignore[attr-defined]
+        return _attention(node, body)
     found = match(body)
     if not isinstance(found, Match) or found.result not in body.outputs:
         raise InternalError(f"no library computes the region at {node.loc}")
@@ -66,6 +73,23 @@ def delegate(node: Node, target: GpuTarget) -> Delegated:
         else {}
     )
     return Delegated(_name(found, precision, fields), call, packings)
+
+
+def _attention(node: Node, body: Graph) -> Delegated:
+    found = attention(body)
+    if isinstance(found, Mismatch) or body.outputs != (found.root.result,):
+        raise InternalError(f"cuDNN does not compute the region at {node.loc}")
+    fields = attention_fields(found)
+    dtype = found.root.result.type.dtype
+    call = LibraryCall(
+        LIBRARY["attention"],
+        "attention",
+        tuple({**fields, "dtype": _DTYPE[dtype]}.items()),
+        (*attention_roles(found, body), "y"),
+    )
+    extents = "x".join(str(fields[k]) for k in ("h", "s", "t", "d"))
+    tail = "_mask" * fields["has_mask"] + "_causal" * fields["causal"]
+    return Delegated(f"cudnn_attention_{dtype}_{extents}{tail}", call)
 
 
 def _instantiated(node: Node, target: GpuTarget) -> Delegated:

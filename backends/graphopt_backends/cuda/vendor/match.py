@@ -11,8 +11,11 @@ from graphopt.ir.types import DType
 from graphopt.ops import ClampAttrs, ConvAttrs, GeluAttrs, PadAttrs
 from graphopt_backends.cuda.vendor.matrices import channels_last, matrices
 
-FUNCTION = {"linear": "matmul", "matmul": "matmul", "conv": "conv"}
-LIBRARY = {"matmul": "cublaslt", "conv": "cudnn"}
+FUNCTION = {"linear": "matmul", "matmul": "matmul", "conv": "conv", "attention": "attention"}
+LIBRARY = {"matmul": "cublaslt", "conv": "cudnn", "attention": "cudnn"}
+ATTENTION = "cudnn-attention"
+"""What asks for attention by cuDNN, which is called where it is named or measured."""
+_PRODUCTS = ("linear", "matmul", "conv")
 CUTLASS = "cutlass"
 """Templates that are compiled with the model: see `visitor`."""
 
@@ -49,7 +52,7 @@ class Mismatch:
 
 def match(body: Graph) -> Match | Mismatch:
     """The most of a body that one call can compute."""
-    roots = [n for n in body.nodes if n.op.name in FUNCTION]
+    roots = [n for n in body.nodes if n.op.name in _PRODUCTS]
     if len(roots) != 1:
         return Mismatch(f"it has {len(roots)} products")
     (root,) = roots

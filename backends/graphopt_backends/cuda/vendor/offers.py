@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.types import DType
 from graphopt.lower.link import flops
-from graphopt.ops import ConvAttrs
+from graphopt.ops import ConvAttrs, FusedAttrs
 from graphopt_backends.cuda.targets import GpuTarget
+from graphopt_backends.cuda.vendor import attention
 from graphopt_backends.cuda.vendor.choice import library_wins
 from graphopt_backends.cuda.vendor.convolution import claimed
-from graphopt_backends.cuda.vendor.match import CUTLASS, LIBRARY, Match, Mismatch, match
+from graphopt_backends.cuda.vendor.match import ATTENTION, CUTLASS, LIBRARY, Match, Mismatch, match
 
 IsConstant = Callable[[Value], bool]
 """Whether an operand of a region is one of the model's weights."""
@@ -46,13 +47,15 @@ class Asked:
 def offers(node: Node, asked: Asked, is_constant: IsConstant) -> list[Offer | Mismatch]:
     """What each library does of a region, or why it does nothing."""
     made = [_called(node, asked, is_constant)]
-    if CUTLASS in asked.use:
+    if CUTLASS in asked.use and not is_attention(node):
         made.insert(0, _templates(node, asked, is_constant))
     return made
 
 
 def pays(offer: Offer, node: Node, target: GpuTarget) -> bool:
     """Whether a table expects the call to beat the generated kernel."""
+    if is_attention(node):  # nobody has measured it
+        return False
     found, moved = offer.found, sum(v.type.size_bytes for v in (*node.operands, *node.results))
     if offer.name == CUTLASS:
         return library_wins(flops(node), moved, 0, _factor(found), False, target)
@@ -78,12 +81,13 @@ def _templates(node: Node, asked: Asked, is_constant: IsConstant) -> Offer | Mis
 
 def _called(node: Node, asked: Asked, is_constant: IsConstant) -> Offer | Mismatch:
     """What a library that is opened at run time does of a region."""
-    found = match(body_of(node))
+    attends = is_attention(node)
+    found = attention.matched(body_of(node)) if attends else match(body_of(node))
     if isinstance(found, Mismatch):
         return found
     library = LIBRARY[found.function]
-    if library not in asked.use:
-        return Mismatch(f"{library} is not among the libraries to use")
+    if (wanted := ATTENTION if attends else library) not in asked.use:
+        return Mismatch(f"{wanted} is not among the libraries to use")
     if "w" in found.roles and not _has_constant_weights(node, found, is_constant):
         return Mismatch("its weights are no constants")
     rounds = asked.tf32 and found.result.type.dtype is DType.F32
@@ -92,6 +96,10 @@ def _called(node: Node, asked: Asked, is_constant: IsConstant) -> Offer | Mismat
 
 def _has_constant_weights(node: Node, found: Match, is_constant: IsConstant) -> bool:
     return is_constant(node.operands[body_of(node).inputs.index(found.roles["w"])])
+
+
+def is_attention(node: Node) -> bool:
+    return isinstance(node.attrs, FusedAttrs) and node.attrs.kind == "attention"
 
 
 def _factor(found: Match) -> DType:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphopt.errors import UnsupportedError
-from graphopt_backends.cuda.vendor.match import CUTLASS, LIBRARY
+from graphopt_backends.cuda.vendor.match import ATTENTION, CUTLASS, LIBRARY
 
-LIBRARIES = (*LIBRARY.values(), CUTLASS)
-_AUTO = tuple(LIBRARY.values())
-"""CUTLASS is called where it is asked for: nobody has measured it beside cuBLASLt."""
+_AUTO = tuple(dict.fromkeys(LIBRARY.values()))
+"""CUTLASS and cuDNN's attention are called where they are asked for: nobody has measured them."""
+LIBRARIES = (*_AUTO, ATTENTION, CUTLASS)
 
 _HALF = {"fp16": "f16", "bf16": "bf16"}
 _VECTOR = {"fp16": 8, "bf16": 8, "tf32": 4}

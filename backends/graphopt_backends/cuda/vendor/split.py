@@ -16,7 +16,8 @@ def split(rw: Rewriter, node: Node, offer: Offer) -> None:
     """Replace a fused node by the call's region, and one for the rest, if any."""
     body, found = body_of(node), offer.found
     outside = dict(zip(body.inputs, node.operands, strict=True))
-    attrs = FusedAttrs("contraction", offer.library)
+    assert isinstance(node.attrs, FusedAttrs)
+    attrs = FusedAttrs(node.attrs.kind, offer.library)
     called, operands = _called(found, outside, claimed if offer.name == CUTLASS else match)
     call = rw.insert("fused", operands, attrs, loc=node.loc, body=called)
     outside[found.result] = call.result
