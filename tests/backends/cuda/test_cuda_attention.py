@@ -28,7 +28,12 @@ SHAPES = [
     (4, 2, 1, 90, 256, False),
     (7, 1, 1, 33, 32, False),
     (11, 1, 1, 20, 32, False),  # no divisor that registers hold
-    (8, 2, 3, 70, 64, True),  # the queries of four heads, in two blocks
+    (8, 2, 3, 70, 64, True),  # the queries of four heads, six in a block
+    (8, 1, 1, 100, 32, False),  # eight heads to a block
+    (16, 2, 1, 33, 128, False),
+    (12, 1, 1, 50, 16, False),  # six, in two blocks
+    (5, 1, 1, 130, 256, False),
+    (2, 1, 4, 70, 64, True),  # four queries of two heads
 ]
 HALVES = [
     (8, 2, 1, 300, 64, False, DType.F16),  # a query by itself
@@ -40,6 +45,8 @@ HALVES = [
     (1, 1, 65, 33, 64, False, DType.BF16),
     (1, 1, 40, 96, 128, True, DType.F16),
     (2, 1, 1, 1024, 128, False, DType.F16),  # in parts by default
+    (8, 1, 1, 1024, 128, False, DType.BF16),  # eight heads, in parts
+    (7, 1, 1, 65, 64, False, DType.F16),
 ]
 
 
@@ -74,6 +81,9 @@ IN_PARTS = [
     (2, 2, 1, 65, 256, False, DType.F32, 5),
     (4, 2, 3, 40, 32, True, DType.F32, 4),  # later parts lie behind the diagonal
     (3, 3, 1, 512, 128, False, DType.BF16, 16),
+    (8, 1, 1, 70, 64, False, DType.F16, 3),
+    (14, 2, 1, 33, 128, False, DType.BF16, 2),
+    (4, 1, 2, 40, 256, True, DType.F32, 3),  # some parts lie behind the diagonal
 ]
 
 

@@ -7,7 +7,7 @@ from graphopt.ir.graph import Node
 from graphopt.lower.region import Lowered
 from graphopt.target import Target
 from graphopt.tune.space import Parameter, Point, Space, with_parameter
-from graphopt_backends.cuda.lower import decode, flash_simt, flash_tensor
+from graphopt_backends.cuda.lower import decode_shape, flash_simt, flash_tensor
 from graphopt_backends.cuda.lower.decode import Decode
 from graphopt_backends.cuda.lower.flash import Attention, Tile
 from graphopt_backends.cuda.lower.grid import grid
@@ -16,7 +16,7 @@ from graphopt_backends.cuda.lower.region import GpuRegion
 
 def lower(node: Node, target: Target, point: Point | None = None) -> Lowered:
     region, root = _rooted(node, target)
-    if decode.fits(region, root):
+    if decode_shape.fits(region, root):
         few = Decode(region, root, point)
         return Lowered(region.kernel("decode", few.grids()), label=few.label)
     attention, tiles = _attention(region, root)
@@ -28,7 +28,7 @@ def lower(node: Node, target: Target, point: Point | None = None) -> Lowered:
 
 def space(node: Node, target: Target) -> Space:
     region, root = _rooted(node, target)
-    if decode.fits(region, root):
+    if decode_shape.fits(region, root):
         few = Decode(region, root)
         counts = Space((Parameter("threads", few.counts(), few.threads),))
         return with_parameter(counts, Parameter("parts", few.divisions(), few.parts))

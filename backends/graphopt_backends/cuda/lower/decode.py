@@ -10,8 +10,6 @@ second grid does the same with those of the parts.
 
 from __future__ import annotations
 
-from graphopt.errors import UnsupportedError
-from graphopt.ir.graph import Node, Value
 from graphopt.kernel.ir import (
     INDEX,
     Alloc,
@@ -37,7 +35,7 @@ from graphopt.kernel.ir import (
     select,
 )
 from graphopt.lower.access import delinearized
-from graphopt.tune.space import Point
+from graphopt_backends.cuda.lower.decode_shape import Shape
 from graphopt_backends.cuda.lower.grid import (
     THREAD,
     Part,
@@ -50,127 +48,11 @@ from graphopt_backends.cuda.lower.grid import (
     unrolled,
 )
 from graphopt_backends.cuda.lower.partial import Partials, Sums
-from graphopt_backends.cuda.lower.region import GpuRegion
 from graphopt_backends.cuda.lower.scores import MASKED, masked
-from graphopt_backends.cuda.lower.vectors import is_contiguous
-from graphopt_backends.cuda.targets import WARP, GpuTarget
-
-MOST_QUERIES = 4
-MOST_DEPTH = 256
-THREADS = (128, 256, 512)
-_IN_FLIGHT = 4
-"""Keys that a group has on their way."""
-_MOST_ROWS = 4
-"""Queries of a block: with eight, ptxas spills 90 to 490 bytes of a thread."""
-_PART_BYTES = 128 << 10
-"""Of keys and values, for which it pays to launch a second grid."""
-_PARTS = (1, 2, 4, 8, 16, 32, 64)
-_LEAST_KEYS = 64
-"""Of a part that is worth a trial."""
 
 
-def fits(region: GpuRegion, root: Node) -> bool:
-    """Few queries, whose factors lie along their last axis, as wide as a group of lanes."""
-    q, k, v = root.operands[:3]
-    depth = q.type.dims[-1]
-    lanes = vector(region, root)
-    return (
-        q.type.dims[2] <= MOST_QUERIES
-        and v.type.dims[-1] == depth
-        and depth % lanes == 0
-        and depth // lanes in (1, 2, 4, 8, 16, 32)
-        and lanes & (lanes - 1) == 0
-        and depth <= MOST_DEPTH
-        and all(_lies_along(region, x, lanes) for x in (q, k, v))
-    )
-
-
-def vector(region: GpuRegion, root: Node) -> int:
-    """Elements of a lane: 16 bytes, or as many as a warp needs for a whole key."""
-    depth = root.operands[0].type.dims[-1]
-    return max(16 // _element_bytes(region), ceil_div(depth, WARP))
-
-
-def _element_bytes(region: GpuRegion) -> int:
-    """Of what keys and values are in memory."""
-    return max(2, min(b.dtype.size_bytes for b in region.inputs))
-
-
-def _row(region: GpuRegion) -> GpuTarget:
-    assert isinstance(region.target, GpuTarget)
-    return region.target
-
-
-def _lies_along(region: GpuRegion, value: Value, lanes: int) -> bool:
-    index = [region.loop(f"x{a}", d) for a, d in enumerate(value.type.dims[:-1])]
-    ramp = Ramp(INDEX, lanes, index_const(0), 1)
-    return lanes == 1 or is_contiguous(region.access.at(value, (*index, ramp)))
-
-
-class Decode:
-    """A block of `threads` for every `rows` queries that share keys, and each of the `parts` into
-    which these are cut."""
-
-    def __init__(self, region: GpuRegion, root: Node, point: Point | None = None) -> None:
-        self.region, self.root, self.access = region, root, region.access
-        self.q, self.k, self.v = root.operands[:3]
-        (self.batch, heads, self.queries, self.depth) = self.q.type.dims
-        _, self.kv_heads, self.keys, _ = self.k.type.dims
-        self.dtype = root.result.type.dtype
-        for out in region.body.outputs:
-            if out.type.dims != root.result.type.dims:
-                raise UnsupportedError(f"epilogue of attention at {root.loc} changes the shape")
-        self.lanes = vector(region, root)
-        self.share = self.depth // self.lanes
-        self.heads = heads // self.kv_heads
-        together = self.heads * self.queries
-        self.rows = max(r for r in range(1, _MOST_ROWS + 1) if together % r == 0)
-        self.tiles = together // self.rows
-        chosen = {} if point is None else {name: point.number(name) for name in point}
-        self.parts = chosen.get("parts", self._filling())
-        self.threads = chosen.get("threads", self._occupied())
-
-    @property
-    def owners(self) -> int:
-        """Blocks for each part of the keys."""
-        return self.batch * self.kv_heads * self.tiles
-
-    @property
-    def label(self) -> str:
-        cut = f"x{self.parts}" if self.parts > 1 else ""
-        return f"decode{self.threads}{cut}"
-
-    @property
-    def groups(self) -> int:
-        return self.threads // self.share
-
-    @property
-    def part_keys(self) -> int:
-        return ceil_div(self.keys, self.parts)
-
-    @property
-    def steps(self) -> int:
-        return ceil_div(self.part_keys, self.groups * _IN_FLIGHT)
-
-    def _filling(self) -> int:
-        """Parts of `_PART_BYTES` or more, as many as give each multiprocessor one block at most."""
-        size = 2 * self.keys * self.depth * _element_bytes(self.region)
-        return max(1, min(_row(self.region).sms // self.owners, size // _PART_BYTES))
-
-    def _occupied(self) -> int:
-        """Threads enough for a part's keys to be on their way at once."""
-        busy = ceil_div(self.part_keys, _IN_FLIGHT) * self.share
-        return next((t for t in self.counts() if t >= busy), self.counts()[-1])
-
-    def divisions(self) -> tuple[int, ...]:
-        """Numbers of parts worth a trial: the rule's, and powers of two."""
-        most = max(1, self.keys // _LEAST_KEYS)
-        return tuple(sorted({self.parts, *(n for n in _PARTS if n <= most)}))
-
-    def counts(self) -> tuple[int, ...]:
-        """Numbers of threads whose sums find room in shared memory."""
-        most = _row(self.region).shared_bytes // (self.rows * (self.lanes + 2) * 4)
-        return tuple(t for t in THREADS if t <= most)
+class Decode(Shape):
+    """What the blocks do."""
 
     def grids(self) -> Stmt:
         """One grid, or where keys are cut into parts, that and one that adds these up."""
@@ -262,7 +144,7 @@ class Decode:
 
     def _each(self, body: Stmt) -> Stmt:
         """For every key that a group has on its way."""
-        return unrolled("u", _IN_FLIGHT, body)
+        return unrolled("u", self.in_flight, body)
 
     def _rows(self, body: Stmt) -> Stmt:
         """For each of the block's queries."""
@@ -270,8 +152,8 @@ class Decode:
 
     def _key(self) -> Expr:
         """The key's number."""
-        e, u = self.region.loop("e", self.steps), self.region.loop("u", _IN_FLIGHT)
-        at = binary("+", binary("*", e, index_const(_IN_FLIGHT)), u)
+        e, u = self.region.loop("e", self.steps), self.region.loop("u", self.in_flight)
+        at = binary("+", binary("*", e, index_const(self.in_flight)), u)
         at = binary("+", binary("*", at, index_const(self.groups)), self._group())
         return self.access.simplify(binary("+", self._first_key(), at))
 
@@ -281,7 +163,7 @@ class Decode:
 
     def _inside(self, key: Expr) -> Expr | None:
         """Whether the part has such a key; None where it always has."""
-        reached = self.steps * _IN_FLIGHT * self.groups
+        reached = self.steps * self.in_flight * self.groups
         end = binary("+", self._first_key(), index_const(self.part_keys))
         own = binary("<", key, end) if self.parts > 1 and reached > self.part_keys else None
         return both(own, below(key, self.keys, (self.parts - 1) * self.part_keys + reached))
@@ -290,8 +172,8 @@ class Decode:
 
     def _block(self) -> Stmt:
         query, out = self._of_rows("query", self.lanes), self._of_rows("out", self.lanes)
-        value = self._registers("value", _IN_FLIGHT, self.lanes)
-        own, score = (self._of_rows(n, _IN_FLIGHT) for n in ("own", "score"))
+        value = self._registers("value", self.in_flight, self.lanes)
+        own, score = (self._of_rows(n, self.in_flight) for n in ("own", "score"))
         peak, total = self._of_rows("peak"), self._of_rows("sum")
         step = block(
             self._all(self._each(self._fetch(query, value, own))),
@@ -318,7 +200,7 @@ class Decode:
 
     def _fetch(self, query: Buffer, value: Buffer, own: Buffer) -> Stmt:
         """A lane's part of each query's score, and of V for later."""
-        lane, u = self._lane(), self.region.loop("u", _IN_FLIGHT)
+        lane, u = self._lane(), self.region.loop("u", self.in_flight)
         self.access.ranges["key"] = self.keys  # where it is used
         at = (self.b, self.hk, index_var("key"), self._column())
         k, v = (broadcast(self.access.at(x, at), self.lanes) for x in (self.k, self.v))
@@ -338,7 +220,7 @@ class Decode:
 
     def _score(self, own: Buffer, score: Buffer) -> Stmt:
         """The score of a key, masked; -inf where there is none."""
-        t, u = self._thread(), self.region.loop("u", _IN_FLIGHT)
+        t, u = self._thread(), self.region.loop("u", self.in_flight)
         group = binary("*", binary("//", t, index_const(self.share)), index_const(self.share))
         row = self._at()[1:]
         neighbours = load(own, Ramp(INDEX, self.share, group, 1), *row, u)
@@ -356,7 +238,7 @@ class Decode:
         self, score: Buffer, value: Buffer, peak: Buffer, total: Buffer, out: Buffer
     ) -> Stmt:
         """Add keys, scaled to the new peak. Where all are masked, that is -inf: the shift is 0."""
-        at, lane, u = self._at(), self._lane(), self.region.loop("u", _IN_FLIGHT)
+        at, lane, u = self._at(), self._lane(), self.region.loop("u", self.in_flight)
         top = Buffer.dense("top", self.dtype, (), Scope.REGISTER)
         shift, scale, weight = (Var(self.dtype, 1, n) for n in ("shift", "scale", "weight"))
         none = binary("==", load(top), self._number(MASKED))

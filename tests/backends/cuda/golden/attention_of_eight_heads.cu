@@ -3,7 +3,7 @@
 
 #include "go_kernel.h"
 
-__global__ void __launch_bounds__(512)
+__global__ void __launch_bounds__(128)
 attention_of_eight_heads_0(
     const go::bf16 *__restrict__ in0,
     const go::bf16 *__restrict__ in1,
@@ -15,44 +15,44 @@ attention_of_eight_heads_0(
     GO_SHARED(shared);
     const int b = blockIdx.x;
     const int t = threadIdx.x;
-    go::vec<float, 8> query[4];
-    go::vec<float, 8> out[4];
-    go::vec<float, 8> value[4];
-    float own[4][4];
-    float score[4][4];
-    float peak[4];
-    float sum[4];
+    go::vec<float, 8> query[8];
+    go::vec<float, 8> out[8];
+    go::vec<float, 8> value[2];
+    float own[8][2];
+    float score[8][2];
+    float peak[8];
+    float sum[8];
     #pragma unroll
-    for (int r = 0; r < 4; r++) {
-        query[r] = go::to_float(go::load<8>(in0 + b / 8 * 512 + r * 128 + t % 16 * 8)) * 0.088388346f;
+    for (int r = 0; r < 8; r++) {
+        query[r] = go::to_float(go::load<8>(in0 + b / 16 * 1024 + r * 128 + t % 16 * 8)) * 0.088388346f;
         out[r] = go::splat<8>(0.0f);
         peak[r] = -INFINITY;
         sum[r] = 0.0f;
     }
-    for (int e = 0; e < 4; e++) {
+    for (int e = 0; e < 16; e++) {
         #pragma unroll
-        for (int u = 0; u < 4; u++) {
-            const int key = b % 8 * 512 + e * 128 + u * 32 + t / 16;
+        for (int u = 0; u < 2; u++) {
+            const int key = b % 16 * 256 + e * 16 + u * 8 + t / 16;
             const go::vec<float, 8> k = go::to_float(go::load<8>(in1 + b / 16 * 524288 + key * 128 + t % 16 * 8));
             #pragma unroll
-            for (int r = 0; r < 4; r++) {
+            for (int r = 0; r < 8; r++) {
                 own[r][u] = go::reduce<go::add>(query[r] * k);
             }
             value[u] = go::to_float(go::load<8>(in2 + b / 16 * 524288 + key * 128 + t % 16 * 8));
         }
         #pragma unroll
-        for (int u = 0; u < 4; u++) {
+        for (int u = 0; u < 2; u++) {
             #pragma unroll
-            for (int r = 0; r < 4; r++) {
+            for (int r = 0; r < 8; r++) {
                 score[r][u] = go::warp_reduce<go::add, 16>(own[r][u]);
             }
         }
         #pragma unroll
-        for (int r = 0; r < 4; r++) {
+        for (int r = 0; r < 8; r++) {
             float top;
             top = peak[r];
             #pragma unroll
-            for (int u = 0; u < 4; u++) {
+            for (int u = 0; u < 2; u++) {
                 top = go::max(top, score[r][u]);
             }
             const float shift = top == -INFINITY ? 0.0f : top;
@@ -61,46 +61,48 @@ attention_of_eight_heads_0(
             sum[r] *= scale;
             out[r] = out[r] * scale;
             #pragma unroll
-            for (int u = 0; u < 4; u++) {
+            for (int u = 0; u < 2; u++) {
                 const float weight = go::exp(score[r][u] - shift);
                 sum[r] += weight;
                 out[r] += value[u] * weight;
             }
         }
     }
-    float *const peaks = (float *)shared;  // [4][32]
-    float *const sums = (float *)(shared + 512);  // [4][32]
-    float *const parts = (float *)(shared + 1024);  // [4][32][128]
+    float *const peaks = (float *)shared;  // [8][8]
+    float *const sums = (float *)(shared + 256);  // [8][8]
+    float *const parts = (float *)(shared + 512);  // [8][8][128]
     #pragma unroll
-    for (int r = 0; r < 4; r++) {
+    for (int r = 0; r < 8; r++) {
         if (t % 16 == 0) {
-            peaks[r * 32 + t / 16] = peak[r];
-            sums[r * 32 + t / 16] = sum[r];
+            peaks[r * 8 + t / 16] = peak[r];
+            sums[r * 8 + t / 16] = sum[r];
         }
-        go::store(parts + r * 4096 + t * 8, out[r]);
+        go::store(parts + r * 1024 + t * 8, out[r]);
     }
     __syncthreads();
-    float top;
-    float total;
-    float whole;
-    top = -INFINITY;
-    #pragma unroll
-    for (int g = 0; g < 32; g++) {
-        top = go::max(top, peaks[t / 128 * 32 + g]);
+    for (int i = 0; i < 8; i++) {
+        float top;
+        float total;
+        float whole;
+        top = -INFINITY;
+        #pragma unroll
+        for (int g = 0; g < 8; g++) {
+            top = go::max(top, peaks[i * 8 + g]);
+        }
+        const float shift = top == -INFINITY ? 0.0f : top;
+        total = 0.0f;
+        whole = 0.0f;
+        for (int g = 0; g < 8; g++) {
+            const float weight = go::exp(peaks[i * 8 + g] - shift);
+            total += sums[i * 8 + g] * weight;
+            whole += parts[i * 1024 + g * 128 + t] * weight;
+        }
+        if (t == 0) {
+            part_peaks[b * 8 + i] = top;
+            part_sums[b * 8 + i] = total;
+        }
+        part_values[b * 1024 + i * 128 + t] = whole;
     }
-    const float shift = top == -INFINITY ? 0.0f : top;
-    total = 0.0f;
-    whole = 0.0f;
-    for (int g = 0; g < 32; g++) {
-        const float weight = go::exp(peaks[t / 128 * 32 + g] - shift);
-        total += sums[t / 128 * 32 + g] * weight;
-        whole += parts[t / 128 * 4096 + g * 128 + t % 128] * weight;
-    }
-    if (t % 128 == 0) {
-        part_peaks[b * 4 + t / 128] = top;
-        part_sums[b * 4 + t / 128] = total;
-    }
-    part_values[b * 512 + t] = whole;
 }
 
 __global__ void __launch_bounds__(128)
@@ -117,16 +119,16 @@ attention_of_eight_heads_1(
     float whole;
     top = -INFINITY;
     #pragma unroll
-    for (int g = 0; g < 8; g++) {
-        top = go::max(top, part_peaks[b / 4 * 32 + g * 4 + b % 4]);
+    for (int g = 0; g < 16; g++) {
+        top = go::max(top, part_peaks[b / 8 * 128 + g * 8 + b % 8]);
     }
     const float shift = top == -INFINITY ? 0.0f : top;
     total = 0.0f;
     whole = 0.0f;
-    for (int g = 0; g < 8; g++) {
-        const float weight = go::exp(part_peaks[b / 4 * 32 + g * 4 + b % 4] - shift);
-        total += part_sums[b / 4 * 32 + g * 4 + b % 4] * weight;
-        whole += part_values[b / 4 * 4096 + g * 512 + b % 4 * 128 + t] * weight;
+    for (int g = 0; g < 16; g++) {
+        const float weight = go::exp(part_peaks[b / 8 * 128 + g * 8 + b % 8] - shift);
+        total += part_sums[b / 8 * 128 + g * 8 + b % 8] * weight;
+        whole += part_values[b / 8 * 16384 + g * 1024 + b % 8 * 128 + t] * weight;
     }
     out0[b * 128 + t] = go::to_bf16(whole * (total == 0.0f ? 0.0f : 1.0f / total));
 }
@@ -138,8 +140,8 @@ extern "C" int attention_of_eight_heads_launch(go_stream stream, void *const *p)
     auto *const in2 = static_cast<const go::bf16 *>(p[2]);
     auto *const out0 = static_cast<go::bf16 *>(p[3]);
     auto *const part_peaks = (float *)(static_cast<char *>(p[4]));
-    auto *const part_sums = (float *)(static_cast<char *>(p[4]) + 2048);
-    auto *const part_values = (float *)(static_cast<char *>(p[4]) + 4096);
-    if (const int error = go::launch(attention_of_eight_heads_0, 128, 512, 66560, stream, in0, in1, in2, part_peaks, part_sums, part_values)) return error;
+    auto *const part_sums = (float *)(static_cast<char *>(p[4]) + 4096);
+    auto *const part_values = (float *)(static_cast<char *>(p[4]) + 8192);
+    if (const int error = go::launch(attention_of_eight_heads_0, 128, 128, 33280, stream, in0, in1, in2, part_peaks, part_sums, part_values)) return error;
     return go::launch(attention_of_eight_heads_1, 64, 128, 0, stream, out0, part_peaks, part_sums, part_values);
 }
