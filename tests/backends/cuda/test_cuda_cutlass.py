@@ -66,6 +66,11 @@ def _linear(tail: str, *, x: str = "2,64,128", n: int = 256, dtype: str = "f16",
 BIAS_GELU = _linear('%y = gelu %y0 {approximate="tanh"}', x="1,128,768", n=3072)
 RESIDUAL = _linear("%y = add %r, %y0", x="512,1024", n=1024, dtype="bf16")
 
+FEW_ROWS = _linear(
+    "%s = sigmoid %y0\n%g = mul %s, %r\n%y = sub %g, %q", x="16,4096", n=4096
+)  # fmt: skip
+"""Turned: of a tree, columns become rows, and other tensors lie by columns."""
+
 TREES = {
     "plain": (_linear("", result="y0", bias=""), "identity(acc)"),
     "bias": (_linear("", result="y0"), "plus(acc, columns)"),
@@ -267,6 +272,11 @@ def test_nobody_gets_it_unasked():
         (128, 768, 3072, Schedule((128, 128, 64), (1, 1), True, 12)),  # split-K
         (128, 3072, 768, Schedule((128, 128, 64), (1, 1), True, 0)),  # stream-K
         (128, 768, 256, Schedule((64, 64, 64), (1, 1), False)),  # no k to cut
+        (65, 768, 256, Schedule((64, 64, 64), (1, 1), False)),  # as many rows as a tile has
+        (64, 768, 256, Schedule((64, 64, 64), (1, 1), False, turned=True)),
+        (17, 16384, 4096, Schedule((128, 32, 64), (1, 1), False, turned=True)),
+        (16, 4096, 4096, Schedule((128, 16, 64), (1, 1), True, 4, turned=True)),
+        (1, 8192, 4096, Schedule((128, 16, 64), (1, 1), True, 0, turned=True)),
     ],
 )
 def test_few_tiles_cut_k(m: int, n: int, k: int, expected: Schedule):
@@ -288,6 +298,7 @@ GOLDENS = {
     "cutlass_bias_gelu": BIAS_GELU,
     "cutlass_residual": RESIDUAL,
     "cutlass_two_tensors": TREES["two-tensors"][0],
+    "cutlass_few_rows": FEW_ROWS,
 }
 
 
@@ -358,6 +369,12 @@ CASES = {
     "scaled": _case(TREES["scaled"][0]),
     "f32": _case(_linear("%c = cast %y0 {dtype=f32}\n%y = relu %c", x="3,40,64", n=72)),
     "matmul-batched": _case(TREES["matmul-batched"][0]),
+    "few-rows": _case(FEW_ROWS),
+    "a-row": _case(_linear("%y = relu %y0", x="1,512", n=1000)),
+    "few-rows-wide": _case(_linear("%y = add %r, %y0", x="3,7,512", n=17000, dtype="bf16")),
+    "few-rows-batched": _case(
+        "%x = input : f16[2,33,64]\n%w = input : f16[2,64,520]\n%y = matmul %x, %w\nreturn %y"
+    ),
 }
 """What tests/gpu runs, and nothing here can."""
 
@@ -366,11 +383,16 @@ def test_cases_for_a_gpu_reach_every_schedule():
     found = [product(c.graph) for c in CASES.values()]
     made = {schedule(p, SM_90A.sms) for p in found if isinstance(p, Product)}  # type: ignore[attr-defined]
     assert all(isinstance(p, Product) for p in found)
-    assert {(s.tile, s.cooperative, min(s.splits, 2)) for s in made} == {
+    assert {(s.tile, s.cooperative, min(s.splits, 2)) for s in made if not s.turned} == {
         ((128, 256, 64), True, 1),
         ((128, 128, 64), False, 1),
         ((128, 128, 64), True, 0),
         ((128, 128, 64), True, 2),
+        ((64, 64, 64), False, 1),
+    }
+    assert {(s.tile, s.cooperative, min(s.splits, 2)) for s in made if s.turned} >= {
+        ((128, 32, 64), False, 1),
+        ((128, 16, 64), True, 2),
         ((64, 64, 64), False, 1),
     }
 
@@ -443,12 +465,15 @@ int main() {
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """One product as p.o, its PTX, and what ptxas says: a minute."""
+    return _compiled(BIAS_GELU, tmp_path_factory.mktemp("cutlass"))
+
+
+def _compiled(product: str, folder: Path) -> tuple[Path, str]:
     try:
         headers = template_headers()
     except BuildError as error:
         pytest.skip(error.message)
-    folder = tmp_path_factory.mktemp("cutlass")
-    for name, text in {**template_sources(), "p.cu": _text(BIAS_GELU, "p")}.items():
+    for name, text in {**template_sources(), "p.cu": _text(product, "p")}.items():
         (folder / name).write_text(text)
     compiler = cuda_build.find_compiler(SM_90A)
     command = [
@@ -475,13 +500,34 @@ def test_nvcc_compiles_it(compiled: tuple[Path, str]):
 
 @pytest.mark.nvcc
 @pytest.mark.slow
+def test_few_rows_are_the_narrow_side_of_a_tile(tmp_path: Path):
+    """wgmma's 64 rows are columns of the product, its 16 columns all rows that there are."""
+    folder, said = _compiled(FEW_ROWS, tmp_path)
+    assert re.findall(r"(\d+) bytes spill stores", said) == ["0"]
+    assert "serialized" not in said
+    (ptx,) = folder.glob("*.ptx")
+    text = ptx.read_text()
+    assert "wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16" in text
+    assert "cp.async.bulk.tensor" in text
+    error, workspace = _planned(folder)
+    assert error == 0
+    assert 32 * 128 * 16 * 4 <= workspace < 2 * 32 * 128 * 16 * 4  # where parts of 32 tiles meet
+
+
+@pytest.mark.nvcc
+@pytest.mark.slow
 def test_cutlass_takes_the_arguments_and_tells_its_workspace(compiled: tuple[Path, str]):
     """Stream-K: each of the 24 tiles may be left in parts, in f32."""
-    folder, _ = compiled
+    error, workspace = _planned(compiled[0])
+    assert error == 0
+    assert 24 * 128 * 128 * 4 <= workspace < 2 * 24 * 128 * 128 * 4
+
+
+def _planned(folder: Path) -> tuple[int, int]:
+    """What a model is told when it is opened: an error, and the bytes of workspace."""
     (folder / "plan.cpp").write_text(PLAN)
     link = ["nvcc", "-o", "plan", "plan.cpp", "p.o", "-cudart", "static", "-Xlinker", "-zmuldefs"]
     subprocess.run(link, cwd=folder, capture_output=True, check=True)
     said = subprocess.run([str(folder / "plan")], capture_output=True, text=True, check=True)
     error, workspace = map(int, said.stdout.split())
-    assert error == 0
-    assert 24 * 128 * 128 * 4 <= workspace < 2 * 24 * 128 * 128 * 4
+    return error, workspace

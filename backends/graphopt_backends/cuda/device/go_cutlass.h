@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <type_traits>
+
 #include "cutlass/cutlass.h"
 
 #include "cute/tensor.hpp"
@@ -56,6 +58,18 @@ struct OneTile {
 using WholeTiles = cutlass::gemm::PersistentScheduler;
 using StreamK = cutlass::gemm::StreamKScheduler;
 
+// How things lie: in rows, unless a shape says how its left factor does. Then that is the right one's
+// transpose, and all that the epilogue touches is turned as well: rows of what CUTLASS computes are
+// columns of the product, of which there are more.
+template <class Shape, class = void> struct Lies {
+    using Left = RowMajor;
+    using Stored = RowMajor;
+};
+template <class Shape> struct Lies<Shape, std::void_t<typename Shape::Left>> {
+    using Left = typename Shape::Left;
+    using Stored = ColumnMajor;
+};
+
 // Trees: computed in f32, rounded once, by their root ------------------------------------------
 
 namespace fusion = cutlass::epilogue::fusion;
@@ -67,12 +81,17 @@ template <class Element> using Source = fusion::Sm90SrcFetch<Element>;
 template <class Shape, class Element>
 using Columns = fusion::Sm90RowBroadcast<0, typename Shape::Tile, Element, float>;
 
+// The same of a product that is turned.
+template <class Shape, class Element>
+using TurnedColumns = fusion::Sm90ColBroadcast<0, typename Shape::Tile, Element, float>;
+
 // Tensors besides the source, through shared memory as that is.
 template <class Shape, class Element> struct AuxiliaryLoad {
     using Epilogue = collective::detail::EpilogueDescriptor<
         typename Shape::Tile, collective::EpilogueTileAuto, typename Shape::Source,
         typename Shape::Result, typename Shape::Schedule::Epilogue>;
-    using Load = collective::detail::AuxLoadDescriptor<Epilogue, RowMajor, Element>;
+    using Load = collective::detail::AuxLoadDescriptor<Epilogue, typename Lies<Shape>::Stored,
+                                                       Element>;
     using Node = fusion::Sm90AuxLoad<Load::Stages, typename Load::EpilogueTile, Element,
                                      typename Load::Stride, typename Load::SmemLayoutAtom,
                                      typename Load::CopyOpS2R>;
@@ -122,23 +141,24 @@ template <class Device> struct Launched {
     }
 };
 
-// `Shape`: Tile, Cluster, Schedule, Source (void: none) and Result, both row-major.
+// `Shape`: Tile, Cluster, Schedule, Source (void: none) and Result.
 template <class Element> constexpr int aligned = 16 / sizeof(Element);
 template <class Shape> struct Stored {
     using Result = typename Shape::Result;
+    using Layout = typename Lies<Shape>::Stored;
     using Filled = cute::conditional_t<cute::is_void_v<typename Shape::Source>, Result,
                                        typename Shape::Source>;
     template <class Tree>
     using Epilogue = typename collective::CollectiveBuilder<
         cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, typename Shape::Tile,
         typename Shape::Cluster, collective::EpilogueTileAuto, float, float,
-        typename Shape::Source, RowMajor, aligned<Filled>, Result, RowMajor, aligned<Result>,
+        typename Shape::Source, Layout, aligned<Filled>, Result, Layout, aligned<Result>,
         typename Shape::Schedule::Epilogue, Tree>::CollectiveOp;
 };
 
 // Products -------------------------------------------------------------------------------------
 
-// `Shape`: Scheduler, Factor and Right (how b lies), too. Factors are multiplied as halves and
+// `Shape`: Scheduler, Factor and Right (how b lies), too; Left where it is turned. Factors are multiplied as halves and
 // added up in f32.
 template <class Shape, class Tree> struct ProductTypes {
     using Factor = typename Shape::Factor;
@@ -146,8 +166,8 @@ template <class Shape, class Tree> struct ProductTypes {
     using Stages = cutlass::gemm::collective::StageCountAutoCarveout<static_cast<int>(
         sizeof(typename Epilogue::SharedStorage))>;
     using Mainloop = typename cutlass::gemm::collective::CollectiveBuilder<
-        cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, Factor, RowMajor, aligned<Factor>,
-        Factor, typename Shape::Right, aligned<Factor>, float, typename Shape::Tile,
+        cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, Factor, typename Lies<Shape>::Left,
+        aligned<Factor>, Factor, typename Shape::Right, aligned<Factor>, float, typename Shape::Tile,
         typename Shape::Cluster, Stages, typename Shape::Schedule::Mainloop>::CollectiveOp;
     using Kernel = cutlass::gemm::kernel::GemmUniversal<cute::Shape<int, int, int, int>, Mainloop,
                                                         Epilogue, typename Shape::Scheduler>;

@@ -32,6 +32,9 @@ def emit_product(p: Product, s: Schedule, name: str) -> str:
     source = tensors(p.tree)[:1]
     added = _ELEMENT[source[0].dtype] if source else "void"
     tile, cluster = ", ".join(map(str, s.tile)), ", ".join(map(str, s.cluster))
+    extents = (p.n, p.m) if s.turned else (p.m, p.n)
+    factors = [(p.a, _rows(p.left)), (p.b, _right(p))]
+    (left, left_lies), (right, right_lies) = factors[::-1] if s.turned else factors
     return f"""#include "{TEMPLATES}"
 
 namespace {name} {{
@@ -42,25 +45,25 @@ struct Shape {{
     using Schedule = go::{"Cooperative" if s.cooperative else "Pingpong"};
     using Scheduler = go::{"WholeTiles" if s.splits == 1 else "StreamK"};
     using Factor = {_ELEMENT[p.dtype]};
-    using Right = go::{"ColumnMajor" if p.transposed_b else "RowMajor"};
+{_layouts(p, s.turned)}
     using Source = {added};
     using Result = {_ELEMENT[p.result]};
 }};
 
 using Tree =
-{_tree_type(p.tree, source, 1, "Shape::Result")};
+{_tree_type(p.tree, source, 1, "Shape::Result", s.turned)};
 
 using Product = go::Product<Shape, Tree>;
 
 Product::Arguments arguments(void *const *p) {{
-    const Tree::Arguments tree = {_tree_arguments(p.tree, source, 1)};
+    const Tree::Arguments tree = {_tree_arguments(p.tree, source, 1, s.turned)};
     Product::Arguments all{{
         cutlass::gemm::GemmUniversalMode::kGemm,
-        {{{p.m}, {p.n}, {p.k}, {p.batch}}},
-        {{go::read<Shape::Factor>(p[{p.a}]), {_rows(p.left)},
-         go::read<Shape::Factor>(p[{p.b}]), {_right(p)}}},
-        {{tree, {_source(source, p.out)},
-         go::written<Shape::Result>(p[{p.operands}]), {_rows(p.out)}}},
+        {{{extents[0]}, {extents[1]}, {p.k}, {p.batch}}},
+        {{go::read<Shape::Factor>(p[{left}]), {left_lies},
+         go::read<Shape::Factor>(p[{right}]), {right_lies}}},
+        {{tree, {_source(source, p.out, s.turned)},
+         go::written<Shape::Result>(p[{p.operands}]), {_rows(p.out, s.turned)}}},
         go::current_device()}};
 {_splits(s)}    return all;
 }}
@@ -68,6 +71,13 @@ Product::Arguments arguments(void *const *p) {{
 }}  // namespace {name}
 
 {_exported(name, "Product", p.operands)}"""
+
+
+def _layouts(p: Product, turned: bool) -> str:
+    if not turned:
+        return f"    using Right = go::{'ColumnMajor' if p.transposed_b else 'RowMajor'};"
+    left = "RowMajor" if p.transposed_b else "ColumnMajor"
+    return f"    using Left = go::{left};\n    using Right = go::ColumnMajor;"
 
 
 def emit_convolution(c: Convolution, s: Schedule, name: str) -> str:
@@ -139,28 +149,31 @@ def _walk(tree: Tree) -> Iterator[Tree]:
 # Trees -----------------------------------------------------------------------------------------
 
 
-def _tree_type(tree: Tree, source: list[Tensor], depth: int, result: str = "float") -> str:
-    return _INDENT * depth + _node_type(tree, source, depth, result)
+def _tree_type(
+    tree: Tree, source: list[Tensor], depth: int, result: str = "float", turned: bool = False
+) -> str:
+    return _INDENT * depth + _node_type(tree, source, depth, result, turned)
 
 
-def _node_type(tree: Tree, source: list[Tensor], depth: int, result: str) -> str:
+def _node_type(tree: Tree, source: list[Tensor], depth: int, result: str, turned: bool) -> str:
     match tree:
         case Accumulator():
             return "go::Accumulator"
         case Scalar():
             return "go::Scalar"
         case Columns():
-            return f"go::Columns<Shape, {_ELEMENT[tree.dtype]}>"
+            return f"go::{'Turned' * turned}Columns<Shape, {_ELEMENT[tree.dtype]}>"
         case Tensor():
             element = _ELEMENT[tree.dtype]
             of = f"Source<{element}>" if tree in source else f"Auxiliary<Shape, {element}>"
             return f"go::{of}"
         case Compute():
-            inner = ",\n".join(_tree_type(o, source, depth + 1) for o in tree.operands)
+            operands = (_tree_type(o, source, depth + 1, turned=turned) for o in tree.operands)
+            inner = ",\n".join(operands)
             return f"go::Compute<go::{tree.function}, {result},\n{inner}>"
 
 
-def _tree_arguments(tree: Tree, source: list[Tensor], depth: int) -> str:
+def _tree_arguments(tree: Tree, source: list[Tensor], depth: int, turned: bool = False) -> str:
     """Those of the operands, then the node's own, which has none where it computes."""
     match tree:
         case Scalar(value):
@@ -169,9 +182,9 @@ def _tree_arguments(tree: Tree, source: list[Tensor], depth: int) -> str:
             return f"{{{_pointer(tree)}}}"
         case Tensor() if tree not in source:
             absent = f"{_ELEMENT[tree.dtype]}(0)"  # nvcc drops a {} of a class here
-            return f"{{{_pointer(tree)}, {absent}, {_rows(tree.lies)}}}"
+            return f"{{{_pointer(tree)}, {absent}, {_rows(tree.lies, turned)}}}"
         case Compute():
-            inner = [_tree_arguments(o, source, depth + 1) for o in tree.operands]
+            inner = [_tree_arguments(o, source, depth + 1, turned) for o in tree.operands]
             line = f"{{{', '.join(inner)}, {{}}}}"
             if len(line) + len(_INDENT) * depth < _LINE:
                 return line
@@ -188,20 +201,20 @@ def _pointer(leaf: Columns | Tensor) -> str:
 # Arguments -------------------------------------------------------------------------------------
 
 
-def _rows(lies: Matrices) -> str:
-    """A stride of (row, column, matrix)."""
-    return f"{{{lies.ld}, {{}}, {lies.step}}}"
+def _rows(lies: Matrices, turned: bool = False) -> str:
+    """A stride of (row, column, matrix), rows and columns changed where a product is turned."""
+    return f"{{{{}}, {lies.ld}, {lies.step}}}" if turned else f"{{{lies.ld}, {{}}, {lies.step}}}"
 
 
 def _right(p: Product) -> str:
-    """b's stride of (column, k, matrix)."""
-    return _rows(p.right) if p.transposed_b else f"{{{{}}, {p.right.ld}, {p.right.step}}}"
+    """b's stride of (column, k, matrix), be it the right factor or, turned, the left one."""
+    return _rows(p.right, not p.transposed_b)
 
 
-def _source(source: list[Tensor], out: Matrices) -> str:
+def _source(source: list[Tensor], out: Matrices, turned: bool = False) -> str:
     if not source:
-        return f"nullptr, {_rows(out)}"
-    return f"{_pointer(source[0])}, {_rows(source[0].lies)}"
+        return f"nullptr, {_rows(out, turned)}"
+    return f"{_pointer(source[0])}, {_rows(source[0].lies, turned)}"
 
 
 def _splits(s: Schedule) -> str:
