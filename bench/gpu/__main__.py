@@ -18,6 +18,7 @@ from bench.gpu.limits import measure as measure_limits
 from bench.gpu.measure import measure
 from bench.gpu.prepare import prepare
 from bench.gpu.report import pictures, tables
+from bench.gpu.tuned import tune_cases
 
 
 @click.command()
@@ -28,11 +29,17 @@ from bench.gpu.report import pictures, tables
               help="Folder for results.json, results.md, race.svg and roofline.svg.")  # fmt: skip
 @click.option("--target", default="cuda", show_default=True, help="What to compile for.")
 @click.option("--minutes", default=10.0, show_default=True, help="For measuring, compiling apart.")
+@click.option(
+    "--tune-minutes",
+    default=0.0,
+    show_default=True,
+    help="For tuning before that: the most important cases take part tuned, too.",
+)
 @click.option("--prepare-only", is_flag=True, help="Compile and stop: this needs no GPU.")
 @click.option("--emulated", is_flag=True, help="Tiny models on the CPU: a test of the bench.")
 def main(
     names: tuple[str, ...], artifacts: Path, out: Path, target: str, minutes: float,
-    prepare_only: bool, emulated: bool,
+    tune_minutes: float, prepare_only: bool, emulated: bool,
 ) -> None:  # fmt: skip
     """Measure the cases whose names begin with NAMES (default: all)."""
     table = EMULATED if emulated else CASES
@@ -43,6 +50,8 @@ def main(
         raise SystemExit(1 if failures else 0)
     if not emulated and not clock.on_gpu():
         raise SystemExit("torch finds no GPU: use --prepare-only here, or --emulated for a test")
+    if tune_minutes > 0:
+        tune_cases(cases, artifacts, target, tune_minutes, click.echo)
     _write(_results(cases, artifacts, minutes, emulated), out)
     click.echo((out / "results.md").read_text())
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from bench.gpu import clock
-from bench.gpu.cases import CUTLASS, Case
+from bench.gpu.cases import CUTLASS, TUNED, Case
 from graphopt.artifact.loader import Model, load
 from graphopt.artifact.verify import compare_golden
 from graphopt.frontend.source import load_source
@@ -21,7 +21,7 @@ _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 TORCH = {"eager": "", "compile": "default", "max-autotune": "max-autotune"}
 """Engine: the mode of torch.compile; "" for none."""
 
-ENGINES = ("graphopt", *TORCH, CUTLASS)
+ENGINES = ("graphopt", *TORCH, CUTLASS, TUNED)
 
 
 @dataclass

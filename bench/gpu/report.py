@@ -11,7 +11,7 @@ from bench.gpu.engines import ENGINES
 
 _SHOWN_KERNELS = 8
 _COLORS = {"graphopt": "#d1495b", "eager": "#c9c9c9", "compile": "#8d96a3",
-           "max-autotune": "#2e4057", "cutlass": "#e8a33d"}  # fmt: skip
+           "max-autotune": "#2e4057", "cutlass": "#e8a33d", "tuned": "#7b2d43"}  # fmt: skip
 
 
 def tables(results: dict[str, Any]) -> str:

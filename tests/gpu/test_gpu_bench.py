@@ -80,6 +80,41 @@ def test_artifacts_with_cutlass_are_left_out_without_its_headers(
     assert any(CUTLASS in c.folders for c in CASES)
 
 
+def test_tuning_ends_in_time_and_its_records_count(tmp_path: Path):
+    """Stopped before it has measured anything, then let go to its end."""
+    pytest.importorskip("optuna")
+    from bench.gpu.cases import EMULATED
+    from bench.gpu.tuned import tune
+    from graphopt.tune.database import Database
+
+    records, start = tmp_path / "r.db", time.monotonic()
+    assert not tune(EMULATED[0], records, "cuda:emulated", 0.2)
+    assert time.monotonic() - start < 30
+    assert tune(EMULATED[0], records, "cuda:emulated", 280, trials=3)
+    with Database(records) as database:
+        (place,) = database.places()
+        assert len({r.point for r in database.records(place)}) == 3
+
+
+def test_tuned_artifacts_are_made_where_time_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from bench.gpu import tuned
+    from bench.gpu.cases import CASES, TUNED, Case
+    from bench.gpu.measure import _takes_part
+
+    given: list[float] = []
+    monkeypatch.setattr(tuned, "tune", lambda case, records, target, s: given.append(s))
+    monkeypatch.setattr(tuned, "build", lambda source, **named: named["out"].mkdir())
+    one, other, third = (Case(n, 1, "fp16", tuned=t) for n, t in (("a", 1), ("b", 0), ("c", 1)))
+    assert not _takes_part(TUNED, one, tmp_path)
+    assert tuned.tune_cases([one, other, third], tmp_path, "cuda", 10, print) == {}
+    assert given == [300, 300]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a_b1_fp16_tuned", "c_b1_fp16_tuned"]
+    assert [_takes_part(TUNED, c, tmp_path) for c in (one, other, third)] == [True, False, True]
+    assert any(c.tuned for c in CASES)
+
+
 def test_the_roof_is_the_slower_of_memory_and_arithmetic():
     from bench.gpu.limits import Limits
 

@@ -1,0 +1,73 @@
+"""Cases tuned on this machine, within a time limit, and compiled with what was found."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench.gpu.cases import TUNED, Case
+from graphopt.driver import Options, build
+from graphopt.errors import GraphoptError
+
+_TRIALS = 200
+_GRACE_S = 20.0
+"""For a run that was interrupted to end its worker, which may hold the device."""
+
+Say = Callable[[str], None]
+
+
+def tune_cases(
+    cases: Sequence[Case], folder: Path, target: str, minutes: float, say: Say
+) -> dict[str, str]:
+    """Tune those that take part tuned, each for its part of the minutes; what went wrong, by
+    artifact. Records lie beside the artifacts, and a second run goes on from them."""
+    failures: dict[str, str] = {}
+    chosen = [case for case in cases if case.tuned]
+    for case in chosen:
+        name, records = case.folders[TUNED], folder / f"{case.folder}.db"
+        say(f"{name}: tuned for {minutes / len(chosen):.1f} minutes")
+        try:
+            tune(case, records, target, 60 * minutes / len(chosen))
+            build(case.source, target=target, out=folder / name, options=_options(case, records))
+        except GraphoptError as error:
+            failures[name] = str(error)
+            say(f"{name}: {error.message}")
+    return failures
+
+
+def tune(case: Case, records: Path, target: str, seconds: float, trials: int = _TRIALS) -> bool:
+    """Whether it came to its end in this time. What was recorded until it was stopped counts.
+
+    Raises: GraphoptError where it fails by itself.
+    """
+    records.parent.mkdir(parents=True, exist_ok=True)
+    command = [
+        sys.executable, "-m", "graphopt", "tune", case.source, "--target", target, "--precision",
+        case.precision, "--trials", str(trials), "--records", str(records), "--quiet",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        _, said = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        _stop(process)
+        return False
+    if process.returncode:
+        raise GraphoptError(f"tuning {case.folder} failed: {said.strip().splitlines()[-1:]}")
+    return True
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """As Ctrl-C does, so that its worker ends, too; by force when that takes too long."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.communicate(timeout=_GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+
+
+def _options(case: Case, records: Path) -> Options:
+    return Options(precision=case.precision, tuned=records)
