@@ -28,6 +28,8 @@ FAMILIES = ("elementwise", "rows", "products", "attention", "scans")
 CUTLASS_FAMILIES = ("cutlass", "cutlass_conv")
 CUTLASS = "fuse,choose-libraries{use=[cutlass],always=true},plan-memory"
 
+ATTENTION = "fuse,choose-libraries{use=[cudnn-attention],always=true},plan-memory"
+
 HALVES = ("tiny_resnet", "tiny_bert", "tiny_llama", "tiny_vit", "tiny_convnext", "tiny_swin")
 """Models that are run in f16 and bf16, too."""
 
@@ -103,6 +105,8 @@ def wanted() -> list[Wanted]:
         Wanted(name, lambda n=name: merged(family(n)), Options(passes=CUTLASS), "cutlass_library")
         for name in CUTLASS_FAMILIES
     ]
+    cudnn = Options(passes=ATTENTION)
+    out += [Wanted("cudnn_attention", lambda: merged(family("cudnn_attention")), cudnn)]
     out += [Wanted(name, make) for name, make in {**TINY, **MODELS}.items()]
     for name in HALVES:
         out += [Wanted(f"{name}-{p}", TINY[name], Options(precision=p)) for p in ("fp16", "bf16")]

@@ -1,5 +1,5 @@
 """Attention by cuDNN, emulated by its meaning: what is matched, by which strides, and what calls
-come to. What the real one says of such calls: `test_cudnn_deviceless`."""
+come to. What the real one says of such calls: `test_cuda_cudnn_deviceless`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cuda_regions import graph_of, random, tensor
+from cuda_regions import Case, graph_of, random, tensor
 
 from graphopt.artifact.loader import load
 from graphopt.check import check_pass, check_refuses
@@ -28,7 +28,7 @@ from graphopt.tune.openings import computed_by
 BACKEND, EMULATED = resolve("cuda:emulated")
 ASKED = Options(vendor="cudnn,cudnn-attention")
 
-CASES: Mapping[str, tuple[int, int, int, int, int, int, bool, tuple[int, ...], DType]] = {
+SHAPES: Mapping[str, tuple[int, int, int, int, int, int, bool, tuple[int, ...], DType]] = {
     # heads, heads of keys, queries, keys, depth, width, causal, mask, type
     "plain": (2, 2, 5, 5, 8, 8, False, (), DType.F16),
     "causal": (2, 2, 9, 9, 16, 16, True, (), DType.BF16),
@@ -45,7 +45,7 @@ CASES: Mapping[str, tuple[int, int, int, int, int, int, bool, tuple[int, ...], D
 
 
 def _graph(name: str) -> tuple[Graph, list[np.ndarray]]:
-    h, hk, s, t, d, e, causal, mask, dtype = CASES[name]
+    h, hk, s, t, d, e, causal, mask, dtype = SHAPES[name]
     shapes = [(2, h, s, d), (2, hk, t, d), (2, hk, t, e), *([mask] if mask else [])]
     attrs = AttentionAttrs(d**-0.5, causal)
     graph = graph_of(
@@ -72,6 +72,10 @@ def _merged() -> tuple[Graph, list[np.ndarray]]:
     return graph_of([type], [], make), [random(2, 6, 64, dtype=DType.F16)]  # type: ignore[arg-type]
 
 
+CASES = {**{name: Case(*_graph(name)) for name in SHAPES}, "merged": Case(*_merged())}
+"""As models' graphs are, each by itself."""
+
+
 def _holds(got: np.ndarray, expected: np.ndarray) -> None:
     limit = TOLERANCES[DType.of(got.dtype).value] * np.abs(expected).max()
     np.testing.assert_allclose(got.astype(np.float64), expected, rtol=0, atol=limit)
@@ -90,7 +94,7 @@ def _check(graph: Graph, inputs: Sequence[np.ndarray], out: Path) -> list[str]:
 @pytest.mark.compiler
 @pytest.mark.parametrize("name", CASES)
 def test_calls_come_to_what_attention_means(name: str, tmp_path: Path):
-    assert _check(*_graph(name), tmp_path / "m") == ["attention"]
+    assert _check(CASES[name].graph, CASES[name].inputs, tmp_path / "m") == ["attention"]
 
 
 @pytest.mark.compiler
