@@ -1,5 +1,5 @@
 """What models tell cuDNN, told to the real one where there is no GPU: its headers have our numbers,
-it takes the descriptors of convolutions, and it has plans for attentions on an H100 that is
+it takes the descriptors of convolutions, and it has plans for attentions on GPUs that are
 described to it. Nothing is run. Needs the wheels nvidia-cudnn-cu13 and nvidia-cuda-nvrtc."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from cuda_regions import graph_of, tensor
-from cudnn.real import H100, HERE, RUNTIME, Cudnn, attention_library, convolution_library, find
+from cudnn.real import GPUS, HERE, RUNTIME, Cudnn, attention_library, convolution_library, find
 from test_cuda_cudnn_attention import CASES
 
 from graphopt.check.passkit import random_constant
@@ -92,13 +92,14 @@ def _attention(name: str) -> LibraryCall:
     return call
 
 
-def test_it_has_plans_for_attentions(cudnn: Cudnn, tmp_path: Path):
+@pytest.mark.parametrize("gpu", GPUS)
+def test_it_has_plans_for_attentions(gpu: str, cudnn: Cudnn, tmp_path: Path):
     """Those of this table, and the odd ones that run in emulation."""
     calls = {name: _attention(name) for name in ATTENTION}
     for name, case in CASES.items():
         (calls[f"emulated-{name}"],) = _calls(case.graph)
     library = attention_library(list(calls.values()), tmp_path)
-    found = cudnn.ask(_PLANS, str(library), json.dumps(H100), str(len(calls)))
+    found = cudnn.ask(_PLANS, str(library), json.dumps(GPUS[gpu]), str(len(calls)))
     assert isinstance(found, list)
     refused = {n: told for n, told in zip(calls, found, strict=True) if isinstance(told, str)}
     assert refused == {}
@@ -110,7 +111,7 @@ def test_what_is_not_offered_it_has_no_plan_for(cudnn: Cudnn, tmp_path: Path):
     fields = tuple({**dict(plain.fields), "d": 36, "e": 36}.items())
     call = LibraryCall(plain.library, plain.function, fields, plain.roles)
     library = attention_library([call], tmp_path)
-    found = cudnn.ask(_PLANS, str(library), json.dumps(H100), "1")
+    found = cudnn.ask(_PLANS, str(library), json.dumps(GPUS["H100"]), "1")
     assert isinstance(found, list)
     assert "it has no plan for an attention" in found[0]
 

@@ -33,6 +33,16 @@ H100 = {
 }  # fmt: skip
 """By the names that cuDNN asks for, one after the other, as long as one is missing."""
 
+GPUS = {
+    "A100": {**H100, "deviceVer": 800, "multiProcessorCount": 108,
+             "maxSharedMemoryPerBlockOptin": 166912},
+    "L40S": {**H100, "deviceVer": 890, "multiProcessorCount": 142,
+             "maxSharedMemoryPerBlockOptin": 101376},
+    "H100": H100,
+    "B200": {**H100, "deviceVer": 1000, "multiProcessorCount": 148},
+}  # fmt: skip
+"""What tells the targets' GPUs apart; clocks and memory are the H100's."""
+
 _ATTENTION = """
 #include "go_attention.h"
 
