@@ -54,7 +54,7 @@ def linear(e: Expr, ranges: Ranges) -> Linear:
     """The simplified linear form of a scalar index expression."""
     terms: dict[Expr, int] = {}
     constant = _collect(e, 1, terms, ranges)
-    constant += _recombine(terms)
+    constant += _recombine(terms, ranges)
     ordered = sorted(((a, c) for a, c in terms.items() if c), key=lambda t: -abs(t[1]))
     return Linear(tuple(ordered), constant)
 
@@ -218,7 +218,7 @@ def _divided(x: Expr, d: int) -> Expr:
     return binary("//", x, index_const(d))
 
 
-def _recombine(terms: dict[Expr, int]) -> int:
+def _recombine(terms: dict[Expr, int], ranges: Ranges) -> int:
     """c*d*(x//d) + c*(x%d) is c*x;  c*d*((x//d)%e) + c*(x%d) is c*(x%(d*e)). In place; returns what
     to add to the constant."""
     constant = 0
@@ -227,7 +227,7 @@ def _recombine(terms: dict[Expr, int]) -> int:
         changed = False
         for low in [a for a in terms if isinstance(a, Binary) and a.op == "%"]:
             c = terms.get(low, 0)
-            joined = _join(terms, low, c) if c else None
+            joined = _join(terms, low, c, ranges) if c else None
             if joined is not None:
                 constant += joined
                 changed = True
@@ -235,7 +235,7 @@ def _recombine(terms: dict[Expr, int]) -> int:
     return constant
 
 
-def _join(terms: dict[Expr, int], low: Expr, c: int) -> int | None:
+def _join(terms: dict[Expr, int], low: Expr, c: int, ranges: Ranges) -> int | None:
     if not (isinstance(low, Binary) and isinstance(low.b, Const)):
         return None  # a modulus known only at run time
     x, d = low.a, int(low.b.value)
@@ -246,7 +246,8 @@ def _join(terms: dict[Expr, int], low: Expr, c: int) -> int | None:
     for high in [a for a in terms if isinstance(a, Binary) and a.op == "%" and a.a == above]:
         if terms[high] == c * d and isinstance(high, Binary) and isinstance(high.b, Const):
             del terms[high], terms[low]
-            return _add(terms, binary("%", x, index_const(d * int(high.b.value))), c)
+            whole = binary("%", x, index_const(d * int(high.b.value)))
+            return _collect(whole, c, terms, ranges)  # which may come apart in another way
     return None
 
 

@@ -181,17 +181,24 @@ def test_conv_1d_and_3d(spatial: tuple[int, ...], tmp_path: Path) -> None:
     check_regions(graph, [random(1, 6, *spatial)], host(), tmp_path)
 
 
-def test_conv_writes_the_border_of_what_comes_next(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("channels", "width", "before", "after"),
+    [(18, 9, (1, 2), (2, 1)), (24, 8, (2, 2), (2, 2))],
+    ids=["odd", "vectors across rows"],
+)
+def test_conv_writes_the_border_of_what_comes_next(
+    channels: int, width: int, before: tuple[int, int], after: tuple[int, int], tmp_path: Path
+) -> None:
     attrs = ConvAttrs((1, 1), ((0, 0), (0, 0)), (1, 1), 1)
 
     def body(rw: Rewriter, x: Value, w: Value) -> Value:
         like = x.type.layout
         assert like is not None
         y = laid(rw, "relu", [laid(rw, "conv", [x, w], attrs, like)], None, like)
-        return laid(rw, "pad", [y], PadAttrs((0, 0, 1, 2), (0, 0, 2, 1)), like)
+        return laid(rw, "pad", [y], PadAttrs((0, 0, *before), (0, 0, *after)), like)
 
-    graph = graph_of([channels_last(1, 8, 7, 9)], [random(18, 8, 3, 3)], body)
-    fused = check_regions(graph, [random(1, 8, 7, 9)], host(), tmp_path)
+    graph = graph_of([channels_last(1, 8, 7, width + 2)], [random(channels, 8, 3, 3)], body)
+    fused = check_regions(graph, [random(1, 8, 7, width + 2)], host(), tmp_path)
     assert sum(n.op.name == "fused" for n in fused.nodes) == 1
 
 
