@@ -322,6 +322,14 @@ def test_concat_of_computed_parts(target: Target, tmp_path: Path) -> None:
     check_regions(graph, [random(2, 3, 21), random(2, 5, 21)], target, tmp_path)
 
 
+def test_concat_with_a_part_without_elements(tmp_path: Path) -> None:
+    def body(rw: Rewriter, x: Value) -> Value:
+        rest = rw.emit("slice", x, attrs=SliceAttrs((0, 0, 16), (2, 4, 16), (1, 1, 1)))
+        return rw.emit("concat", rw.emit("relu", x), rest, attrs=ConcatAttrs(2))
+
+    check_regions(graph_of([f32(2, 4, 16)], [], body), [random(2, 4, 16)], host(), tmp_path)
+
+
 def test_gathers(tmp_path: Path) -> None:
     index = np.random.default_rng(0).integers(-20, 20, (2, 7))
     graph = graph_of(
