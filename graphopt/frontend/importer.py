@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -133,12 +133,13 @@ class Importer:
         """Results of a graph module, in the order of its output."""
         env: dict[fx.Node, Any] = {}
         feed = iter(arguments)
+        needed = _ancestors(n for n in module.graph.nodes if n.op == "output")
         for node in module.graph.nodes:
             if node.op == "placeholder":
                 env[node] = next(feed)
             elif node.op == "get_attr":
                 env[node] = self._attribute(module, str(node.target))
-            elif node.op == "call_function" and node.users:
+            elif node.op == "call_function" and node in needed:  # checks alone are not
                 env[node] = self._call(node, env)
             elif node.op == "output":
                 return _look_up(node.args[0], env)  # type: ignore[no-any-return]
@@ -318,15 +319,21 @@ def _check(node: fx.Node, result: Any, types: Sequence[TensorType]) -> None:
             raise InternalError(f"torch says {recorded}, the graph {value.type}")
 
 
-def _refuse_mutations(program: ExportedProgram, outputs: Sequence[Any]) -> None:
-    """Raises: UnsupportedError when the model writes a buffer or input that an output reads."""
-    needed: set[fx.Node] = set()
-    stack = [n for n in outputs if isinstance(n, fx.Node)]
+def _ancestors(nodes: Iterable[fx.Node]) -> set[fx.Node]:
+    """The nodes and all that they are computed from."""
+    found: set[fx.Node] = set()
+    stack = list(nodes)
     while stack:
         node = stack.pop()
-        if node not in needed:
-            needed.add(node)
+        if node not in found:
+            found.add(node)
             stack.extend(node.all_input_nodes)
+    return found
+
+
+def _refuse_mutations(program: ExportedProgram, outputs: Sequence[Any]) -> None:
+    """Raises: UnsupportedError when the model writes a buffer or input that an output reads."""
+    needed = _ancestors(n for n in outputs if isinstance(n, fx.Node))
     read = {n.name for n in needed if n.op == "placeholder"}
     by_target = {s.target: s.arg.name for s in program.graph_signature.input_specs if s.target}
     for spec in program.graph_signature.output_specs:

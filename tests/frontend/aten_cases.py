@@ -1,7 +1,8 @@
 """The operators that must import: each called by itself, with inputs.
 
 CENSUS is what 58 image architectures need after `run_decompositions()` (ResNet to FastViT); TEXT is
-what text and speech models add. Both are data: a name may not go because its test became hard.
+what text and speech models add, MORE what experts, detectors and models written by hand do. All are
+data: a name may not go because its test became hard.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ logical_and.default logical_or.default logical_xor.default any.default all.defau
 arange.default scaled_dot_product_attention.default to.dtype
 """.split()  # noqa: SIM905
 
+MORE = """
+_grouped_mm.default histc.default grid_sampler_2d.default grid_sampler_3d.default
+""".split()  # noqa: SIM905
+
 Case = tuple[Callable[..., Any], tuple[Any, ...]]
 aten: Any = torch.ops.aten
 
@@ -59,6 +64,27 @@ GRU = [_numbers(9, 4), _numbers(9, 3), _numbers(9), _numbers(9) + 1]
 def _checked(x: Tensor) -> Tensor:
     aten._assert_tensor_metadata(x, None, None, torch.float32)
     return x + 1
+
+
+def _halves(*shape: int) -> Tensor:
+    """The type that torch exports grouped products of, and whose sums are exact."""
+    return _numbers(*shape).round().bfloat16()
+
+
+def _grouped(x: Tensor, few: Tensor, many: Tensor) -> list[Tensor]:
+    """An empty group; fewer groups than rows, and many more."""
+    ends = torch.tensor([2, 2, 6], dtype=torch.int32)
+    many_ends = torch.tensor([1] * 20 + [6] * 4, dtype=torch.int32)
+    return [aten._grouped_mm(x, few, ends), aten._grouped_mm(x, many, many_ends)]
+
+
+EDGES = [-1.0, -1.5, 1.0, 1.1, 0.3, 0.4, -0.3]
+
+
+def _sampled(x: Tensor, grid: Tensor) -> list[Tensor]:
+    """Every filter, border and alignment."""
+    ways = [(m, p, a) for m in (0, 1, 2) for p in (0, 1, 2) for a in (True, False)]
+    return [aten.grid_sampler_2d(x, grid, *way) for way in ways]
 
 
 CASES: dict[str, Case] = {
@@ -214,4 +240,11 @@ CASES: dict[str, Case] = {
         lambda q, k: aten.scaled_dot_product_attention(q, k, k, is_causal=True), (X, X.flip(-1)),
     ),
     "to.dtype": (lambda x: aten.to(x, torch.int64), (M * 10,)),
+    "_grouped_mm.default": (_grouped, (_halves(6, 8), _halves(3, 8, 16), _halves(24, 8, 16))),
+    "histc.default": (lambda x: aten.histc(x, 3, -1.0, 1.0), (torch.tensor(EDGES),)),
+    "grid_sampler_2d.default": (_sampled, (X, 1.4 * _numbers(2, 5, 3, 2))),
+    "grid_sampler_3d.default": (
+        lambda x, g: [aten.grid_sampler_3d(x, g, mode, 0, True) for mode in (0, 1)],
+        (_numbers(1, 2, 3, 4, 5), _numbers(1, 2, 3, 2, 3)),
+    ),
 }  # fmt: skip

@@ -11,6 +11,7 @@ from graphopt.frontend.aten.normalization import NORMALIZATION
 from graphopt.frontend.aten.pointwise import POINTWISE
 from graphopt.frontend.aten.reduction import REDUCTION
 from graphopt.frontend.aten.resize import RESIZE
+from graphopt.frontend.aten.sampling import SAMPLING
 from graphopt.frontend.aten.window import WINDOW
 from graphopt.frontend.builder import Mapping
 
@@ -25,4 +26,5 @@ ATEN: dict[str, Mapping] = {
     **INDEXING,
     **WINDOW,
     **RESIZE,
+    **SAMPLING,
 }

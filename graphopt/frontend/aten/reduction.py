@@ -6,7 +6,17 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from graphopt.frontend.builder import Builder, Mapping, Number, axes_of, axis_of
+import numpy as np
+import torch
+
+from graphopt.frontend.builder import (
+    Builder,
+    Mapping,
+    Number,
+    UnsupportedFormError,
+    axes_of,
+    axis_of,
+)
 from graphopt.ir.graph import Value
 from graphopt.ir.types import DType
 from graphopt.ops import (
@@ -188,6 +198,20 @@ def count_nonzero(b: Builder, x: Value, axes: Axes = None) -> Value:
     return reduce(b, "sum", b.cast(b.truth(x), DType.I64), axes)
 
 
+def histc(b: Builder, x: Value, bins: int = 100, low: Number = 0, high: Number = 0) -> Value:
+    """How many elements lie in each of equal bins; the last one holds its upper edge, too."""
+    if low == high:
+        raise UnsupportedFormError("histc between the least and the largest element")
+    edges = np.asarray(torch.linspace(low, high, bins + 1), x.type.dtype.numpy)
+    column = b.reshape(x, (x.type.numel, 1))
+    above = b.emit("ge", column, b.constant(edges[:-1], "edges"))
+    below = b.emit("lt", column, b.constant(edges[1:], "edges"))
+    last = b.constant(np.arange(bins) == bins - 1, "last")
+    top = b.emit("and", b.emit("eq", column, b.full(high, x.type.dtype)), last)
+    inside = b.emit("and", above, b.emit("or", below, top))
+    return reduce(b, "sum", b.cast(inside, b.type.dtype), 0)
+
+
 REDUCTION: dict[str, Mapping] = {
     "aten.sum.default": arithmetic("sum"),
     "aten.sum.dim_IntList": arithmetic("sum"),
@@ -232,6 +256,7 @@ REDUCTION: dict[str, Mapping] = {
     "aten.argsort.stable": lambda b, *args, **kwargs: sort_stable(b, *args, **kwargs)[1],
     "aten.kthvalue.default": kthvalue,
     "aten.median.dim": median,
+    "aten.histc.default": histc,
     "aten.count_nonzero.default": count_nonzero,
     "aten.count_nonzero.dim_IntList": count_nonzero,
 }
