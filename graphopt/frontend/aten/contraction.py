@@ -62,7 +62,8 @@ def grouped(
     """
     if offsets is None or bias is not None or (x.type.rank, weight.type.rank) != (2, 3):
         raise UnsupportedFormError("groups other than of x's rows, or a bias")
-    (rows, k), (groups, _, n) = x.type.dims, weight.type.dims
+    rows, k = x.type.dims
+    groups, n = weight.type.dims[0], weight.type.dims[2]
     ends = b.cast(offsets, DType.I64)
     starts = b.concat([b.full(0, DType.I64, (1,)), b.slice(ends, 0, 0, groups - 1)], 0)
     row = b.iota(0, 1, rows, DType.I64)

@@ -195,6 +195,20 @@ def test_conv_writes_the_border_of_what_comes_next(tmp_path: Path) -> None:
     assert sum(n.op.name == "fused" for n in fused.nodes) == 1
 
 
+def test_border_of_whole_rows_of_few_channels(tmp_path: Path) -> None:
+    """8 channels in 37 columns: a vector reaches from one pixel into the next, and over rows."""
+    attrs = ConvAttrs((1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+
+    def body(rw: Rewriter, x: Value, w: Value) -> Value:
+        like = x.type.layout
+        assert like is not None
+        y = laid(rw, "conv", [x, w], attrs, like)
+        return laid(rw, "pad", [y], PadAttrs((0, 0, 3, 0), (0, 0, 3, 0)), like)
+
+    graph = graph_of([channels_last(2, 8, 5, 37)], [random(8, 8, 1, 1)], body)
+    check_regions(graph, [random(2, 8, 5, 37)], host(), tmp_path)
+
+
 @pytest.mark.parametrize("op", ["max_pool", "avg_pool"])
 def test_pools(op: str, target: Target, tmp_path: Path) -> None:
     none = ((0, 0), (0, 0))
