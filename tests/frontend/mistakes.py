@@ -122,3 +122,13 @@ class TextOutput(nn.Module):
 class Double(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * 2
+
+
+class AlwaysDrops(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(x, 0.5)
+
+
+class Gradient(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.func.grad(lambda v: (v**3).sum())(x)

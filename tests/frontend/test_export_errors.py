@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import mistakes
 import pytest
@@ -66,6 +67,22 @@ def test_unsupported_operators_are_told_all_at_once() -> None:
         "  aten.rand.default                  1x  at mistakes.py:89\n"
         "hint: replace them in the model, or add their mapping to graphopt/frontend/aten"
     )
+
+
+def test_dropout_that_no_mode_turns_off() -> None:
+    line = len((Path(__file__).parent / "mistakes.py").read_text().splitlines()) - 5
+    assert _message(UnsupportedError, mistakes.AlwaysDrops()) == (
+        "the model uses 1 unsupported operator:\n"
+        "  aten.native_dropout.default (dropout in training: pass training=self.training)  1x  "
+        f"at mistakes.py:{line}\n"
+        "hint: replace them in the model, or add their mapping to graphopt/frontend/aten"
+    )
+
+
+def test_gradients_inside_a_model() -> None:
+    message = _message(FrontendError, mistakes.Gradient())
+    assert message.startswith("torch cannot decompose the exported model: RuntimeError: ")
+    assert message.endswith("\nhint: leave torch.func and torch.autograd out of forward()")
 
 
 def test_complex_weights() -> None:
