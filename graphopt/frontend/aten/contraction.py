@@ -81,6 +81,18 @@ def grouped(
     return b.emit("matmul", flat, b.reshape(weight, (groups * k, n)))
 
 
+def trilinear(b: Builder, x: Value, w: Value, y: Value, *axes: Sequence[int]) -> Value:
+    """nn.Bilinear: the sum over `axes[3]` of a product of three, each with axes of extent 1 put
+    in at its own of `axes[:3]`."""
+    wide = []
+    for value, added in zip((x, w, y), axes, strict=False):
+        for axis in sorted(added):
+            value = b.unsqueeze(value, axis)
+        wide.append(value)
+    product = b.mul(b.mul(wide[0], wide[1]), wide[2])
+    return b.emit("sum", product, attrs=SumAttrs(tuple(sorted(axes[3])), False))
+
+
 _COPIES = 3
 """A group's weights are read, written and read again for each row that has its own copy; all rows
 by all groups, in one product with zeros where a row is not of a group, read each group's once."""
@@ -155,6 +167,7 @@ CONTRACTION: dict[str, Mapping] = {
     "aten.conv_transpose1d.default": conv_transpose,
     "aten.conv_transpose2d.input": conv_transpose,
     "aten.conv_transpose3d.input": conv_transpose,
+    "aten._trilinear.default": lambda b, *args: trilinear(b, *args[:7]),
     "aten._grouped_mm.default": grouped,
     "transformers.grouped_mm_fallback.default": grouped,  # what its experts call where torch cannot
     "aten.convolution.default": convolution,
