@@ -39,6 +39,8 @@ arange.default scaled_dot_product_attention.default to.dtype
 """.split()  # noqa: SIM905
 
 MORE = """
+view_as_complex.default view_as_real.default complex.default polar.default _conj.default
+angle.default _fft_c2c.default _fft_r2c.default _fft_c2r.default
 _grouped_mm.default histc.default grid_sampler_2d.default grid_sampler_3d.default
 _embedding_bag.default scatter_reduce.two scatter.reduce scatter.value_reduce index_reduce.default
 bucketize.Tensor searchsorted.Tensor cumprod.default cummax.default cummin.default
@@ -89,6 +91,33 @@ EDGES = [-1.0, -1.5, 1.0, 1.1, 0.3, 0.4, -0.3]
 
 BAGS = torch.tensor([3, 1, 1, 0, 2, 3])
 TIES = torch.tensor([[1.0, 3.0, 2.0, 3.0], [2.0, float("nan"), 5.0, 1.0], [0.0, 0.0, -1.0, 0.0]])
+
+
+def _arithmetic(x: Tensor) -> list[Tensor]:
+    """Complex numbers with each other and with real ones, moved and added up."""
+    z = torch.view_as_complex(x)  # [2, 3, 4]
+    w = z.roll(1, 1)
+    results = [
+        z * w, z + w, z - w, z / w, z * 2, 1j * z, z * x[..., 0], z / 3, -z, z.exp(), z + 1,
+        torch.cat([w, x[..., 0]], 1), z.sum(1), z.mean((0, 2)), z @ w.mT, z.conj() * w,
+        w[:, 1:, None], w.permute(1, 0, 2).reshape(3, -1), torch.add(z, w, alpha=2),
+    ]  # fmt: skip
+    return [torch.view_as_real(r.resolve_conj()) for r in results]
+
+
+def _spectra(x: Tensor) -> list[Tensor]:
+    """Even and odd sizes, every scale, several axes."""
+    z = aten._fft_r2c(x, [1, 3], 1, True), torch.fft.fft(x[..., :3], norm="forward")
+    return [torch.view_as_real(r) for r in (*z, torch.fft.rfft2(x), torch.fft.rfft(x[..., :3]))]
+
+
+def _waves(x: Tensor) -> list[Tensor]:
+    z = torch.view_as_complex(x)
+    return [
+        aten._fft_c2r(z, [0, 1], 2, 6),
+        torch.fft.irfft(z, 5, norm="ortho"),
+        torch.fft.irfft2(z),
+    ]
 
 
 def _countable(values: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
@@ -282,6 +311,25 @@ CASES: dict[str, Case] = {
     "to.dtype": (lambda x: aten.to(x, torch.int64), (M * 10,)),
     "_grouped_mm.default": (_grouped, (_halves(6, 8), _halves(3, 8, 16), _halves(24, 8, 16))),
     "histc.default": (lambda x: aten.histc(x, 3, -1.0, 1.0), (torch.tensor(EDGES),)),
+    "view_as_complex.default": (_arithmetic, (_numbers(2, 3, 4, 2),)),
+    "view_as_real.default": (
+        lambda x: aten.view_as_real(aten.view_as_complex(x)), (_numbers(3, 2),),
+    ),
+    "complex.default": (lambda x, y: aten.abs(aten.complex(x, y)), (M, POSITIVE)),
+    "polar.default": (lambda x, y: aten.view_as_real(aten.polar(x, y)), (POSITIVE, M)),
+    "_conj.default": (
+        lambda x: aten.view_as_real(aten._conj(aten.view_as_complex(x)) + 1), (_numbers(3, 2),),
+    ),
+    "angle.default": (lambda x: aten.angle(aten.view_as_complex(x)), (_numbers(3, 2),)),
+    "_fft_c2c.default": (
+        lambda x: [
+            aten.view_as_real(aten._fft_c2c(aten.view_as_complex(x), [0, 1], 2, forward))
+            for forward in (True, False)
+        ],
+        (_numbers(3, 5, 2),),
+    ),
+    "_fft_r2c.default": (_spectra, (X,)),
+    "_fft_c2r.default": (_waves, (_numbers(3, 4, 2),)),
     "_embedding_bag.default": (_bags, (_numbers(4, 5), BAGS, _numbers(6))),
     "scatter_reduce.two": (
         _scattered, (M, torch.tensor([[0, 2], [3, 3], [1, 1]]), _numbers(3, 2)),

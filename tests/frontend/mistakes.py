@@ -85,7 +85,7 @@ class Exotic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.linalg.inv(self.scale(x))
-        y = torch.fft.fft(y).real.abs() + y
+        y = torch.fft.fft(y).tan().real.abs() + y
         return torch.bernoulli(y + torch.linalg.inv(x))
 
 
@@ -95,7 +95,7 @@ class ComplexWeights(nn.Module):
         self.register_buffer("rotary", torch.polar(torch.ones(3), torch.ones(3)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.rotary.real
+        return (x * self.rotary).sqrt().real
 
 
 class Counts(nn.Module):
@@ -132,3 +132,8 @@ class AlwaysDrops(nn.Module):
 class Gradient(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.func.grad(lambda v: (v**3).sum())(x)
+
+
+class ComplexOutput(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.rfft(x)

@@ -161,6 +161,23 @@ def test_views_of_one_memory_stay_apart() -> None:
     np.testing.assert_allclose(result, model(X).detach().numpy(), rtol=1e-6)
 
 
+def test_complex_weights_are_two() -> None:
+    class Rotated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("turn", torch.polar(torch.ones(2), torch.tensor([0.5, 2.0])))
+
+        def forward(self, x: Tensor) -> Tensor:
+            z = torch.view_as_complex(x.reshape(2, 2, 2)) * self.turn
+            return torch.view_as_real(z).flatten(1)
+
+    traced = trace_model(Rotated(), (X,))
+    assert sorted(traced.graph.constants) == ["turn.imag", "turn.real"]
+    (result,) = execute(traced.graph, traced.inputs())
+    (expected,) = traced.golden()[1].values()
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6)  # a few roundings of numbers ~1
+
+
 # Types -------------------------------------------------------------------------------------------
 
 DTYPES = {

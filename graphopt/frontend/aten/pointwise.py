@@ -438,6 +438,7 @@ POINTWISE: dict[str, Mapping] = {
     **_overloads("bitwise_left_shift", shift_left, "Tensor Tensor_Scalar Scalar_Tensor"),
     **_overloads("bitwise_right_shift", shift_right, "Tensor Tensor_Scalar Scalar_Tensor"),
     **_overloads("__lshift__", shift_left, _BOTH), **_overloads("__rshift__", shift_right, _BOTH),
+    **_overloads("_neg_view", unary("neg")),
     **_overloads("sign", unary("sign")), **_overloads("sgn", unary("sign")),
     **_overloads("addcmul", addcmul), **_overloads("addcdiv", addcdiv),
     **_overloads("lerp", lerp, _BOTH),
