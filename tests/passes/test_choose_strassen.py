@@ -50,6 +50,7 @@ def test_chooses_it_for_a_convolution_of_one_pixel(stride: int, check_pass: Chec
         ("choose-strassen", _linear(depth=511), "cannot be parted"),
         ("choose-strassen", _linear(channels=61), "cannot be parted"),
         ("choose-strassen", _linear().replace("[128", "[N:1..512"), "told only when it runs"),
+        ("choose-strassen", _linear(channels=0), "no elements"),
         ("choose-strassen", _linear(rows=1), "a direct sum is as fast"),
         ("choose-strassen", _linear(depth=64), "a direct sum is as fast"),
         ("choose-strassen", _linear(dtype="f16"), "whose rounding would show"),

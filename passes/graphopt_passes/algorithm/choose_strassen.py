@@ -115,6 +115,8 @@ class ChooseStrassen(RewritePass):
             return Reject("its kernel covers several pixels or groups")
         if not x.type.is_static:
             return Reject("its extents are told only when it runs")
+        if not node.result.type.numel:
+            return Reject("its result has no elements")
         shape = Shape(node.result.type.numel // channels, depth, channels)
         if not shape.fitting():
             return Reject("its channels cannot be parted")
