@@ -150,6 +150,10 @@ class Rewriter:
     def set_attrs(self, node: Node, attrs: Attrs) -> None:
         node.attrs = attrs
 
+    def set_body(self, node: Node, body: Graph) -> None:
+        """Another body of a fused node, of the types that its operands and results have by now."""
+        node.body = body
+
     def set_type(self, value: Value, type: TensorType) -> None:
         """Choose another layout for a value. Its dtype and shape stay."""
         if value.type.logical != type.logical:

@@ -15,6 +15,9 @@ _FROM_TORCH: dict[torch.dtype, DType] = {
     torch.bfloat16: DType.BF16, torch.int64: DType.I64, torch.int32: DType.I32,
     torch.int16: DType.I16, torch.int8: DType.I8, torch.uint8: DType.U8, torch.bool: DType.BOOL,
 }  # fmt: skip
+PARTS = {torch.complex64: DType.F32, torch.complex128: DType.F64}
+"""Of complex numbers, which the IR has as two tensors."""
+
 _TO_TORCH = {v: k for k, v in _FROM_TORCH.items()}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -18,8 +18,9 @@ from torch.utils import _pytree as pytree
 
 from graphopt.errors import FrontendError, InternalError, IRError, UnsupportedError
 from graphopt.frontend.aten import ATEN
+from graphopt.frontend.aten.complex_numbers import COMPLEX, Complex
 from graphopt.frontend.builder import Builder, DataDependentError, UnsupportedFormError
-from graphopt.frontend.dtypes import as_numpy, find, from_torch
+from graphopt.frontend.dtypes import PARTS, as_numpy, find, from_torch
 from graphopt.frontend.missing import Missing
 from graphopt.frontend.provenance import provenance
 from graphopt.ir.graph import Graph, Loc, Value
@@ -84,14 +85,22 @@ class Importer:
             hint="pass tensors; numbers and None are fixed at export",
         )
 
-    def _parameter(self, node: fx.Node, name: str) -> Value:
+    def _parameter(self, node: fx.Node, name: str) -> Value | Complex:
         held = self.program.state_dict
         tensor = held[name] if name in held else self.program.constants[name]
+        if tensor.dtype in PARTS:
+            return self._complex_constant(name, tensor)
         if find(tensor.dtype) is None:
             dtype = str(tensor.dtype).removeprefix("torch.")
             self.missing.note(f"{dtype} tensor {name}", "")
             return self._zeros(node)  # type: ignore[no-any-return]
         return self._constant(name, tensor)
+
+    def _complex_constant(self, name: str, tensor: torch.Tensor) -> Complex:
+        tensor = tensor.detach().resolve_conj()
+        return Complex(
+            self._constant(f"{name}.real", tensor.real), self._constant(f"{name}.imag", tensor.imag)
+        )
 
     def _constant(self, name: str, tensor: torch.Tensor) -> Value:
         """One constant per memory: tied weights stay tied."""
@@ -123,6 +132,10 @@ class Importer:
         if isinstance(result, (bool, int, float)):
             dtype = {bool: DType.BOOL, int: DType.I64, float: DType.F32}[type(result)]
             return self.builder.full(result, dtype)
+        if isinstance(result, Complex):
+            raise UnsupportedError(
+                "an output is complex", hint="return torch.view_as_real of it, or its parts"
+            )
         raise UnsupportedError(
             f"an output is {type(result).__name__}, not a tensor", hint="return tensors alone"
         )
@@ -133,12 +146,13 @@ class Importer:
         """Results of a graph module, in the order of its output."""
         env: dict[fx.Node, Any] = {}
         feed = iter(arguments)
+        needed = _ancestors(n for n in module.graph.nodes if n.op == "output")
         for node in module.graph.nodes:
             if node.op == "placeholder":
                 env[node] = next(feed)
             elif node.op == "get_attr":
                 env[node] = self._attribute(module, str(node.target))
-            elif node.op == "call_function" and node.users:
+            elif node.op == "call_function" and node in needed:  # checks alone are not
                 env[node] = self._call(node, env)
             elif node.op == "output":
                 return _look_up(node.args[0], env)  # type: ignore[no-any-return]
@@ -148,7 +162,10 @@ class Importer:
         held: Any = module
         for part in target.split("."):
             held = getattr(held, part)
-        return self._constant(target, held) if isinstance(held, torch.Tensor) else held
+        if not isinstance(held, torch.Tensor):
+            return held
+        constant = self._complex_constant if held.dtype in PARTS else self._constant
+        return constant(target, held)
 
     def _call(self, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
         args, kwargs = _look_up(node.args, env), _look_up(node.kwargs, env)
@@ -158,13 +175,19 @@ class Importer:
         if not isinstance(target, torch._ops.OpOverload):
             return self._getitem_or_number(node, args)
         self.builder.loc = provenance(node.meta)
-        unknown = [str(t.dtype).removeprefix("torch.") for t in _held(node) if not find(t.dtype)]
-        if unknown:
-            return self._miss(node, f"{target} ({unknown[0]})")
+        dtypes = [t.dtype for t in _held(node)]
+        parted = _is_complex((args, kwargs)) or any(d in PARTS for d in dtypes)
+        unknown = [d for d in dtypes if not find(d) and d not in PARTS]
+        if unknown or (parted and str(target) not in COMPLEX):
+            kind = str((unknown or [torch.complex64])[0]).removeprefix("torch.")
+            return self._miss(node, f"{target} ({kind})")
         self.builder.types = _types(node)
         args = _positional(target, args, kwargs)
         try:
-            result = self._mapped(node, str(target), args, kwargs)
+            if parted:
+                result = COMPLEX[str(target)](self.builder, *args, **kwargs)
+            else:
+                result = self._mapped(node, str(target), args, kwargs)
             _check(node, result, self.builder.types)
         except UnsupportedFormError as form:
             return self._miss(node, f"{target} ({form})")
@@ -236,10 +259,17 @@ class Importer:
 
     def _zeros(self, node: fx.Node) -> Any:
         """In the place of a node's results; f32 for a dtype that the IR does not have."""
-        zeros = tuple(
-            self.builder.full(0, find(t.dtype) or DType.F32, _shape(t, node)) for t in _held(node)
-        )
+        zeros = tuple(self._zero(t, node) for t in _held(node))
         return zeros if isinstance(node.meta.get("val"), (tuple, list)) else (zeros or (None,))[0]
+
+    def _zero(self, held: torch.Tensor, node: fx.Node) -> Value | Complex:
+        dtype = PARTS.get(held.dtype) or find(held.dtype) or DType.F32
+        zero = self.builder.full(0, dtype, _shape(held, node))
+        return Complex(zero, zero) if held.dtype in PARTS else zero
+
+
+def _is_complex(tree: Any) -> bool:
+    return any(isinstance(leaf, Complex) for leaf in pytree.tree_leaves(tree))
 
 
 def _producer(node: fx.Node) -> str:
@@ -272,12 +302,15 @@ def _positional(
 
 
 def _types(node: fx.Node) -> tuple[TensorType, ...]:
-    """Recorded types of a node's tensor results."""
-    return tuple(TensorType(from_torch(t.dtype), _shape(t, node)) for t in _held(node))
+    """Recorded types of a node's tensor results; of complex ones that of either part."""
+    return tuple(
+        TensorType(PARTS.get(t.dtype) or from_torch(t.dtype), _shape(t, node)) for t in _held(node)
+    )
 
 
 def _input_type(node: fx.Node) -> TensorType:
     try:
+        from_torch(node.meta["val"].dtype)
         return _types(node)[0]
     except UnsupportedError as error:
         raise UnsupportedError(f"input {node.name!r}: {error.message}", hint=error.hint) from error
@@ -318,15 +351,21 @@ def _check(node: fx.Node, result: Any, types: Sequence[TensorType]) -> None:
             raise InternalError(f"torch says {recorded}, the graph {value.type}")
 
 
-def _refuse_mutations(program: ExportedProgram, outputs: Sequence[Any]) -> None:
-    """Raises: UnsupportedError when the model writes a buffer or input that an output reads."""
-    needed: set[fx.Node] = set()
-    stack = [n for n in outputs if isinstance(n, fx.Node)]
+def _ancestors(nodes: Iterable[fx.Node]) -> set[fx.Node]:
+    """The nodes and all that they are computed from."""
+    found: set[fx.Node] = set()
+    stack = list(nodes)
     while stack:
         node = stack.pop()
-        if node not in needed:
-            needed.add(node)
+        if node not in found:
+            found.add(node)
             stack.extend(node.all_input_nodes)
+    return found
+
+
+def _refuse_mutations(program: ExportedProgram, outputs: Sequence[Any]) -> None:
+    """Raises: UnsupportedError when the model writes a buffer or input that an output reads."""
+    needed = _ancestors(n for n in outputs if isinstance(n, fx.Node))
     read = {n.name for n in needed if n.op == "placeholder"}
     by_target = {s.target: s.arg.name for s in program.graph_signature.input_specs if s.target}
     for spec in program.graph_signature.output_specs:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch.export import ExportedProgram, _trace
+from torch.nn.modules import transformer
 
 from graphopt.errors import FrontendError, GraphoptError
 from graphopt.frontend import decompositions
@@ -34,7 +35,7 @@ def trace(model: torch.nn.Module, example_inputs: ExampleInputs) -> Graph:
 def export(model: torch.nn.Module, example_inputs: ExampleInputs) -> ExportedProgram:
     """torch.export without its noise. Raises: FrontendError when it fails."""
     args, kwargs = arguments(example_inputs)
-    with quiet():
+    with quiet(), _masks_as_they_are():
         try:
             return torch.export.export(model, args, kwargs, strict=False)
         except GraphoptError:
@@ -51,7 +52,15 @@ def import_exported(program: ExportedProgram) -> Graph:
     that are dynamic or depend on data.
     """
     with quiet():
-        return Importer(program.run_decompositions(decompositions.table())).run()
+        try:
+            decomposed = program.run_decompositions(decompositions.table())
+        except Exception as error:  # whatever torch's decompositions raise
+            first = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
+            raise FrontendError(
+                f"torch cannot decompose the exported model: {type(error).__name__}: {first}",
+                hint="leave torch.func and torch.autograd out of forward()",
+            ) from error
+        return Importer(decomposed).run()
 
 
 @contextmanager
@@ -68,6 +77,18 @@ def quiet() -> Iterator[None]:
     finally:
         vars(_trace).pop("print", None)
         logging.disable(disabled)
+
+
+@contextmanager
+def _masks_as_they_are() -> Iterator[None]:
+    """nn.Transformer looks whether a mask happens to be causal, for speed: control flow that
+    depends on values. The mask means the same unasked."""
+    asked = transformer._detect_is_causal_mask
+    transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)
+    try:
+        yield
+    finally:
+        transformer._detect_is_causal_mask = asked
 
 
 def arguments(inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -1,15 +1,20 @@
-"""Which nodes only give another name to their operand's memory."""
+"""Which nodes only give another name to their operands' memory."""
 
 from __future__ import annotations
 
-from graphopt.ir.graph import Node, Value
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.types import Layout, TensorType
 
 _CANDIDATES = frozenset({"reshape", "transpose", "relayout", "expand"})
 
 
 def is_view(node: Node) -> bool:
-    """Whether the result's elements lie exactly where the operand's do: no code is needed."""
+    """Whether the result's elements lie exactly where the operands' do: no code is needed."""
+    if node.op.name == "concat":
+        return _is_joined(node)
     if node.op.name not in _CANDIDATES or len(node.operands) != 1:
         return False
     x, y = node.operands[0].type, node.result.type
@@ -22,11 +27,70 @@ def is_view(node: Node) -> bool:
     return x.dims == y.dims and _walk(x) == _walk(y)
 
 
+def _is_joined(concat: Node) -> bool:
+    """Whether the operands lie in the result: they were written there."""
+    whole, operands = concat.result.type, [o.type for o in concat.operands]
+    if not whole.is_static or (whole.layout is not None and whole.layout.is_blocked):
+        return False
+    axis: int = concat.attrs.axis  # type: ignore[attr-defined]
+    return operands == parts_of(whole, axis, [t.dims[axis] for t in operands])
+
+
+def parts_of(whole: TensorType, axis: int, extents: Sequence[int]) -> list[TensorType]:
+    """The types of parts along an axis where they lie in a whole: the others are their halo."""
+    layout = whole.layout or Layout.ordered(range(whole.rank))
+    out, start = [], 0
+    for extent in extents:
+        after = whole.dims[axis] - start - extent
+        axes = tuple(
+            replace(a, before=a.before + start, after=a.after + after) if a.axis == axis else a
+            for a in layout.axes
+        )
+        shape = (*whole.dims[:axis], extent, *whole.dims[axis + 1 :])
+        out.append(TensorType(whole.dtype, shape).with_layout(Layout(axes)))
+        start += extent
+    return out
+
+
 def storage_of(value: Value) -> Value:
-    """The value whose buffer a value occupies: itself, or what it is a view of."""
+    """The value whose buffer a value occupies: itself, or what it is a view of; of what was joined,
+    the first part."""
     while value.producer is not None and is_view(value.producer):
         value = value.producer.operands[0]
     return value
+
+
+def stored_parts(value: Value) -> Iterator[Value]:
+    """The values that were written where a value lies: itself, or what it is a view of."""
+    if value.producer is None or not is_view(value.producer):
+        yield value
+        return
+    for operand in value.producer.operands:
+        yield from stored_parts(operand)
+
+
+class Storages:
+    """The buffers of a graph: parts that are joined share the first one's."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._joined: dict[Value, Value] = {}
+        for node in graph.nodes:
+            if node.op.name == "concat" and is_view(node):
+                first, *others = dict.fromkeys(map(self.of, node.operands))
+                self._joined.update((other, first) for other in others)
+
+    def of(self, value: Value) -> Value:
+        """The value that stands for the buffer."""
+        value = storage_of(value)
+        while value in self._joined:
+            value = self._joined[value]
+        return value
+
+    def last_reads(self) -> dict[Value, int]:
+        """Which node is the last to read from each buffer."""
+        nodes = enumerate(self.graph.nodes)
+        return {self.of(o): t for t, node in nodes for o in node.operands}
 
 
 def _has_padding(t: TensorType) -> bool:

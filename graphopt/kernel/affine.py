@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import gcd
 
@@ -18,6 +18,7 @@ from graphopt.kernel.ir import (
     broadcast,
     index_const,
 )
+from graphopt.kernel.visit import walk
 
 Ranges = Mapping[str, int]
 """Loop variable → extent; the variable lies in [0, extent)."""
@@ -54,7 +55,7 @@ def linear(e: Expr, ranges: Ranges) -> Linear:
     """The simplified linear form of a scalar index expression."""
     terms: dict[Expr, int] = {}
     constant = _collect(e, 1, terms, ranges)
-    constant += _recombine(terms)
+    constant += _recombine(terms, ranges)
     ordered = sorted(((a, c) for a, c in terms.items() if c), key=lambda t: -abs(t[1]))
     return Linear(tuple(ordered), constant)
 
@@ -218,7 +219,7 @@ def _divided(x: Expr, d: int) -> Expr:
     return binary("//", x, index_const(d))
 
 
-def _recombine(terms: dict[Expr, int]) -> int:
+def _recombine(terms: dict[Expr, int], ranges: Ranges) -> int:
     """c*d*(x//d) + c*(x%d) is c*x;  c*d*((x//d)%e) + c*(x%d) is c*(x%(d*e)). In place; returns what
     to add to the constant."""
     constant = 0
@@ -227,7 +228,7 @@ def _recombine(terms: dict[Expr, int]) -> int:
         changed = False
         for low in [a for a in terms if isinstance(a, Binary) and a.op == "%"]:
             c = terms.get(low, 0)
-            joined = _join(terms, low, c) if c else None
+            joined = _join(terms, low, c, ranges) if c else None
             if joined is not None:
                 constant += joined
                 changed = True
@@ -235,7 +236,7 @@ def _recombine(terms: dict[Expr, int]) -> int:
     return constant
 
 
-def _join(terms: dict[Expr, int], low: Expr, c: int) -> int | None:
+def _join(terms: dict[Expr, int], low: Expr, c: int, ranges: Ranges) -> int | None:
     if not (isinstance(low, Binary) and isinstance(low.b, Const)):
         return None  # a modulus known only at run time
     x, d = low.a, int(low.b.value)
@@ -246,7 +247,8 @@ def _join(terms: dict[Expr, int], low: Expr, c: int) -> int | None:
     for high in [a for a in terms if isinstance(a, Binary) and a.op == "%" and a.a == above]:
         if terms[high] == c * d and isinstance(high, Binary) and isinstance(high.b, Const):
             del terms[high], terms[low]
-            return _add(terms, binary("%", x, index_const(d * int(high.b.value))), c)
+            whole = binary("%", x, index_const(d * int(high.b.value)))
+            return _collect(whole, c, terms, ranges)  # which may come apart in another way
     return None
 
 
@@ -265,7 +267,7 @@ def _add(terms: dict[Expr, int], x: Expr, c: int) -> int:
 
 def _simplify_vector(e: Expr, ranges: Ranges) -> Expr:
     """A vector index that is affine in its lane becomes a Ramp; others stay as they are."""
-    form = _by_lane(e, ranges)
+    form = _by_lane(e, ranges) or _by_ramp(e, ranges)
     if form is None:
         return e
     base, stride = form
@@ -279,27 +281,57 @@ _LANE = "lane'"  # no name of a kernel's own
 
 def _by_lane(e: Expr, ranges: Ranges) -> tuple[Expr, int] | None:
     """A vector as a scalar expression of its lane: (r // 8) * 8 + r % 8 of a ramp r is r."""
-    scalar = _lane_of(e)
+    return _affine_in_lane(_scalar(e, _lane_of), {**ranges, _LANE: e.lanes})
+
+
+def _by_ramp(e: Expr, ranges: Ranges) -> tuple[Expr, int] | None:
+    """The same where // and % come apart over the parts of a ramp and no longer meet: of its one
+    ramp, taken as a variable of its own."""
+    ramps = {r for r in walk(e) if isinstance(r, Ramp)}
+    if len(ramps) != 1:
+        return None
+    (ramp,) = ramps
+    limits, reach = bounds(ramp.base, ranges), (e.lanes - 1) * ramp.stride
+    if limits is None or limits[0] + min(reach, 0) < 0:
+        return None
+    extent = limits[1] + max(reach, 0) + 1
+    form = _affine_in_lane(_scalar(e, lambda r: _LANE_VAR), {**ranges, _LANE: extent})
+    if form is None:
+        return None
+    rest, scale = form
+    base = binary("+", binary("*", ramp.base, index_const(scale)), rest)
+    return base, scale * ramp.stride
+
+
+def _affine_in_lane(scalar: Expr | None, ranges: Ranges) -> tuple[Expr, int] | None:
+    """(what is added, factor of the lane), or None when it is not affine in it."""
     if scalar is None:
         return None
-    form = linear(scalar, {**ranges, _LANE: e.lanes})
-    stride = form.coefficient(_LANE)
-    rest = Linear(tuple((a, c) for a, c in form.terms if a != Var(INDEX, 1, _LANE)), form.constant)
-    return None if any(_mentions_lane(a) for a, _ in rest.terms) else (rest.expr(), stride)
+    form = linear(scalar, ranges)
+    rest = Linear(tuple((a, c) for a, c in form.terms if a != _LANE_VAR), form.constant)
+    if any(_mentions_lane(a) for a, _ in rest.terms):
+        return None
+    return rest.expr(), form.coefficient(_LANE)
 
 
-def _lane_of(e: Expr) -> Expr | None:
+_LANE_VAR = Var(INDEX, 1, _LANE)
+
+
+def _lane_of(ramp: Ramp) -> Expr:
+    return binary("+", ramp.base, binary("*", _LANE_VAR, index_const(ramp.stride)))
+
+
+def _scalar(e: Expr, of_ramp: Callable[[Ramp], Expr]) -> Expr | None:
     """One lane of a vector; None when it depends on memory."""
     if isinstance(e, Ramp):
-        lane = binary("*", Var(INDEX, 1, _LANE), index_const(e.stride))
-        return binary("+", e.base, lane)
+        return of_ramp(e)
     if isinstance(e, Broadcast):
         return e.a
     if isinstance(e, Const):
         return index_const(int(e.value))
     if not isinstance(e, Binary) or e.dtype is not INDEX:
         return None
-    a, b = _lane_of(e.a), _lane_of(e.b)
+    a, b = _scalar(e.a, of_ramp), _scalar(e.b, of_ramp)
     return None if a is None or b is None else binary(e.op, a, b)
 
 

@@ -12,7 +12,7 @@ from graphopt.errors import InternalError
 from graphopt.ir.digest import SOURCES, region_digest
 from graphopt.ir.graph import Graph, Loc, Node, Value
 from graphopt.ir.types import TensorType
-from graphopt.ir.views import is_view, storage_of
+from graphopt.ir.views import Storages, is_view, storage_of, stored_parts
 from graphopt.kernel.footprint import aligned, workspace
 from graphopt.kernel.ir import Kernel
 from graphopt.kernel.text import print_kernel
@@ -39,6 +39,7 @@ class Linker:
     ) -> None:
         self.graph, self.target, self.schedules = graph, target, schedules
         self.lower, self.align = lower, align
+        self.storages = Storages(graph)
         self.where: dict[Value, Arg] = {}
         self.kernels: dict[str, Kernel] = {}
         self.regions: dict[str, tuple[str, Lowered | Delegated]] = {}
@@ -73,7 +74,7 @@ class Linker:
     def _place_outputs(self) -> None:
         """A result that is a graph output, or a view away from one, is written in place."""
         for i, v in enumerate(self.graph.outputs):
-            storage = storage_of(v)
+            storage = self.storages.of(v)
             producer = storage.producer
             computed = producer is not None and producer.op.name == "fused"
             if computed and storage not in self.where:
@@ -93,9 +94,12 @@ class Linker:
         node = value.producer
         if node is not None and node.op.name in SOURCES:
             return self._weight(value, packing)
-        if value not in self.where:
-            self.where[value] = Arg(Space.ARENA, offset=self._arena(value))
-        return self.where[value]
+        if value in self.where:
+            return self.where[value]
+        storage = self.storages.of(value)
+        if storage not in self.where:
+            self.where[storage] = Arg(Space.ARENA, offset=self._arena(storage))
+        return self.where[storage]
 
     def _arena(self, value: Value) -> int:
         offset = getattr(value, "offset", None)
@@ -142,7 +146,7 @@ class Linker:
 
     def _reads(self, node: Node) -> tuple[str, ...]:
         """The inputs and results that a region reads, views of them by the name of the whole."""
-        storages = (storage_of(v) for v in node.operands)
+        storages = (part for v in node.operands for part in stored_parts(v))
         computed = (v for v in storages if v.producer is None or v.producer.op.name == "fused")
         return tuple(dict.fromkeys(v.name for v in computed))
 
@@ -165,11 +169,11 @@ class Linker:
     def _copy_outputs(self) -> None:
         """Outputs that are inputs, constants or a second name of another output are copied."""
         for i, v in enumerate(self.graph.outputs):
-            if self._address(storage_of(v)) != Arg(Space.OUTPUT, i):
+            source = self._address(storage_of(v))
+            if source != Arg(Space.OUTPUT, i):
                 node = _copy_region(v)
                 region = region_digest(node)
                 name, _ = self._lowered(node, region)
-                source = self._address(storage_of(v))
                 args = (source, Arg(Space.OUTPUT, i))
                 results, reads = (CallResult(v.name, v.type),), self._reads(node)
                 moved = 2 * v.type.size_bytes
@@ -221,16 +225,15 @@ def error_bound(body: Graph) -> float:
 def lower_bound(graph: Graph, align: int) -> int:
     """Bytes that must live at once, whatever the placement: the peak over the node order. Results
     that lie in one place (in-place updates) count once."""
-    last: dict[Value, int] = {}
-    for t, node in enumerate(graph.nodes):
-        for o in node.operands:
-            last[storage_of(o)] = t
-    outputs = {storage_of(v) for v in graph.outputs}
+    storages = Storages(graph)
+    last = storages.last_reads()
+    outputs = set(map(storages.of, graph.outputs))
     live: dict[Value, int] = {}
     peak = 0
     for t, node in enumerate(graph.nodes):
         if node.op.name == "fused":
-            live.update({r: last.get(r, t) for r in node.results if r not in outputs})
+            made = {r: storages.of(r) for r in node.results}
+            live.update({r: last.get(s, t) for r, s in made.items() if s not in outputs})
             peak = max(peak, _distinct_bytes(live, align))
         live = {v: end for v, end in live.items() if end > t}
     return peak

@@ -19,14 +19,16 @@ class Piece:
 
 
 def pieces_of(result: Value) -> list[Piece]:
-    """Boxes that tile a result, so that no element asks which operand it comes from."""
+    """Boxes that tile a result, so that no element asks which operand it comes from. An operand
+    without elements has none."""
     node, dims = result.producer, result.type.dims
     if node is None:
         return [Piece((0,) * len(dims), dims, result)]
     if node.op.name == "concat":
         return _concat(result)
     if node.op.name == "pad" and node.attrs.mode == "constant":  # type: ignore[attr-defined]
-        return [*border(result), interior(result)]
+        inside = interior(result)
+        return [*border(result), *([inside] if 0 not in inside.extent else [])]
     return [Piece((0,) * len(dims), dims, result)]
 
 
@@ -70,6 +72,7 @@ def _concat(result: Value) -> list[Piece]:
     axis, out, at = result.producer.attrs.axis, [], 0  # type: ignore[attr-defined]
     for x in result.producer.operands:
         start = tuple(at if a == axis else 0 for a in range(result.type.rank))
-        out.append(Piece(start, x.type.dims, x))
+        if x.type.dims[axis]:
+            out.append(Piece(start, x.type.dims, x))
         at += x.type.dims[axis]
     return out

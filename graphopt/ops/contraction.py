@@ -243,7 +243,7 @@ def _matmul(a: np.ndarray, b: np.ndarray, _: NoAttrs) -> np.ndarray:
 
 def _linear(*args: Any) -> np.ndarray:
     x, w, *bias, a = args
-    rows = x.reshape(-1, x.shape[-1])
+    rows = x.reshape(prod(x.shape[:-1]), x.shape[-1])
     y = multiplied(rows, w.T, SCHEMES[a.strassen]) if a.strassen else product(rows, w.T)
     y = y.reshape(*x.shape[:-1], w.shape[0])
     return np.asarray(y + bias[0]) if bias else y

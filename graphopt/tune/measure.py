@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import Pipe
@@ -58,7 +59,8 @@ class Measurer:
         patience: Patience | None = None,
     ) -> None:
         self.patience = patience or Patience()
-        self._start = Start(target, cc, max(os.sched_getaffinity(0)) if core is None else core)
+        self.target, self.cc = target, cc
+        self.core = max(os.sched_getaffinity(0)) if core is None else core
         self._case: Case | None = None
         self._worker: _Worker | None = None
         self._ready: dict[str, int] = {}
@@ -135,7 +137,7 @@ class Measurer:
     def _ask(self, message: object, seconds: float) -> Any:
         """The worker's answer, or Failed when there is none."""
         if self._worker is None:
-            self._worker = _Worker(self._start)
+            self._worker = _Worker(self.target, self.cc, self.core)
             if self._case is not None and message is not self._case:
                 _check_open(self._worker.ask(self._case, _START_S))
         answer = self._worker.ask(message, seconds)
@@ -162,8 +164,11 @@ def _check_open(answer: object) -> None:
 class _Worker:
     """A running process. It leads a group, so that compilers it started end with it."""
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, target: Target, cc: str | None, core: int) -> None:
         self.lives = True
+        self.folder = tempfile.TemporaryDirectory(
+            prefix="graphopt-tune-", ignore_cleanup_errors=True
+        )
         self.pipe, there = Pipe()
         fd = there.fileno()
         self.process = subprocess.Popen(
@@ -174,7 +179,7 @@ class _Worker:
         )
         there.close()
         with contextlib.suppress(OSError):
-            self.pipe.send(start)
+            self.pipe.send(Start(target, cc, core, self.folder.name))
 
     def ask(self, message: object, seconds: float) -> Any:
         try:
@@ -192,6 +197,7 @@ class _Worker:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         _close(self.pipe)
+        self.folder.cleanup()
 
 
 def _close(pipe: Connection) -> None:

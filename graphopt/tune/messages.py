@@ -11,11 +11,12 @@ from graphopt.tune.database import Outcome
 
 @dataclass(frozen=True)
 class Start:
-    """The first message."""
+    """The first message. Files are made in `folder`, which the sender removes."""
 
     target: Target
     cc: str | None
     core: int
+    folder: str
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -65,18 +66,22 @@ def _asked_scratch(library: ctypes.CDLL) -> int:
 
 
 def main(fd: int) -> None:
-    """Answer messages until None comes."""
+    """Answer messages until the other side is gone, by a kill perhaps: then nobody else tidies."""
     pipe = Connection(fd)
-    killed = contextlib.suppress(EOFError, ConnectionError)  # the run: nobody waits for an answer
-    with killed, tempfile.TemporaryDirectory(prefix="graphopt-tune-") as folder:
-        worker = _Worker(pipe.recv(), Path(folder))
-        while (message := pipe.recv()) is not None:
-            pipe.send(worker.answer(message))
+    start = pipe.recv()
+    tempfile.tempdir = start.folder  # compilers' files, too
+    worker = _Worker(start)
+    try:
+        while True:
+            pipe.send(worker.answer(pipe.recv()))
+    except (EOFError, ConnectionError):
+        shutil.rmtree(start.folder, ignore_errors=True)
 
 
 class _Worker:
-    def __init__(self, start: Start, folder: Path) -> None:
-        self.target, self.cc, self.core, self.folder = start.target, start.cc, start.core, folder
+    def __init__(self, start: Start) -> None:
+        self.target, self.cc, self.core = start.target, start.cc, start.core
+        self.folder = Path(start.folder)
         self.backend, _ = resolve(f"{start.target.backend}:{start.target.name}")
         self.memory = self.backend.memory(start.target)
         self.loaded: dict[str, _Loaded] = {}

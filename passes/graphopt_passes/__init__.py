@@ -37,6 +37,7 @@ PLUGIN = Plugin(
         "fuse-strips": "graphopt_passes.fuse.fuse_strips:FuseStrips",
         "gather-to-slice": "graphopt_passes.simplify.gather_to_slice:GatherToSlice",
         "hoist-products": "graphopt_passes.products.hoist_products:HoistProducts",
+        "join-concats": "graphopt_passes.memory.join_concats:JoinConcats",
         "linear-to-conv": "graphopt_passes.products.linear_to_conv:LinearToConv",
         "matmul-to-linear": "graphopt_passes.products.matmul_to_linear:MatmulToLinear",
         "merge-clamps": "graphopt_passes.simplify.merge_clamps:MergeClamps",

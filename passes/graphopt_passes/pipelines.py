@@ -97,6 +97,7 @@ LEVELS: Mapping[str, tuple[Entry, ...]] = {
         ("choose-strassen", "the products that are left"),
         *_FUSE,
         ("fuse-strips", "what regions write to memory and read again is known now"),
+        ("join-concats", "the last to know: what is written, and by which region"),
         *_PLAN,
     ),
 }

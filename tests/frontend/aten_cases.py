@@ -1,7 +1,8 @@
 """The operators that must import: each called by itself, with inputs.
 
 CENSUS is what 58 image architectures need after `run_decompositions()` (ResNet to FastViT); TEXT is
-what text and speech models add. Both are data: a name may not go because its test became hard.
+what text and speech models add, MORE what experts, detectors and models written by hand do. All are
+data: a name may not go because its test became hard.
 """
 
 from __future__ import annotations
@@ -37,6 +38,18 @@ logical_and.default logical_or.default logical_xor.default any.default all.defau
 arange.default scaled_dot_product_attention.default to.dtype
 """.split()  # noqa: SIM905
 
+MORE = """
+view_as_complex.default view_as_real.default complex.default polar.default _conj.default
+angle.default _fft_c2c.default _fft_r2c.default _fft_c2r.default
+_grouped_mm.default histc.default grid_sampler_2d.default grid_sampler_3d.default
+_embedding_bag.default scatter_reduce.two scatter.reduce scatter.value_reduce index_reduce.default
+bucketize.Tensor searchsorted.Tensor cumprod.default cummax.default cummin.default
+logcumsumexp.default _cdist_forward.default dist.default var_mean.dim median.default
+_trilinear.default asinh.default acosh.default hypot.default copysign.Tensor ldexp.Tensor
+fake_quantize_per_tensor_affine_cachemask.default
+fake_quantize_per_channel_affine_cachemask.default rrelu_with_noise_functional.default
+""".split()  # noqa: SIM905
+
 Case = tuple[Callable[..., Any], tuple[Any, ...]]
 aten: Any = torch.ops.aten
 
@@ -59,6 +72,82 @@ GRU = [_numbers(9, 4), _numbers(9, 3), _numbers(9), _numbers(9) + 1]
 def _checked(x: Tensor) -> Tensor:
     aten._assert_tensor_metadata(x, None, None, torch.float32)
     return x + 1
+
+
+def _halves(*shape: int) -> Tensor:
+    """The type that torch exports grouped products of, and whose sums are exact."""
+    return _numbers(*shape).round().bfloat16()
+
+
+def _grouped(x: Tensor, few: Tensor, many: Tensor) -> list[Tensor]:
+    """An empty group; fewer groups than rows, and many more."""
+    ends = torch.tensor([2, 2, 6], dtype=torch.int32)
+    many_ends = torch.tensor([1] * 20 + [6] * 4, dtype=torch.int32)
+    return [aten._grouped_mm(x, few, ends), aten._grouped_mm(x, many, many_ends)]
+
+
+EDGES = [-1.0, -1.5, 1.0, 1.1, 0.3, 0.4, -0.3]
+
+
+BAGS = torch.tensor([3, 1, 1, 0, 2, 3])
+TIES = torch.tensor([[1.0, 3.0, 2.0, 3.0], [2.0, float("nan"), 5.0, 1.0], [0.0, 0.0, -1.0, 0.0]])
+
+
+def _arithmetic(x: Tensor) -> list[Tensor]:
+    """Complex numbers with each other and with real ones, moved and added up."""
+    z = torch.view_as_complex(x)  # [2, 3, 4]
+    w = z.roll(1, 1)
+    results = [
+        z * w, z + w, z - w, z / w, z * 2, 1j * z, z * x[..., 0], z / 3, -z, z.exp(), z + 1,
+        torch.cat([w, x[..., 0]], 1), z.sum(1), z.mean((0, 2)), z @ w.mT, z.conj() * w,
+        w[:, 1:, None], w.permute(1, 0, 2).reshape(3, -1), torch.add(z, w, alpha=2),
+    ]  # fmt: skip
+    return [torch.view_as_real(r.resolve_conj()) for r in results]
+
+
+def _spectra(x: Tensor) -> list[Tensor]:
+    """Even and odd sizes, every scale, several axes."""
+    z = aten._fft_r2c(x, [1, 3], 1, True), torch.fft.fft(x[..., :3], norm="forward")
+    return [torch.view_as_real(r) for r in (*z, torch.fft.rfft2(x), torch.fft.rfft(x[..., :3]))]
+
+
+def _waves(x: Tensor) -> list[Tensor]:
+    z = torch.view_as_complex(x)
+    return [
+        aten._fft_c2r(z, [0, 1], 2, 6),
+        torch.fft.irfft(z, 5, norm="ortho"),
+        torch.fft.irfft2(z),
+    ]
+
+
+def _countable(values: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    return values.nan_to_num(9.0), places
+
+
+def _bags(w: Tensor, i: Tensor, factors: Tensor) -> list[Tensor]:
+    """Uneven bags, one of them empty, reduced in every way; even ones; with rows left out."""
+    starts, even = torch.tensor([0, 2, 2]), torch.arange(0, 6, 2)
+    out = [aten._embedding_bag(w, i, starts, False, mode)[0] for mode in (0, 1, 2)]
+    out += [aten._embedding_bag(w, i, even, False, mode)[0] for mode in (0, 1, 2)]
+    out.append(aten._embedding_bag(w, i, starts, False, 0, False, factors)[0])
+    out.append(aten._embedding_bag(w, i, starts, False, 0, False, None, True)[0])
+    return [*out, aten._embedding_bag(w, i, even, False, 1, False, None, False, 3)[0]]
+
+
+def _scattered(x: Tensor, i: Tensor, source: Tensor) -> list[Tensor]:
+    """Every reduction, with what was there and without; of integers, too."""
+    out = []
+    for how in ("sum", "prod", "mean", "amax", "amin"):
+        for own in (True, False):
+            out.append(aten.scatter_reduce(x, 1, i, source, how, include_self=own))
+    whole = (x * 9).long(), i, (source * 9).long()
+    return [*out, aten.scatter_reduce(whole[0], 1, *whole[1:], "amax", include_self=False)]
+
+
+def _sampled(x: Tensor, grid: Tensor) -> list[Tensor]:
+    """Every filter, border and alignment."""
+    ways = [(m, p, a) for m in (0, 1, 2) for p in (0, 1, 2) for a in (True, False)]
+    return [aten.grid_sampler_2d(x, grid, *way) for way in ways]
 
 
 CASES: dict[str, Case] = {
@@ -103,7 +192,13 @@ CASES: dict[str, Case] = {
     "max_pool2d_with_indices.default": (
         lambda x: aten.max_pool2d_with_indices(x, [3, 3], [2, 2], [1, 1])[0], (X,),
     ),
-    "index.Tensor": (lambda x, i: aten.index(x, [None, i]), (A, PLACES)),
+    "index.Tensor": (
+        lambda x, i: [
+            aten.index(x, at)
+            for at in ([None, i], [i % 2, i], [None, i, i - 4], [i % 2 - 1, None, i])
+        ],
+        (A, PLACES),
+    ),
     "div.Tensor": (aten.div, (A, POSITIVE)),
     "avg_pool2d.default": (lambda x: aten.avg_pool2d(x, [3, 3], [2, 2], [1, 1], True), (X,)),
     "clamp.default": (lambda x: aten.clamp(x, -0.5, 1), (X,)),
@@ -214,4 +309,86 @@ CASES: dict[str, Case] = {
         lambda q, k: aten.scaled_dot_product_attention(q, k, k, is_causal=True), (X, X.flip(-1)),
     ),
     "to.dtype": (lambda x: aten.to(x, torch.int64), (M * 10,)),
+    "_grouped_mm.default": (_grouped, (_halves(6, 8), _halves(3, 8, 16), _halves(24, 8, 16))),
+    "histc.default": (lambda x: aten.histc(x, 3, -1.0, 1.0), (torch.tensor(EDGES),)),
+    "view_as_complex.default": (_arithmetic, (_numbers(2, 3, 4, 2),)),
+    "view_as_real.default": (
+        lambda x: aten.view_as_real(aten.view_as_complex(x)), (_numbers(3, 2),),
+    ),
+    "complex.default": (lambda x, y: aten.abs(aten.complex(x, y)), (M, POSITIVE)),
+    "polar.default": (lambda x, y: aten.view_as_real(aten.polar(x, y)), (POSITIVE, M)),
+    "_conj.default": (
+        lambda x: aten.view_as_real(aten._conj(aten.view_as_complex(x)) + 1), (_numbers(3, 2),),
+    ),
+    "angle.default": (lambda x: aten.angle(aten.view_as_complex(x)), (_numbers(3, 2),)),
+    "_fft_c2c.default": (
+        lambda x: [
+            aten.view_as_real(aten._fft_c2c(aten.view_as_complex(x), [0, 1], 2, forward))
+            for forward in (True, False)
+        ],
+        (_numbers(3, 5, 2),),
+    ),
+    "_fft_r2c.default": (_spectra, (X,)),
+    "_fft_c2r.default": (_waves, (_numbers(3, 4, 2),)),
+    "_embedding_bag.default": (_bags, (_numbers(4, 5), BAGS, _numbers(6))),
+    "scatter_reduce.two": (
+        _scattered, (M, torch.tensor([[0, 2], [3, 3], [1, 1]]), _numbers(3, 2)),
+    ),
+    "scatter.reduce": (
+        lambda x, i, s: aten.scatter(x, 1, i, s, reduce="multiply"),
+        (M, torch.tensor([[0, 2], [3, 3], [1, 1]]), _numbers(3, 2)),
+    ),
+    "scatter.value_reduce": (
+        lambda x, i: aten.scatter(x, 1, i, 2.0, reduce="add"),
+        (M, torch.tensor([[0, 2], [3, 3], [1, 1]])),
+    ),
+    "index_reduce.default": (
+        lambda x, i, s: aten.index_reduce(x, 0, i, s, "amin"),
+        (M, torch.tensor([2, 2]), _numbers(2, 4)),
+    ),
+    "bucketize.Tensor": (
+        lambda x, e: [aten.bucketize(x, e, right=right) for right in (False, True)],
+        (torch.tensor([[0.5, 1.0, -3.0], [2.0, 7.0, 1.5]]), torch.tensor([-1.0, 1.0, 2.0])),
+    ),
+    "searchsorted.Tensor": (
+        lambda e, x: aten.searchsorted(e, x, side="right", out_int32=True),
+        (M.sort(1).values, _numbers(3, 2)),
+    ),
+    "cumprod.default": (lambda x: aten.cumprod(x, 1), (A,)),
+    "cummax.default": (lambda x: _countable(*aten.cummax(x, 1)), (TIES,)),
+    "cummin.default": (lambda x: _countable(*aten.cummin(x, -1)), (TIES,)),
+    "logcumsumexp.default": (lambda x: aten.logcumsumexp(x, 1), (A,)),
+    "_cdist_forward.default": (
+        lambda x, y: [aten._cdist_forward(x, y, p, None) for p in (1.0, 2.0, float("inf"))],
+        (A, _numbers(2, 5, 4)),
+    ),
+    "dist.default": (lambda x, y: aten.dist(x, y, 2), (M, POSITIVE)),
+    "var_mean.dim": (lambda x: aten.var_mean.dim(x, [1], False), (A,)),
+    "median.default": (aten.median, (M,)),
+    "_trilinear.default": (
+        lambda x, w, y: aten._trilinear(x, w, y, [1, 3], [0], [1, 2], [2, 3]),
+        (M, _numbers(2, 4, 5), _numbers(3, 5)),
+    ),
+    "asinh.default": (aten.asinh, (M * 30,)),
+    "acosh.default": (lambda x: aten.acosh(x + 1), (POSITIVE,)),
+    "hypot.default": (lambda x, y: aten.hypot(x * 1e19, y * 1e19) * 1e-19, (M, POSITIVE)),
+    "copysign.Tensor": (aten.copysign, (POSITIVE, torch.tensor([-0.0, 0.0, -2.0, 3.0]))),
+    "ldexp.Tensor": (aten.ldexp, (M, PLACES.reshape(3, 1))),
+    "fake_quantize_per_tensor_affine_cachemask.default": (
+        lambda x: aten.fake_quantize_per_tensor_affine_cachemask(x, 0.1, 3, -8, 7)[0], (M,),
+    ),
+    "fake_quantize_per_channel_affine_cachemask.default": (
+        lambda x, s: aten.fake_quantize_per_channel_affine_cachemask(
+            x, s, torch.zeros(3, dtype=torch.int32), 0, -8, 7
+        )[0],
+        (M, torch.tensor([0.1, 0.2, 0.3])),
+    ),
+    "rrelu_with_noise_functional.default": (
+        lambda x: aten.rrelu_with_noise_functional(x, torch.zeros_like(x))[0], (M,),
+    ),
+    "grid_sampler_2d.default": (_sampled, (X, 1.4 * _numbers(2, 5, 3, 2))),
+    "grid_sampler_3d.default": (
+        lambda x, g: [aten.grid_sampler_3d(x, g, mode, 0, True) for mode in (0, 1)],
+        (_numbers(1, 2, 3, 4, 5), _numbers(1, 2, 3, 2, 3)),
+    ),
 }  # fmt: skip

@@ -85,7 +85,7 @@ class Exotic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.linalg.inv(self.scale(x))
-        y = torch.fft.fft(y).real.abs() + y
+        y = torch.fft.fft(y).tan().real.abs() + y
         return torch.bernoulli(y + torch.linalg.inv(x))
 
 
@@ -95,7 +95,7 @@ class ComplexWeights(nn.Module):
         self.register_buffer("rotary", torch.polar(torch.ones(3), torch.ones(3)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.rotary.real
+        return (x * self.rotary).sqrt().real
 
 
 class Counts(nn.Module):
@@ -122,3 +122,18 @@ class TextOutput(nn.Module):
 class Double(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * 2
+
+
+class AlwaysDrops(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(x, 0.5)
+
+
+class Gradient(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.func.grad(lambda v: (v**3).sum())(x)
+
+
+class ComplexOutput(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.rfft(x)

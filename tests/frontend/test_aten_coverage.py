@@ -12,12 +12,12 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
-from aten_cases import CASES, CENSUS, TEXT
+from aten_cases import CASES, CENSUS, MORE, TEXT
 from torch.utils import _pytree as pytree
 
 from graphopt.check import execute
 from graphopt.frontend.dtypes import as_numpy
-from graphopt.frontend.torch_export import export, import_exported
+from graphopt.frontend.torch_export import export, import_exported, trace
 from graphopt.ir.verify import verify
 
 pytestmark = pytest.mark.torch
@@ -64,7 +64,7 @@ def imported() -> Imported:
     )
 
 
-@pytest.mark.parametrize("name", [*CENSUS, *TEXT])
+@pytest.mark.parametrize("name", [*CENSUS, *TEXT, *MORE])
 def test_operator_imports_with_its_meaning(name: str, imported: Imported) -> None:
     assert f"aten.{name}" in imported.called, "the case calls another operator"
     pairs = list(zip(imported.results[name], imported.expected[name], strict=True))
@@ -73,6 +73,18 @@ def test_operator_imports_with_its_meaning(name: str, imported: Imported) -> Non
         assert (result.dtype, result.shape) == (expected.dtype, expected.shape)
         scale = float(np.abs(expected.astype(np.float64)).max(initial=1.0))
         np.testing.assert_allclose(result, expected, rtol=0, atol=TOLERANCE * scale)
+
+
+@pytest.mark.transformers
+def test_experts_of_transformers() -> None:
+    """They call an operator of their own where torch has no grouped product to export."""
+    pytest.importorskip("transformers.integrations.moe")
+    call = torch.ops.transformers.grouped_mm_fallback
+    arguments = (torch.randn(4, 3), torch.randn(2, 3, 5), torch.tensor([1, 4]))
+
+    (result,) = execute(trace(Call(call), arguments), [as_numpy(t) for t in arguments])
+
+    np.testing.assert_allclose(result, call(*arguments), rtol=0, atol=TOLERANCE)
 
 
 DTYPES = (

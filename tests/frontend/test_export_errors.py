@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import mistakes
 import pytest
@@ -59,20 +60,34 @@ def test_a_model_that_does_not_run() -> None:
 
 def test_unsupported_operators_are_told_all_at_once() -> None:
     assert _message(UnsupportedError, mistakes.Exotic(), torch.eye(4)) == (
-        "the model uses 4 unsupported operators:\n"
-        "  aten.linalg_inv_ex.default         2x  at mistakes.py:87, mistakes.py:89\n"
-        "  aten._fft_r2c.default (complex64)  1x  at mistakes.py:88\n"
-        "  aten.view_as_real.default          1x  at mistakes.py:88\n"
-        "  aten.rand.default                  1x  at mistakes.py:89\n"
+        "the model uses 3 unsupported operators:\n"
+        "  aten.linalg_inv_ex.default    2x  at mistakes.py:87, mistakes.py:89\n"
+        "  aten.tan.default (complex64)  1x  at mistakes.py:88\n"
+        "  aten.rand.default             1x  at mistakes.py:89\n"
         "hint: replace them in the model, or add their mapping to graphopt/frontend/aten"
     )
 
 
+def test_dropout_that_no_mode_turns_off() -> None:
+    line = len((Path(__file__).parent / "mistakes.py").read_text().splitlines()) - 10
+    assert _message(UnsupportedError, mistakes.AlwaysDrops()) == (
+        "the model uses 1 unsupported operator:\n"
+        "  aten.native_dropout.default (dropout in training: pass training=self.training)  1x  "
+        f"at mistakes.py:{line}\n"
+        "hint: replace them in the model, or add their mapping to graphopt/frontend/aten"
+    )
+
+
+def test_gradients_inside_a_model() -> None:
+    message = _message(FrontendError, mistakes.Gradient())
+    assert message.startswith("torch cannot decompose the exported model: RuntimeError: ")
+    assert message.endswith("\nhint: leave torch.func and torch.autograd out of forward()")
+
+
 def test_complex_weights() -> None:
     assert _message(UnsupportedError, mistakes.ComplexWeights()) == (
-        "the model uses 2 unsupported operators:\n"
-        "  complex64 tensor rotary    1x  at <unknown>\n"
-        "  aten.view_as_real.default  1x  at mistakes.py:98\n"
+        "the model uses 1 unsupported operator:\n"
+        "  aten.sqrt.default (complex64)  1x  at mistakes.py:98\n"
         "hint: replace them in the model, or add their mapping to graphopt/frontend/aten"
     )
 
@@ -82,6 +97,12 @@ def test_complex_inputs() -> None:
         "input 'x': dtype complex64 is not supported\n"
         "hint: use one of float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8, "
         "bool"
+    )
+
+
+def test_complex_outputs() -> None:
+    assert _message(UnsupportedError, mistakes.ComplexOutput()) == (
+        "an output is complex\nhint: return torch.view_as_real of it, or its parts"
     )
 
 

@@ -161,6 +161,23 @@ def test_views_of_one_memory_stay_apart() -> None:
     np.testing.assert_allclose(result, model(X).detach().numpy(), rtol=1e-6)
 
 
+def test_complex_weights_are_two() -> None:
+    class Rotated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("turn", torch.polar(torch.ones(2), torch.tensor([0.5, 2.0])))
+
+        def forward(self, x: Tensor) -> Tensor:
+            z = torch.view_as_complex(x.reshape(2, 2, 2)) * self.turn
+            return torch.view_as_real(z).flatten(1)
+
+    traced = trace_model(Rotated(), (X,))
+    assert sorted(traced.graph.constants) == ["turn.imag", "turn.real"]
+    (result,) = execute(traced.graph, traced.inputs())
+    (expected,) = traced.golden()[1].values()
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6)  # a few roundings of numbers ~1
+
+
 # Types -------------------------------------------------------------------------------------------
 
 DTYPES = {
@@ -212,6 +229,26 @@ def test_wrong_example_inputs() -> None:
         "example inputs are int\n"
         "hint: pass a tuple of tensors, or a dict of tensors by parameter name"
     )
+
+
+def test_checks_that_no_output_reads_are_left_out() -> None:
+    class Checked(nn.Module):
+        def forward(self, x: Tensor, sizes: Tensor) -> Tensor:
+            torch._check(sizes.sum().item() == 8)
+            return x * 2
+
+    assert [n.op.name for n in trace(Checked(), (X, torch.tensor([2, 6]))).nodes] == ["full", "mul"]
+
+
+def test_transformers_with_masks_of_their_own() -> None:
+    """torch's would look at the mask's values whether it is a causal one."""
+    model = nn.Transformer(8, 2, 1, 1, 16, batch_first=True).eval()
+    mask = nn.Transformer.generate_square_subsequent_mask(3)
+    traced = trace_model(model, {"src": torch.randn(2, 5, 8), "tgt": torch.randn(2, 3, 8),
+                                 "tgt_mask": mask})  # fmt: skip
+    (result,) = execute(traced.graph, traced.inputs(), precision=np.float64)
+    (expected,) = traced.exact().values()
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
 
 
 # .pt2 --------------------------------------------------------------------------------------------

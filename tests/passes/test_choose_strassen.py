@@ -50,6 +50,7 @@ def test_chooses_it_for_a_convolution_of_one_pixel(stride: int, check_pass: Chec
         ("choose-strassen", _linear(depth=511), "cannot be parted"),
         ("choose-strassen", _linear(channels=61), "cannot be parted"),
         ("choose-strassen", _linear().replace("[128", "[N:1..512"), "told only when it runs"),
+        ("choose-strassen", _linear(channels=0), "no elements"),
         ("choose-strassen", _linear(rows=1), "a direct sum is as fast"),
         ("choose-strassen", _linear(depth=64), "a direct sum is as fast"),
         ("choose-strassen", _linear(dtype="f16"), "whose rounding would show"),
@@ -60,6 +61,44 @@ def test_chooses_it_for_a_convolution_of_one_pixel(stride: int, check_pass: Chec
 )
 def test_refuses(pass_: str, text: str, reason: str, check_refuses: Check) -> None:
     check_refuses(pass_, text, reason=reason)
+
+
+NORM = """%h = reshape %y {shape=[128,8,64]}
+%q = mul %h, %h
+%s = sum %q {axes=[2], keepdims=true}
+%n = sqrt %s
+%m = clamp %n {low=1e-12}
+"""
+LENGTHS = {
+    "reciprocal": NORM + "%i = reciprocal %m\n%z = mul %h, %i\nreturn %z",
+    "division": NORM + "%z = div %h, %m\nreturn %z",
+    "root": NORM.replace("%n = sqrt %s", "%n = abs %s")
+    + "%i = rsqrt %m\n%z = mul %h, %i\nreturn %z",
+}
+SUMS = {
+    "beside others": "%r = input : f32[128,512]\n%a = add %y, %r\n"
+    "%s = sum %a {axes=[1], keepdims=true}\n%z = div %a, %s\nreturn %z",
+    "not divided by": "%s = mean %y {axes=[1], keepdims=true}\n%z = sub %y, %s\nreturn %z",
+    "with an epsilon": '%g = constant {key="g"} : f32[512]\n'
+    "%z = layer_norm %y, %g, %g {axes=1, eps=1e-05}\nreturn %z",
+}
+
+
+@pytest.mark.parametrize("follows", LENGTHS.values(), ids=LENGTHS)
+def test_refuses_what_is_divided_by_its_own_length(follows: str, check_refuses: Check) -> None:
+    """As in cosine attention: a row of zeros, a border say, would become one of noise."""
+    text = _linear().replace("return %y", follows)
+    check_refuses("choose-strassen", text, reason="divided by its own size")
+
+
+@pytest.mark.parametrize("follows", SUMS.values(), ids=SUMS)
+def test_chooses_it_before_other_sums(follows: str, check_pass: Check) -> None:
+    first, *rest = follows.split("\n") if "input" in follows else ("", follows)
+    inputs = f"{first}\n" if first else ""
+    before, after = (
+        inputs + _linear(strassen=s).replace("return %y", "\n".join(rest)) for s in (0, 26)
+    )
+    check_pass("choose-strassen", before, after)
 
 
 def test_cost_streams_weights_where_rows_are_few() -> None:

@@ -21,6 +21,15 @@ def _conv(channels: int = 32, size: int = 16, kernel: int = 3, more: str = "", d
     return text + f"%y = conv %x, %w {{{attrs}, winograd={winograd}}}\n{more}return %y"
 
 
+def test_refuses_what_is_divided_by_its_own_length(check_refuses: Check) -> None:
+    """As descriptors are, pixel by pixel."""
+    norm = (
+        "%q = mul %y, %y\n%s = sum %q {axes=[1], keepdims=true}\n%i = rsqrt %s\n%z = mul %y, %i\n"
+    )
+    text = _conv(size=24, more=norm).replace("return %y", "return %z")
+    check_refuses("choose-winograd", text, reason="divided by its own size")
+
+
 def test_chooses_the_larger_tile(check_pass: Check) -> None:
     check_pass("choose-winograd", _conv(size=24), _conv(size=24, winograd=4))
 

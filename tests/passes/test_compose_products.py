@@ -63,6 +63,8 @@ def test_either_bias_is_enough(without: str, check_pass: Check) -> None:
     [
         (LINEARS.replace("f32[4,3]", "f32[1,3]").replace("f32[6,4]", "f32[6,1]").replace(
             "f32[4]", "f32[1]"), "3 to 1 to 6 channels is less work in two steps"),
+        (LINEARS.replace("f32[4,3]", "f32[0,3]").replace("f32[6,4]", "f32[6,0]").replace(
+            "f32[4]", "f32[0]"), "3 to 0 to 6 channels is less work in two steps"),
         (LINEARS.replace("return %y", "return %y, %a"), "read elsewhere too"),
         (LINEARS.replace("return %y", "return %y, %w"), "the weights are shared"),
         (LINEARS.replace('constant {key="v"}', "input"), "computed at run time"),

@@ -49,6 +49,10 @@ CASES = {
         + "\n%y = concat %a, %b {axis=1}",
         _slice("%y", "%x", ALL_ROWS, (1, 9, 1)),
     ),
+    "nothing-after": (_slice("%a", "%z", (0, 4, 1), (3, 3, 1)) + "\n"
+        + _slice("%b", "%x", (0, 4, 1), ALL) + "\n%y = concat %a, %b, %z {axis=1}",
+        _slice("%b", "%x", (0, 4, 1), ALL) + "\n%y = concat %b, %z {axis=1}",
+    ),
     "concat-of-concat": (
         "%c = concat %x, %z {axis=0}\n%y = concat %z, %c {axis=0}",
         "%y = concat %z, %x, %z {axis=0}",

@@ -14,7 +14,7 @@ from soups import SOUPS
 from graphopt.check import check_pass, random_constant, random_graph
 from graphopt.ir.graph import Graph, Value
 from graphopt.ir.text import parse
-from graphopt.ir.views import storage_of
+from graphopt.ir.views import Storages
 from graphopt.pipeline import Pipeline
 
 LINE = 64
@@ -22,13 +22,13 @@ LINE = 64
 
 def _lifetimes(graph: Graph) -> dict[Value, tuple[int, int]]:
     """When each arena value is needed: from the node that writes it to the last that reads it."""
+    storages = Storages(graph)
     out: dict[Value, tuple[int, int]] = {}
     for t, node in enumerate(graph.nodes):
-        for operand in node.operands:
-            stored = storage_of(operand)
-            if stored in out:
-                out[stored] = out[stored][0], t
-        out.update({r: (t, t) for r in node.results if r.offset is not None})
+        for value in (*node.operands, *(r for r in node.results if node.body is not None)):
+            stored = storages.of(value)
+            if stored.offset is not None:
+                out[stored] = out.get(stored, (t, t))[0], t
     return out
 
 
@@ -40,7 +40,8 @@ def _in_place(later: Value, earlier: Value, last_read: int, graph: Graph) -> boo
         return False
     alike = later.offset == earlier.offset and later.type == earlier.type
     pointwise = all(n.op.kind == "pointwise" or n.op.name == "full" for n in node.body.nodes)
-    views = [o for o in node.operands if storage_of(o) is earlier]
+    storages = Storages(graph)
+    views = [o for o in node.operands if storages.of(o) is earlier]
     return alike and pointwise and views == [earlier] * len(views) and len(node.results) == 1
 
 

@@ -53,6 +53,16 @@ def test_equal_views_need_no_inverse(check_pass: Check) -> None:
     check_pass("sink-views", before, after)
 
 
+def test_equal_reshapes_of_different_shapes(check_pass: Check) -> None:
+    head = LINEAR + "%z = input : f32[30,1,8]\n"
+    before = head + (
+        "%r = reshape %p {shape=[2,15,8]}\n%u = reshape %z {shape=[2,15,8]}\n%y = add %r, %u\n"
+    )
+    after = head + "%u = reshape %z {shape=[2,15,8]}\n%v = reshape %u {shape=[1,6,5,8]}\n"
+    after += "%s = add %p, %v\n%y = reshape %s {shape=[2,15,8]}\n"
+    check_pass("sink-views", before + "return %y", after + "return %y")
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

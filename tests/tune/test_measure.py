@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing import Pipe
+from pathlib import Path
 
 import numpy as np
 import planted
@@ -15,7 +20,7 @@ from graphopt.tune.candidate import Candidate
 from graphopt.tune.database import Outcome
 from graphopt.tune.measure import Duel, Measurer, Patience
 from graphopt.tune.memory import GUARD_BYTES, POISON, guarded
-from graphopt.tune.messages import Failed
+from graphopt.tune.messages import Failed, Prebuild, Start
 
 pytestmark = pytest.mark.compiler
 
@@ -103,6 +108,39 @@ def test_operands_that_a_kernel_rearranges_are_laid_out_for_each(measurer: Measu
     assert failed is not None
     assert failed.outcome is Outcome.WRONG
     assert isinstance(measurer.duel(one, two, 3), Duel)
+
+
+@pytest.mark.parametrize("bad", [planted.CRASHES, planted.HANGS])
+def test_nothing_is_left_in_the_temporary_directory(
+    bad: Candidate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with Measurer(TARGET, patience=Patience(run_s=1.0)) as measurer:
+        measurer.open(case())
+        assert measurer.prepare(planted.GOOD) is None
+        assert list(tmp_path.iterdir())
+        measurer.patience = Patience(build_s=1.0, run_s=1.0)
+        assert isinstance(measurer.prepare(bad, planted.GOOD), Failed)
+        measurer.patience = Patience()
+        assert measurer.prepare(planted.QUICK) is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_worker_whose_tuner_was_killed_tidies_up(tmp_path: Path) -> None:
+    """As SIGKILL leaves it: the other end of the pipe closes, and that is all."""
+    here, there = Pipe()
+    folder = tmp_path / "files"
+    folder.mkdir()
+    command = f"from graphopt.tune.worker import main; main({there.fileno()})"
+    with subprocess.Popen([sys.executable, "-c", command], pass_fds=[there.fileno()]) as worker:
+        there.close()
+        here.send(Start(TARGET, None, 0, str(folder)))
+        here.send(Prebuild((planted.GOOD,)))
+        assert here.recv() is None
+        assert list(folder.iterdir())
+        here.close()
+        assert worker.wait(60) == 0
+    assert not folder.exists()
 
 
 def test_few_kernels_stay_loaded_and_the_others_come_back(measurer: Measurer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graphopt.frontend.aten.attention import ATTENTION_OPS
+from graphopt.frontend.aten.collecting import COLLECTING
 from graphopt.frontend.aten.contraction import CONTRACTION
 from graphopt.frontend.aten.creation import CREATION
 from graphopt.frontend.aten.indexing import INDEXING
@@ -11,6 +12,8 @@ from graphopt.frontend.aten.normalization import NORMALIZATION
 from graphopt.frontend.aten.pointwise import POINTWISE
 from graphopt.frontend.aten.reduction import REDUCTION
 from graphopt.frontend.aten.resize import RESIZE
+from graphopt.frontend.aten.sampling import SAMPLING
+from graphopt.frontend.aten.scans import SCANS
 from graphopt.frontend.aten.window import WINDOW
 from graphopt.frontend.builder import Mapping
 
@@ -24,5 +27,8 @@ ATEN: dict[str, Mapping] = {
     **MOVEMENT,
     **INDEXING,
     **WINDOW,
+    **COLLECTING,
+    **SCANS,
     **RESIZE,
+    **SAMPLING,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphopt.frontend.builder import Builder, Mapping, Number
+from graphopt.frontend.builder import Builder, Mapping, Number, UnsupportedFormError
 from graphopt.ir.graph import Value
 from graphopt.ir.types import DType
 
@@ -45,8 +45,15 @@ def eye(b: Builder, *_: object, **__: object) -> Value:
 
 
 def convert(b: Builder, x: Value, *_: object, **__: object) -> Value:
-    """to, _to_copy, type_as, copy, clone, dropout in eval, ...: at most the dtype changes."""
+    """to, _to_copy, type_as, copy, clone, ...: at most the dtype changes."""
     return b.cast(x, b.type.dtype)
+
+
+def dropout(b: Builder, x: Value, p: float, train: bool | None = True) -> Value:
+    """Nothing drops in eval mode; F.dropout drops in any mode unless it is told."""
+    if train and p:
+        raise UnsupportedFormError("dropout in training: pass training=self.training")
+    return convert(b, x)
 
 
 def copy(b: Builder, x: Value, source: Value, *_: object) -> Value:
@@ -66,7 +73,7 @@ _OVERLOADS = ("default", "memory_format")
 _CONVERSIONS = """
 _to_copy.default to.dtype to.dtype_layout to.device to.other type_as.default alias.default
 clone.default contiguous.default detach.default detach_.default lift.default lift_fresh.default
-lift_fresh_copy.default dropout.default feature_dropout.default alpha_dropout.default
+lift_fresh_copy.default
 _conj.default resolve_conj.default resolve_neg.default positive.default
 """
 
@@ -85,6 +92,7 @@ CREATION: dict[str, Mapping] = {
     **{f"aten.{name}.{o}": filled(0) for name in _ZEROS.split() for o in _OVERLOADS},
     **{f"aten.{name}.{o}": filled(1) for name in _ONES.split() for o in _OVERLOADS},
     **{f"aten.{name}": convert for name in _CONVERSIONS.split()},
-    "aten.native_dropout.default": lambda b, x, *_: (convert(b, x), None),
+    **{f"aten.{name}dropout.default": dropout for name in ("", "feature_", "alpha_")},
+    "aten.native_dropout.default": lambda b, *args: (dropout(b, *args), None),
     "aten.copy.default": copy,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +12,6 @@ from graphopt.frontend.builder import (
     DataDependentError,
     Mapping,
     Number,
-    UnsupportedFormError,
     axis_of,
 )
 from graphopt.ir.graph import Value
@@ -55,7 +55,9 @@ def index(b: Builder, x: Value, indices: Indices) -> Value:
         return _take_grid(b, x, tensors, axes)
     rest = [a for a in range(x.type.rank) if a not in axes]
     front = b.transpose(x, axes + rest)
-    y = b.emit("gather_nd", front, _stacked(b, tensors, shape))
+    indexed, others = front.type.dims[: len(axes)], front.type.dims[len(axes) :]
+    rows = b.reshape(front, (math.prod(indexed), *others))
+    y = b.gather(rows, b.expand(_flat(b, tensors, indexed), shape), 0)
     if not together:
         return y
     return _block_at(b, y, len(shape), axes[0])
@@ -96,6 +98,17 @@ def _stacked(b: Builder, tensors: Sequence[Value], shape: tuple[int, ...]) -> Va
     """[*shape, r]: the positions of one element in the last axis."""
     wide = [b.expand(b.cast(t, DType.I64), shape) for t in tensors]
     return b.concat([b.unsqueeze(t, len(shape)) for t in wide], len(shape))
+
+
+def _flat(b: Builder, tensors: Sequence[Value], extents: Sequence[int]) -> Value:
+    """Positions in several axes as those in the one that they make together."""
+    at: Value | None = None
+    for t, extent in zip(tensors, extents, strict=True):
+        t = b.cast(t, DType.I64)
+        t = b.where(b.emit("lt", t, b.full(0, DType.I64)), b.add(t, extent), t, DType.I64)
+        at = t if at is None else b.add(b.mul(at, extent), t)
+    assert at is not None
+    return at
 
 
 def _block_at(b: Builder, y: Value, size: int, target: int) -> Value:
@@ -174,17 +187,6 @@ def scatter(
     return b.emit("scatter_along", x, indices, starts, attrs=attrs)
 
 
-def scatter_reduce(
-    b: Builder, x: Value, axis: int, indices: Value, source: Value, how: str,
-    *, include_self: bool = True,
-) -> Value:  # fmt: skip
-    if how != "sum" or not include_self:
-        raise UnsupportedFormError(
-            f"scatter_reduce with reduce={how!r}, include_self={include_self}"
-        )
-    return scatter(b, x, axis, indices, source, True)
-
-
 def index_add(
     b: Builder, x: Value, axis: int, indices: Value, source: Value, *, alpha: Number = 1
 ) -> Value:
@@ -250,7 +252,6 @@ INDEXING: dict[str, Mapping] = {
     "aten.scatter.src": scatter,
     "aten.scatter.value": scatter,
     "aten.scatter_add.default": lambda b, x, axis, i, s: scatter(b, x, axis, i, s, True),
-    "aten.scatter_reduce.two": scatter_reduce,
     "aten.index_add.default": index_add,
     "aten.index_copy.default": index_copy,
     "aten.index_fill.int_Scalar": index_fill,

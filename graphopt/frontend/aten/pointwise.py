@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from graphopt.frontend.builder import Builder, Mapping, Number, Operand
+from graphopt.frontend.builder import Builder, Mapping, Number, Operand, UnsupportedFormError
 from graphopt.frontend.dtypes import promote
 from graphopt.ir.graph import Value
 from graphopt.ir.types import DType
@@ -287,6 +287,73 @@ def atanh(b: Builder, x: Value) -> Value:
     return b.mul(b.sub(b.emit("log1p", x), b.emit("log1p", b.emit("neg", x))), 0.5)
 
 
+def asinh(b: Builder, x: Value) -> Value:
+    """Of the magnitude, which cancels nothing: log1p(m + m² / (1 + sqrt(1 + m²)))."""
+    x = b.cast(x, b.type.dtype)
+    size = b.emit("abs", x)
+    square = b.mul(size, size)
+    root = b.add(b.emit("sqrt", b.add(square, 1)), 1)
+    y = b.emit("log1p", b.add(size, b.div(square, root)))
+    return b.mul(y, b.emit("sign", x))
+
+
+def acosh(b: Builder, x: Value) -> Value:
+    x = b.cast(x, b.type.dtype)
+    legs = b.emit("sqrt", b.sub(x, 1)), b.emit("sqrt", b.add(x, 1))
+    return b.emit("log", b.add(x, b.mul(*legs)))
+
+
+def hypot(b: Builder, x: Value, y: Value) -> Value:
+    """Scaled by the longer leg, whose square may overflow."""
+    p, q = (b.emit("abs", b.cast(v, b.type.dtype)) for v in (x, y))
+    longer, shorter = b.emit("maximum", p, q), b.emit("minimum", p, q)
+    flat = b.emit("eq", longer, b.full(0, b.type.dtype))
+    ratio = b.div(shorter, b.where(flat, 1, longer, b.type.dtype))
+    return b.mul(longer, b.emit("sqrt", b.add(b.mul(ratio, ratio), 1)))
+
+
+def copysign(b: Builder, x: Operand, y: Operand) -> Value:
+    """The sign of -0 counts."""
+    dtype = b.type.dtype
+    size, sign = b.emit("abs", b.operand(x, dtype)), b.operand(y, dtype)
+    zero = b.full(0, dtype)
+    minus_zero = b.emit("lt", b.emit("reciprocal", sign), zero)
+    below = b.emit("or", b.emit("lt", sign, zero), minus_zero)
+    return b.where(below, b.emit("neg", size), size, dtype)
+
+
+def ldexp(b: Builder, x: Value, y: Value) -> Value:
+    return b.mul(b.cast(x, b.type.dtype), b.emit("exp2", b.cast(y, b.type.dtype)))
+
+
+def fake_quantize(
+    b: Builder, x: Value, scale: Operand, zero_point: Operand, low: int, high: int
+) -> tuple[Value, None]:
+    """Rounded to a grid of integers and back; gradients' mask is nobody's."""
+    dtype = x.type.dtype
+    inverse = b.emit("reciprocal", b.operand(scale, dtype))
+    zero = b.operand(zero_point, dtype)
+    grid = b.add(b.emit("round", b.mul(x, inverse)), zero)
+    kept = b.emit("clamp", grid, attrs=ClampAttrs(float(low), float(high)))
+    return b.mul(b.sub(kept, zero), scale), None
+
+
+def fake_quantize_per_channel(
+    b: Builder, x: Value, scale: Value, zero_point: Value, axis: int, low: int, high: int
+) -> tuple[Value, None]:
+    shape = (x.type.dims[axis], *(1,) * (x.type.rank - axis - 1))
+    return fake_quantize(b, x, b.reshape(scale, shape), b.reshape(zero_point, shape), low, high)
+
+
+def rrelu(
+    b: Builder, x: Value, _: Value, low: Number = 1 / 8, high: Number = 1 / 3,
+    training: bool = False, *__: object,
+) -> tuple[Value, None]:  # fmt: skip
+    if training:
+        raise UnsupportedFormError("rrelu in training: call model.eval()")
+    return leaky_relu(b, x, (low + high) / 2), None
+
+
 def logit(b: Builder, x: Value, eps: float | None = None) -> Value:
     x = b.cast(x, b.type.dtype)
     if eps is not None:
@@ -371,6 +438,7 @@ POINTWISE: dict[str, Mapping] = {
     **_overloads("bitwise_left_shift", shift_left, "Tensor Tensor_Scalar Scalar_Tensor"),
     **_overloads("bitwise_right_shift", shift_right, "Tensor Tensor_Scalar Scalar_Tensor"),
     **_overloads("__lshift__", shift_left, _BOTH), **_overloads("__rshift__", shift_right, _BOTH),
+    **_overloads("_neg_view", unary("neg")),
     **_overloads("sign", unary("sign")), **_overloads("sgn", unary("sign")),
     **_overloads("addcmul", addcmul), **_overloads("addcdiv", addcdiv),
     **_overloads("lerp", lerp, _BOTH),
@@ -392,6 +460,11 @@ POINTWISE: dict[str, Mapping] = {
     **_overloads("erfc", erfc), **_overloads("log10", log10), **_overloads("logit", logit),
     **_overloads("sinh", sinh), **_overloads("cosh", cosh),
     **_overloads("asin", asin), **_overloads("acos", acos), **_overloads("atanh", atanh),
+    **_overloads("asinh", asinh), **_overloads("acosh", acosh), **_overloads("hypot", hypot),
+    **_overloads("copysign", copysign, _BOTH), **_overloads("ldexp", ldexp, "Tensor"),
+    **_overloads("fake_quantize_per_tensor_affine_cachemask", fake_quantize),
+    **_overloads("fake_quantize_per_channel_affine_cachemask", fake_quantize_per_channel),
+    **_overloads("rrelu_with_noise_functional", rrelu),
     **_overloads("round", round_decimals, "decimals"),
     **_overloads("isnan", is_special("isnan")), **_overloads("isinf", is_special("isinf")),
     **_overloads("isfinite", isfinite),

@@ -6,7 +6,17 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from graphopt.frontend.builder import Builder, Mapping, Number, axes_of, axis_of
+import numpy as np
+import torch
+
+from graphopt.frontend.builder import (
+    Builder,
+    Mapping,
+    Number,
+    UnsupportedFormError,
+    axes_of,
+    axis_of,
+)
 from graphopt.ir.graph import Value
 from graphopt.ir.types import DType
 from graphopt.ops import (
@@ -184,8 +194,39 @@ def median(b: Builder, x: Value, axis: int, keepdim: bool = False) -> Any:
     return kthvalue(b, x, (x.type.dims[axis] + 1) // 2, axis, keepdim)
 
 
+def median_of_all(b: Builder, x: Value) -> Value:
+    flat = b.reshape(x, (x.type.numel,))
+    values, _ = topk(b, flat, (x.type.numel + 1) // 2, 0, False)
+    return b.select(values, 0, -1)
+
+
+def dist(b: Builder, x: Value, y: Value, order: Number = 2) -> Value:
+    return vector_norm(b, b.sub(x, y), order)
+
+
+def cdist(b: Builder, x: Value, y: Value, order: Number = 2, _: int | None = None) -> Value:
+    """Distances of each row of x [..., n, d] to each of y [..., m, d]."""
+    rank = x.type.rank
+    apart = b.sub(b.unsqueeze(x, rank - 1), b.unsqueeze(y, y.type.rank - 2))
+    return vector_norm(b, apart, order, rank)
+
+
 def count_nonzero(b: Builder, x: Value, axes: Axes = None) -> Value:
     return reduce(b, "sum", b.cast(b.truth(x), DType.I64), axes)
+
+
+def histc(b: Builder, x: Value, bins: int = 100, low: Number = 0, high: Number = 0) -> Value:
+    """How many elements lie in each of equal bins; the last one holds its upper edge, too."""
+    if low == high:
+        raise UnsupportedFormError("histc between the least and the largest element")
+    edges = np.asarray(torch.linspace(low, high, bins + 1), x.type.dtype.numpy)
+    column = b.reshape(x, (x.type.numel, 1))
+    above = b.emit("ge", column, b.constant(edges[:-1], "edges"))
+    below = b.emit("lt", column, b.constant(edges[1:], "edges"))
+    last = b.constant(np.arange(bins) == bins - 1, "last")
+    top = b.emit("and", b.emit("eq", column, b.full(high, x.type.dtype)), last)
+    inside = b.emit("and", above, b.emit("or", below, top))
+    return reduce(b, "sum", b.cast(inside, b.type.dtype), 0)
 
 
 REDUCTION: dict[str, Mapping] = {
@@ -221,6 +262,11 @@ REDUCTION: dict[str, Mapping] = {
     "aten.std.dim": std(var_dim),
     "aten.std.default": std(var_default),
     "aten.var_mean.correction": var_mean,
+    "aten.var_mean.dim": lambda b, x, axes, unbiased=True, keepdim=False: var_mean(
+        b, x, axes, correction=int(unbiased), keepdim=keepdim
+    ),
+    "aten.dist.default": dist,
+    "aten._cdist_forward.default": cdist,
     "aten.linalg_vector_norm.default": vector_norm,
     "aten.norm.Scalar": norm,
     "aten.norm.ScalarOpt_dim": norm,
@@ -232,6 +278,8 @@ REDUCTION: dict[str, Mapping] = {
     "aten.argsort.stable": lambda b, *args, **kwargs: sort_stable(b, *args, **kwargs)[1],
     "aten.kthvalue.default": kthvalue,
     "aten.median.dim": median,
+    "aten.median.default": median_of_all,
+    "aten.histc.default": histc,
     "aten.count_nonzero.default": count_nonzero,
     "aten.count_nonzero.dim_IntList": count_nonzero,
 }

@@ -15,6 +15,7 @@ from graphopt.ops import ConvAttrs, LinearAttrs
 from graphopt.ops.strassen import ERROR, SCHEMES, Scheme
 from graphopt.passbase import Numerics, RewritePass, approximates
 from graphopt.rewrite import Plan, Reject, Rewriter
+from graphopt_passes.algorithm.normalized import NORMALIZED, is_normalized
 
 _STREAMING = 8.5
 """Multiply-adds in the time that a weight takes from memory: those of fewer rows wait for it."""
@@ -96,7 +97,7 @@ class ChooseStrassen(RewritePass):
     Numerics: approximates; in exact arithmetic it is the same sum, in float32 it rounds two to
     four times as much (`graphopt.ops.strassen.ERROR`). Refuses: groups and larger kernels; extents
     that no scheme divides; other dtypes; weights computed at run time; what a direct sum does as
-    fast.
+    fast; what is divided by its own size afterwards.
     """
 
     name: ClassVar[str] = "choose-strassen"
@@ -104,7 +105,7 @@ class ChooseStrassen(RewritePass):
     root: ClassVar = (LinearAttrs, ConvAttrs)
     largest: int = 1 << 26
 
-    def plan(self, node: Node) -> Plan | Reject:
+    def plan_in(self, node: Node, rw: Rewriter) -> Plan | Reject:
         attrs, (x, w) = node.attrs, node.operands[:2]
         assert isinstance(attrs, LinearAttrs | ConvAttrs)
         if attrs.strassen:
@@ -114,6 +115,8 @@ class ChooseStrassen(RewritePass):
             return Reject("its kernel covers several pixels or groups")
         if not x.type.is_static:
             return Reject("its extents are told only when it runs")
+        if not node.result.type.numel:
+            return Reject("its result has no elements")
         shape = Shape(node.result.type.numel // channels, depth, channels)
         if not shape.fitting():
             return Reject("its channels cannot be parted")
@@ -126,6 +129,8 @@ class ChooseStrassen(RewritePass):
         scheme = shape.fastest()
         if not scheme:
             return Reject("a direct sum is as fast")
+        if is_normalized(node.result, rw):
+            return Reject(NORMALIZED)
         return Plan(node, scheme=scheme)
 
     def apply(self, plan: Plan, rw: Rewriter) -> None:

@@ -15,6 +15,7 @@ from graphopt.ops import ConvAttrs
 from graphopt.ops.winograd import ERROR, TRANSFORMS
 from graphopt.passbase import Numerics, RewritePass, approximates
 from graphopt.rewrite import Plan, Reject, Rewriter
+from graphopt_passes.algorithm.normalized import NORMALIZED, is_normalized
 
 _BYTES_PER_FLOP = 0.21
 """What streaming weights from memory costs: 24 GB/s beside 115 GFLOP/s on one core. It is not
@@ -64,7 +65,8 @@ class ChooseWinograd(RewritePass):
 
     Numerics: approximates; in exact arithmetic it is the same sum, in float32 rounding grows with
     the tile (`graphopt.ops.winograd.ERROR`). Refuses: other kernels, strides, dilations and dtypes;
-    weights computed at run time; few channels per group; what a direct sum does as fast.
+    weights computed at run time; few channels per group; what a direct sum does as fast; what is
+    divided by its own size afterwards.
     """
 
     name: ClassVar[str] = "choose-winograd"
@@ -74,7 +76,7 @@ class ChooseWinograd(RewritePass):
     root: ClassVar = ConvAttrs
     largest: int = 4
 
-    def plan(self, node: Node) -> Plan | Reject:
+    def plan_in(self, node: Node, rw: Rewriter) -> Plan | Reject:
         attrs, (x, w) = node.attrs, node.operands[:2]
         assert isinstance(attrs, ConvAttrs)
         if attrs.winograd:
@@ -87,6 +89,8 @@ class ChooseWinograd(RewritePass):
             return Reject("its weights are computed while the model runs")
         if x.type.dtype is not DType.F32:
             return Reject(f"it computes in {x.type.dtype}, whose rounding would show")
+        if is_normalized(node.result, rw):
+            return Reject(NORMALIZED)
         return self._fastest(node, attrs)
 
     def _fastest(self, node: Node, attrs: ConvAttrs) -> Plan | Reject:

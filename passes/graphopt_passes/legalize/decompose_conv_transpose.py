@@ -19,6 +19,7 @@ from graphopt.ops import (
     ConvAttrs,
     ConvTransposeAttrs,
     FullAttrs,
+    GatherAttrs,
     ReshapeAttrs,
     SliceAttrs,
     TransposeAttrs,
@@ -40,7 +41,7 @@ class _Phase:
 
 @dataclass(frozen=True)
 class DecomposeConvTranspose(RewritePass):
-    """Numerics: reassociates. Refuses: weights computed at run time; dilation with a stride."""
+    """Numerics: reassociates. Refuses: layouts that are chosen already."""
 
     name: ClassVar[str] = "decompose-conv-transpose"
     numerics: ClassVar[Numerics] = REASSOCIATES
@@ -52,10 +53,7 @@ class DecomposeConvTranspose(RewritePass):
     def plan_in(self, node: Node, rw: Rewriter) -> Plan | Reject:
         if laid_out(node):
             return Reject(LAID_OUT)
-        weight = rw.array(node.operands[1])
-        if weight is None:
-            return Reject("its weights are computed at run time")
-        return Plan(node, weight=weight)
+        return Plan(node, weight=rw.array(node.operands[1]))
 
     def apply(self, plan: Plan, rw: Rewriter) -> None:
         node = plan.node
@@ -84,9 +82,14 @@ def _phases(node: Node, axis: int) -> list[_Phase]:
 
 
 def _convolve(
-    rw: Rewriter, node: Node, weight: np.ndarray, choice: tuple[_Phase, ...], counts: list[int]
+    rw: Rewriter,
+    node: Node,
+    weight: np.ndarray | None,
+    choice: tuple[_Phase, ...],
+    counts: list[int],
 ) -> Value:
-    """The outputs of one phase, `counts` of them per axis (a surplus is cut off at the end)."""
+    """The outputs of one phase, `counts` of them per axis (a surplus is cut off at the end).
+    weight: its data, unless it is computed at run time."""
     a = node.attrs
     assert isinstance(a, ConvTransposeAttrs)
     x, bias = node.operands[0], node.operands[2:]
@@ -96,8 +99,11 @@ def _convolve(
         (a.dilation[i] * (p.taps[0] - p.taps[1])) // a.stride[i] if len(p.taps) > 1 else 1
         for i, p in enumerate(choice)
     )
-    picked = weight[np.ix_(*(range(n) for n in weight.shape[:2]), *(p.taps for p in choice))]
-    kernel = rw.constant(_as_conv(picked, a.groups), name="conv_transpose.phase", loc=node.loc)
+    if weight is None:
+        kernel = _picked(rw, node, choice)
+    else:
+        picked = weight[np.ix_(*(range(n) for n in weight.shape[:2]), *(p.taps for p in choice))]
+        kernel = rw.constant(_as_conv(picked, a.groups), name="conv_transpose.phase", loc=node.loc)
     padding, cut = [], []
     for i, p in enumerate(choice):
         last = p.start + counts[i] - 1 + steps[i] * (len(p.taps) - 1)
@@ -114,6 +120,23 @@ def _as_conv(w: np.ndarray, groups: int) -> np.ndarray:
     """[c, o/g, *k] to [o, c/g, *k]."""
     grouped = w.reshape(groups, w.shape[0] // groups, *w.shape[1:]).swapaxes(1, 2)
     return np.ascontiguousarray(grouped.reshape(groups * w.shape[1], -1, *w.shape[2:]))
+
+
+def _picked(rw: Rewriter, node: Node, choice: tuple[_Phase, ...]) -> Value:
+    """The taps of a phase as a convolution has them, where the weights are no constant."""
+    a, w = node.attrs, node.operands[1]
+    assert isinstance(a, ConvTransposeAttrs)
+    for axis, phase in enumerate(choice, start=2):
+        taps = rw.constant(np.array(phase.taps, np.int64), name="taps", loc=node.loc)
+        w = rw.emit("gather", w, taps, attrs=GatherAttrs(axis), loc=node.loc)
+    c, o, *k = w.type.dims
+    grouped = ReshapeAttrs((a.groups, c // a.groups, o, *k))
+    w = rw.emit("reshape", w, attrs=grouped, loc=node.loc)
+    swapped = TransposeAttrs((0, 2, 1, *range(3, w.type.rank)))
+    w = rw.emit("transpose", w, attrs=swapped, loc=node.loc)
+    return rw.emit(
+        "reshape", w, attrs=ReshapeAttrs((a.groups * o, c // a.groups, *k)), loc=node.loc
+    )
 
 
 def _empty(rw: Rewriter, node: Node, counts: list[int]) -> Value:

@@ -1,18 +1,18 @@
 """plan-memory: a byte offset in one arena for every buffer, from lifetimes; in place where legal.
 
-A buffer is a value that a region computes; views share it. Buffers alive at the same time never
-overlap. Two orders of placement are tried and the smaller arena kept.
+A buffer is a value that a region computes; views, and what is joined with it, share it. Buffers
+alive at the same time never overlap. Two orders of placement are tried and the smaller arena kept.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from graphopt.ir.graph import Graph, Node, Value
-from graphopt.ir.views import storage_of
+from graphopt.ir.views import Storages
 from graphopt.kernel.footprint import aligned
 from graphopt.passbase import EXACT, Numerics, Pass, PassContext
 from graphopt.rewrite import Rewriter
@@ -59,38 +59,38 @@ class PlanMemory(Pass):
 
 def buffers_of(graph: Graph, *, in_place: bool) -> list[Buffer]:
     """Buffers in the order in which they are first written."""
-    outputs = {storage_of(v) for v in graph.outputs}
-    last = _last_reads(graph)
+    storages = Storages(graph)
+    outputs = set(map(storages.of, graph.outputs))
+    last = storages.last_reads()
     buffers: list[Buffer] = []
     of: dict[Value, Buffer] = {}
     for t, node in enumerate(graph.nodes):
         if node.op.name != "fused":
             continue
         for result in node.results:
-            if result in outputs:
+            storage = storages.of(result)
+            if storage in outputs:
                 continue
-            end = last.get(result, t)
-            host = _host(node, result, t, of, last) if in_place else None
+            end = last.get(storage, t)
+            host = of.get(storage)
+            if host is None and in_place:
+                host = _host(node, result, t, of, last, storages)
             if host is None:
                 host = Buffer([], result.type.size_bytes, t, end)
                 buffers.append(host)
             host.values.append(result)
             host.end = max(host.end, end)
-            of[result] = host
+            of[storage] = host
     return buffers
 
 
-def _last_reads(graph: Graph) -> dict[Value, int]:
-    """Storage value to the last node that reads it or a view of it."""
-    last: dict[Value, int] = {}
-    for t, node in enumerate(graph.nodes):
-        for operand in node.operands:
-            last[storage_of(operand)] = t
-    return last
-
-
 def _host(
-    node: Node, result: Value, t: int, of: dict[Value, Buffer], last: dict[Value, int]
+    node: Node,
+    result: Value,
+    t: int,
+    of: Mapping[Value, Buffer],
+    last: Mapping[Value, int],
+    storages: Storages,
 ) -> Buffer | None:
     """The buffer of an operand that `result` may overwrite: of equal type, dead after this node,
     read by the region only at the element being written."""
@@ -100,10 +100,10 @@ def _host(
     if any(n.op.kind != "pointwise" and n.op.name != "full" for n in node.body.nodes):
         return None
     for operand in node.operands:
-        buffer = of.get(storage_of(operand))
-        if buffer is None or operand.type != result.type or storage_of(operand) is not operand:
+        buffer = of.get(operand)
+        if buffer is None or operand.type != result.type or storages.of(operand) is not operand:
             continue
-        if any(o is not operand and storage_of(o) is operand for o in node.operands):
+        if any(o is not operand and storages.of(o) is operand for o in node.operands):
             continue  # a view of it, say its transpose, is read at other elements
         if last[operand] == t and buffer.end == t:
             return buffer

@@ -106,11 +106,16 @@ def _moved(operand: Value, view: Node, rw: Rewriter) -> Recipe | Reject:
     if operand.type.shape != view.result.type.shape:
         return Reject("another operand is broadcast")
     other = producer(operand, *_VIEWS)
-    if other is not None and other.attrs == view.attrs:
+    if other is not None and _same_view(other, view):
         return other.operands[0]
     if _sinks(operand, rw):
         return Reject("both operands are kernels' results, and one view must stay")
     return _inverse(operand, view)
+
+
+def _same_view(x: Node, y: Node) -> bool:
+    """Equal reshapes may still come from different shapes."""
+    return x.attrs == y.attrs and x.operands[0].type.shape == y.operands[0].type.shape
 
 
 def _scalar(value: Value) -> Recipe:

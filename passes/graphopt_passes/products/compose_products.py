@@ -15,6 +15,7 @@ Where the inner one is narrow (as low-rank factors are), one product would be mo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -92,7 +93,7 @@ def _composed(
     if isinstance(after, str) or isinstance(before, str):
         return Reject(next(r for r in (after, before) if isinstance(r, str)))
     (w, b), (v, c) = after, before
-    outputs, between, inputs = len(w), len(v), v[:1].size
+    outputs, between, inputs = len(w), len(v), math.prod(v.shape[1:])
     if outputs * inputs > between * (outputs + inputs):
         return Reject(f"{inputs} to {between} to {outputs} channels is less work in two steps")
     wide = w.reshape(outputs, between).astype(np.float64)

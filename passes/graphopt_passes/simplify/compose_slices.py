@@ -4,6 +4,7 @@ slice(slice(x, s), t)                    →  slice(x, s then t)
 slice that takes everything              →  x
 slice(concat(a, b), inside b)            →  slice(b)
 concat(a)                                →  a
+concat(a, nothing)                       →  a
 concat(concat(a, b), c)                  →  concat(a, b, c)
 concat(slice(x, :k), slice(x, k:))       →  x
 slice(pad(x), inside x)                  →  slice(x)
@@ -105,9 +106,12 @@ def _concat(node: Node, rw: Rewriter) -> Recipe | Reject | None:
 
 
 def _flattened(node: Node, axis: int, rw: Rewriter) -> Iterator[Value]:
-    """Operands; those that are concats along the same axis, read here alone, taken apart."""
+    """Operands with elements; those that are concats along the same axis, read here alone, taken
+    apart."""
     for operand in node.operands:
         inner = producer(operand, "concat")
+        if not operand.type.dims[axis] and node.result.type.dims[axis]:
+            continue
         if inner is not None and _axis(inner) == axis and rw.has_one_use(operand):
             yield from inner.operands
         else:

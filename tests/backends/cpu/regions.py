@@ -17,7 +17,7 @@ from graphopt_passes.fuse.fuse import Fuse
 from graphopt.check.reference import execute
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.types import TensorType
-from graphopt.ir.views import is_view
+from graphopt.ir.views import Storages, is_view
 from graphopt.passbase import Pass, PassContext
 from graphopt.rewrite import Rewriter
 from graphopt.target import Target
@@ -82,10 +82,12 @@ def run_region(
             assert constant is not None
             flat = np.ascontiguousarray(lowered.packings[i].pack(constant))
         buffers.append(flat)
+    storages = Storages(graph)
     for result in node.results:
         size = result.type.size_bytes // result.type.dtype.size_bytes
-        memory[result] = np.frombuffer(b"\x7f" * size * result.type.dtype.size_bytes,
-                                       result.type.dtype.numpy).copy()  # fmt: skip
+        fresh = np.frombuffer(b"\x7f" * size * result.type.dtype.size_bytes,
+                              result.type.dtype.numpy).copy()  # fmt: skip
+        memory[result] = memory.setdefault(storages.of(result), fresh)
         buffers.append(memory[result])
     scratch = np.full(scratch_bytes(lowered.kernel) + 128, 0x7F, np.uint8)
     aligned = (scratch.ctypes.data + 63) & ~63
@@ -125,6 +127,8 @@ def check_regions(
                 _compare(from_memory(memory[result], result.type), wanted[result], node, tolerance)
         elif is_view(node):
             memory[node.result] = memory[node.operands[0]]
+            array = from_memory(memory[node.result], node.result.type)
+            _compare(array, wanted[node.result], node, tolerance)
         else:
             array = wanted[node.result].astype(node.result.type.dtype.numpy)
             memory[node.result] = np.ascontiguousarray(array)

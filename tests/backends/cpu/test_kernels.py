@@ -181,18 +181,39 @@ def test_conv_1d_and_3d(spatial: tuple[int, ...], tmp_path: Path) -> None:
     check_regions(graph, [random(1, 6, *spatial)], host(), tmp_path)
 
 
-def test_conv_writes_the_border_of_what_comes_next(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("channels", "width", "before", "after"),
+    [(18, 9, (1, 2), (2, 1)), (24, 8, (2, 2), (2, 2))],
+    ids=["odd", "vectors across rows"],
+)
+def test_conv_writes_the_border_of_what_comes_next(
+    channels: int, width: int, before: tuple[int, int], after: tuple[int, int], tmp_path: Path
+) -> None:
     attrs = ConvAttrs((1, 1), ((0, 0), (0, 0)), (1, 1), 1)
 
     def body(rw: Rewriter, x: Value, w: Value) -> Value:
         like = x.type.layout
         assert like is not None
         y = laid(rw, "relu", [laid(rw, "conv", [x, w], attrs, like)], None, like)
-        return laid(rw, "pad", [y], PadAttrs((0, 0, 1, 2), (0, 0, 2, 1)), like)
+        return laid(rw, "pad", [y], PadAttrs((0, 0, *before), (0, 0, *after)), like)
 
-    graph = graph_of([channels_last(1, 8, 7, 9)], [random(18, 8, 3, 3)], body)
-    fused = check_regions(graph, [random(1, 8, 7, 9)], host(), tmp_path)
+    graph = graph_of([channels_last(1, 8, 7, width + 2)], [random(channels, 8, 3, 3)], body)
+    fused = check_regions(graph, [random(1, 8, 7, width + 2)], host(), tmp_path)
     assert sum(n.op.name == "fused" for n in fused.nodes) == 1
+
+
+def test_border_of_whole_rows_of_few_channels(tmp_path: Path) -> None:
+    """8 channels in 37 columns: a vector reaches from one pixel into the next, and over rows."""
+    attrs = ConvAttrs((1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+
+    def body(rw: Rewriter, x: Value, w: Value) -> Value:
+        like = x.type.layout
+        assert like is not None
+        y = laid(rw, "conv", [x, w], attrs, like)
+        return laid(rw, "pad", [y], PadAttrs((0, 0, 3, 0), (0, 0, 3, 0)), like)
+
+    graph = graph_of([channels_last(2, 8, 5, 37)], [random(8, 8, 1, 1)], body)
+    check_regions(graph, [random(2, 8, 5, 37)], host(), tmp_path)
 
 
 @pytest.mark.parametrize("op", ["max_pool", "avg_pool"])
@@ -320,6 +341,14 @@ def test_concat_of_computed_parts(target: Target, tmp_path: Path) -> None:
 
     graph = graph_of([f32(2, 3, 21), f32(2, 5, 21)], [], body)
     check_regions(graph, [random(2, 3, 21), random(2, 5, 21)], target, tmp_path)
+
+
+def test_concat_with_a_part_without_elements(tmp_path: Path) -> None:
+    def body(rw: Rewriter, x: Value) -> Value:
+        rest = rw.emit("slice", x, attrs=SliceAttrs((0, 0, 16), (2, 4, 16), (1, 1, 1)))
+        return rw.emit("concat", rw.emit("relu", x), rest, attrs=ConcatAttrs(2))
+
+    check_regions(graph_of([f32(2, 4, 16)], [], body), [random(2, 4, 16)], host(), tmp_path)
 
 
 def test_gathers(tmp_path: Path) -> None:

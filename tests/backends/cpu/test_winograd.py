@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from graphopt_backends.cpu.lower import winograd
 from graphopt_backends.cpu.lower.domain import Sizes
 from graphopt_backends.cpu.lower.tiles import choose_even_tile
-from graphopt_backends.cpu.lower.winograd import choose_tile_rows
+from graphopt_backends.cpu.lower.winograd import Grid, choose_tile_rows
 from graphopt_backends.cpu.targets import TARGETS, host
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -112,6 +113,31 @@ def test_groups_agree_with_the_direct_sum(
 
 
 @pytest.mark.compiler
+@every_transform
+@pytest.mark.parametrize("images", [1, 2, 4])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_block_may_be_several_images(
+    transform: Transform,
+    images: int,
+    groups: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(winograd, "choose_tile_rows", lambda grid, *_: images * grid.tile_rows)
+    check(transform, (4, 18, 9, 11), 20, "host", tmp_path, groups, parts=3)
+
+
+def test_blocks_are_parts_of_an_image_or_images() -> None:
+    assert Grid(1, 14, 14).blocks == (1, 2, 7, 14)
+    assert Grid(6, 4, 4).blocks == (1, 2, 4, 8, 12, 24)
+
+
+def test_images_share_a_block_where_each_would_read_all_weights() -> None:
+    assert tile_rows_of(2, Sizes(36, 512, 512), V4, images=8) >= 4 * 2
+    assert tile_rows_of(14, Sizes(36, 64, 64), V4, images=8) <= 14
+
+
+@pytest.mark.compiler
 @pytest.mark.parametrize("parts", [2, 5, 7])
 def test_threads_share_the_blocks_of_all_groups(parts: int, tmp_path: Path) -> None:
     check(TRANSFORMS[1][4], (2, 54, 11, 14), 36, "host", tmp_path, 3, parts)
@@ -163,10 +189,11 @@ def test_weights_keep_their_order() -> None:
     np.testing.assert_allclose(u[-1], w[:, :, 2, 2].T)  # G's last row picks the last tap
 
 
-def tile_rows_of(tile_rows: int, sizes: Sizes, target: Target) -> int:
-    """Those of a block in a square image."""
-    usual = choose_even_tile(((tile_rows**2,), sizes.channels, sizes.inputs), target)
-    return choose_tile_rows(tile_rows, tile_rows, sizes, usual, target)
+def tile_rows_of(tile_rows: int, sizes: Sizes, target: Target, images: int = 1) -> int:
+    """Those of a block in square images."""
+    grid = Grid(images, tile_rows, tile_rows)
+    usual = choose_even_tile(((grid.tiles,), sizes.channels, sizes.inputs), target)
+    return choose_tile_rows(grid, sizes, usual, target)
 
 
 def test_blocks_divide_the_image_and_leave_work_for_threads() -> None:

@@ -49,7 +49,15 @@ def _movements() -> Iterator[Case]:
     )
     yield Case("concat", "1", (x, normal(2, 1, 4), x), ConcatAttrs(1), lambda t, *xs: t.cat(xs, 1))
     yield Case("concat", "one", (x,), ConcatAttrs(0), lambda t, x: x)
+    yield Case("concat", "empty", (x, normal(2, 3, 0)), ConcatAttrs(2), lambda t, *xs: t.cat(xs, 2))
     yield Case("concat", "bool", (bools(2), bools(3)), ConcatAttrs(0), lambda t, *xs: t.cat(xs))
+    yield Case(
+        "pad",
+        "empty",
+        (normal(2, 0),),
+        PadAttrs((0, 1), (0, 2)),
+        lambda t, x: t.nn.functional.pad(x, (1, 2)),
+    )
     image = normal(1, 2, 4, 5)
     for mode in ("constant", "reflect", "replicate"):
         yield Case(

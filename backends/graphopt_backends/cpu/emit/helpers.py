@@ -81,6 +81,26 @@ INLINE void $stream($E *p, $F x) {{
 }}"""
 
 
+def _vacate(dtype: DType, lanes: int, _: Prelude) -> str:
+    """Clobbers all vector registers: constants that the compiler hoists out of the loops around
+    would stay in some, and the accumulators of the innermost loop on the stack."""
+
+    def all_of(prefix: str, count: int) -> str:
+        return ", ".join(f'"{prefix}{i}"' for i in range(count))
+
+    return f"""
+/* What lives here, lives in memory: the loop that follows needs every register. */
+INLINE void $vacate(void) {{
+#if defined(__AVX512F__)
+    __asm__ volatile("" ::: {all_of("xmm", 32)});
+#elif defined(__x86_64__)
+    __asm__ volatile("" ::: {all_of("xmm", 16)});
+#elif defined(__aarch64__)
+    __asm__ volatile("" ::: {all_of("v", 32)});
+#endif
+}}"""
+
+
 def _reduction(combine: str) -> Maker:
     """Halve until one lane is left; `combine` is C text over `a` and `b` of each width."""
 
@@ -383,6 +403,7 @@ _MAKERS: dict[str, Maker] = {
     "scatter": _scatter,
     "stream": _stream,
     **{name: _reduction(op) for op, name in _REDUCTION_NAMES.items()},
+    "vacate": _vacate,
     "sel": _sel,
     "bits": _bits,
     "from_bits": _from_bits,

@@ -325,6 +325,9 @@ class _Writer:
 
     def _registers(self, buffer: Buffer, rest: tuple[Stmt, ...]) -> None:
         file = register_file(buffer, rest, self.names.fresh)
+        crowded = self._vectors and 2 * file.vectors > self.target.vector_registers
+        if crowded and not any(f.vectors for f in self.names.registers.values()):
+            self._line(f"{self.prelude.helper('vacate', DType.F32, self.target.lanes_f32)}();")
         self.names.registers[buffer.name] = file
         by_type: dict[str, list[str]] = {}
         for part in file.parts:

@@ -46,6 +46,11 @@ class RegisterFile:
     def __init__(self, buffer: Buffer, parts: tuple[Part, ...]) -> None:
         self.buffer, self.parts = buffer, parts
 
+    @property
+    def vectors(self) -> int:
+        """How many of them are vectors."""
+        return sum(p.lanes > 1 for p in self.parts)
+
     def find(self, start: int, lanes: int) -> tuple[Part, int]:
         """The variable that holds elements [start, start + lanes), and at which lane they begin.
 

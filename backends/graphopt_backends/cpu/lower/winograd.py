@@ -9,6 +9,8 @@ Tiles that reach past the image read its last row or column again and store only
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
 
 from graphopt.ir.graph import Node
 from graphopt.kernel.ir import (
@@ -26,7 +28,7 @@ from graphopt.kernel.ir import (
     index_const,
     index_var,
 )
-from graphopt.lower.access import delinearized
+from graphopt.lower.access import delinearized, linear_index
 from graphopt.lower.products import stored_value
 from graphopt.lower.region import Lowered, Region
 from graphopt.ops.winograd import Matrix, Transform, transformed_weights
@@ -63,21 +65,39 @@ def space(region: Region, root: Node, operand: int, transform: Transform) -> Spa
     return _Winograd(region, root, operand, transform).space()
 
 
-def choose_tile_rows(
-    tile_rows: int, columns: int, sizes: Sizes, usual: Tile, target: Target
-) -> int:
-    """The rows of `columns` tiles that make a block, of all `tile_rows`: those that take the least
-    time. `usual` is the register tile of many rows."""
+@dataclass(frozen=True)
+class Grid:
+    """The tiles of all images."""
+
+    images: int
+    tile_rows: int
+    columns: int
+
+    @property
+    def tiles(self) -> int:
+        return self.images * self.tile_rows * self.columns
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """How many tile rows may make a block: equal parts of an image, or whole images."""
+        several = (self.tile_rows * d for d in _divisors(self.images) if d > 1)
+        return (*_divisors(self.tile_rows), *several)
+
+
+def choose_tile_rows(grid: Grid, sizes: Sizes, usual: Tile, target: Target) -> int:
+    """The tile rows that make a block: as many as take the least time. `usual` is the register tile
+    of many rows."""
     width = max(p.width for p in panels_of(sizes.channels, usual, target.lanes_f32))
 
-    def cost(rows: int) -> tuple[float, float]:
-        sized = rows * columns, tile_rows * columns, width, target
-        tile = choose_block_tile(rows * columns, sizes.inputs, usual, sizes.channels, target)
-        alone = _ALONE if rows == tile_rows and sizes.groups == 1 else 1.0
+    def cost(tile_rows: int) -> tuple[float, float]:
+        rows = tile_rows * grid.columns
+        tile = choose_block_tile(rows, sizes.inputs, usual, sizes.channels, target)
+        alone = _ALONE if rows == grid.tiles and sizes.groups == 1 else 1.0
+        sized = rows, grid.tiles, width, target
         nanoseconds = sizes.nanoseconds(*sized, ahead=tile.spread)
         return alone * nanoseconds, sizes.bytes_moved(*sized, ahead=tile.spread)
 
-    return min(_divisors(tile_rows), key=cost)
+    return min(grid.blocks, key=cost)
 
 
 def _divisors(number: int) -> list[int]:
@@ -96,24 +116,24 @@ class _Winograd:
         self.region, self.root, self.access = region, root, region.access
         self.transform, self.t, m = transform, transform.t, transform.m
         self.x = root.operands[0]
-        self.n, channels, self.height, self.width = root.result.type.dims
+        n, channels, self.height, self.width = root.result.type.dims
         groups: int = root.attrs.groups  # type: ignore[attr-defined]
         sizes = Sizes(self.t**2, self.x.type.dims[1] // groups, channels // groups, groups)
-        self.tile_rows, self.columns = -(-self.height // m), -(-self.width // m)
-        self.shape: Shape = ((self.columns * self.tile_rows,), sizes.channels, sizes.inputs)
+        self.grid = Grid(n, -(-self.height // m), -(-self.width // m))
+        self.shape: Shape = ((self.grid.tiles,), sizes.channels, sizes.inputs)
         target = region.target
         usual = choose_even_tile(self.shape, target)
-        self.rows = choose_tile_rows(self.tile_rows, self.columns, sizes, usual, target)
-        tile = choose_block_tile(
-            self.rows * self.columns, sizes.inputs, usual, sizes.channels, target
-        )
+        self.tile_rows = choose_tile_rows(self.grid, sizes, usual, target)
+        rows = self.tile_rows * self.grid.columns
+        tile = choose_block_tile(rows, sizes.inputs, usual, sizes.channels, target)
         if point is not None:
             tile = tile.at(point)
-            self.rows = point.number("tile_rows") if "tile_rows" in point else self.rows
-        block_rows = self.rows * self.columns
+            if "tile_rows" in point:
+                self.tile_rows = point.number("tile_rows")
+        rows = self.tile_rows * self.grid.columns
         group = self._place(sizes.groups)
         dtype = root.result.type.dtype
-        self.domain = Domain(region, operand, sizes, block_rows, tile, dtype, group)
+        self.domain = Domain(region, operand, sizes, rows, tile, dtype, group)
         self.results = [stored_value(v, root) for v in region.body.outputs]
 
     def lowered(self) -> Lowered:
@@ -125,19 +145,23 @@ class _Winograd:
         )
 
     def space(self) -> Space:
-        blocks = Parameter("tile_rows", tuple(_divisors(self.tile_rows)), self.rows)
+        blocks = Parameter("tile_rows", self.grid.blocks, self.tile_rows)
         tiles = register_space(self.shape, self.region.target, self.domain.tile, packed=True)
         return with_parameter(tiles, blocks)
 
     # Structure -----------------------------------------------------------------------------------
 
     def _place(self, groups: int) -> Expr:
-        """Which image and which of its tile rows a block is, and of which group: that."""
-        per_image = self.tile_rows // self.rows
-        self.blocks = groups * self.n * per_image
-        blk = self.region.loop("blk", self.blocks)
-        place = delinearized(blk, (groups, self.n, per_image))
-        group, self.image, first = map(self.access.simplify, place)
+        """Which images and which of their tile rows a block is, and of which group: that."""
+        grid = self.grid
+        self.images = max(1, self.tile_rows // grid.tile_rows)
+        self.rows = min(self.tile_rows, grid.tile_rows)
+        extents = (groups, grid.images // self.images, grid.tile_rows // self.rows)
+        self.blocks = prod(extents)
+        place = delinearized(self.region.loop("blk", self.blocks), extents)
+        group, image, first = map(self.access.simplify, place)
+        self.image = binary("*", image, index_const(self.images))
+        self.image = binary("+", self.image, self.region.loop("im", self.images))
         self.first_row = binary("*", first, index_const(self.rows))
         return group
 
@@ -147,16 +171,17 @@ class _Winograd:
         return For("blk", self.blocks, body, LoopKind.PARALLEL)
 
     def _over_tiles(self, body: Stmt) -> Stmt:
-        """`body` for every tile (tr, tc) of the block."""
-        for name, extent in (("tc", self.columns), ("tr", self.rows)):
+        """`body` for every tile (im, tr, tc) of the block."""
+        loops = (("tc", self.grid.columns), ("tr", self.rows), ("im", self.images))
+        for name, extent in loops:
             body = For(name, extent, body) if extent > 1 else body
         return body
 
     def _tile(self) -> tuple[Expr, Expr, Expr]:
         """Row and column of the tile in the image, and its number in the block."""
-        tr = self.region.loop("tr", self.rows)
-        tc = self.region.loop("tc", self.columns)
-        number = binary("+", binary("*", tr, index_const(self.columns)), tc)
+        extents = {"im": self.images, "tr": self.rows, "tc": self.grid.columns}
+        im, tr, tc = (self.region.loop(name, extent) for name, extent in extents.items())
+        number = linear_index((im, tr, tc), tuple(extents.values()))
         return binary("+", self.first_row, tr), tc, number
 
     # Input ---------------------------------------------------------------------------------------

@@ -15,9 +15,11 @@ _HALF = {"fp16": "f16", "bf16": "bf16"}
 _VECTOR = {"fp16": 8, "bf16": 8, "tf32": 4}
 """Channels of 16 bytes, without which a library uses no tensor cores."""
 
-_FOR_CPUS = frozenset({"choose-winograd", "choose-strassen", "linear-to-conv", "fuse-strips"})
-"""Passes that count what things cost on a CPU."""
-
+_FOR_CPUS = frozenset(
+    {"choose-winograd", "choose-strassen", "linear-to-conv", "fuse-strips", "join-concats"}
+)
+"""Passes that count what things cost on a CPU. A joined part may begin where no vector of 16 bytes
+does, which a CPU alone can read."""
 
 _BEFORE = {"sink-reshapes": "merge-parallel-products"}
 """Products that read one input become one launch: bert_base has 103 in place of 127. Before
