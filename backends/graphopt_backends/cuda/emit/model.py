@@ -83,7 +83,8 @@ def runtime_sources(program: Program, target: Target) -> dict[str, str]:
     for function in sorted({call.function for call in opened_calls(program)}):
         calls, library = _LIBRARY[function]
         names += [calls, f"{library}.h"]
-        names += [f"{library}_emulated.cpp", "go_half.h"] if emulated else [f"{library}.cpp"]
+        opened = (f"{library}.cpp", "go_library.h", "go_library.cpp")
+        names += (f"{library}_emulated.cpp", "go_half.h") if emulated else opened
     return {**plain_runtime(target), **_runtime_files(names)}
 
 

@@ -1,6 +1,8 @@
 /* cuBLASLt itself, opened at run time. */
 #include "go_cublaslt.h"
 
+#include "go_library.h"
+
 int go_cublaslt_functions(cublaslt_functions *f) {
     static const char *const names[] = {"libcublasLt.so.13", "libcublasLt.so.12", NULL};
     static const char *const symbols[] = {
@@ -18,16 +20,7 @@ int go_cublaslt_functions(cublaslt_functions *f) {
         "cublasLtMatmulAlgoGetHeuristic",
         "cublasLtMatmul",
     };
-    enum { COUNT = sizeof symbols / sizeof *symbols };
-    static_assert(sizeof *f == COUNT * sizeof(void *), "a symbol for each function");
-    void *const library = go_library_open(names);
-    if (library == NULL)
-        return go_fail(GO_NO_LIBRARY, "the model calls cuBLASLt: there is no libcublasLt.so.13 "
-                                      "or .12");
-    for (int i = 0; i < COUNT; i++) {
-        void *const symbol = go_library_symbol(library, symbols[i]);
-        if (symbol == NULL) return go_fail(GO_NO_LIBRARY, "cuBLASLt has no %s", symbols[i]);
-        reinterpret_cast<void **>(f)[i] = symbol;
-    }
-    return GO_OK;
+    static_assert(sizeof *f == sizeof symbols, "a symbol for each function");
+    return go_library_functions("cuBLASLt", "libcublasLt.so.13 or .12", names, symbols,
+                                sizeof symbols / sizeof *symbols, reinterpret_cast<void **>(f));
 }

@@ -2,7 +2,6 @@
 #include "go_runtime.h"
 
 #include <cuda_runtime.h>
-#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 #if __has_include(<nvtx3/nvToolsExt.h>)
@@ -265,11 +264,3 @@ int go_launched(int error, const char *kernel) {
     if (error == 0) return GO_OK;
     return go_fail(GO_CUDA, "kernel %s: %s", kernel, cudaGetErrorString((cudaError_t)error));
 }
-
-void *go_library_open(const char *const *names) {
-    void *library = NULL;
-    while (library == NULL && *names != NULL) library = dlopen(*names++, RTLD_NOW | RTLD_LOCAL);
-    return library;
-}
-
-void *go_library_symbol(void *library, const char *name) { return dlsym(library, name); }

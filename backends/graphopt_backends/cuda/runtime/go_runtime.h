@@ -93,7 +93,5 @@ void go_range_end(void);
 int go_launched(int error, const char *kernel);
 
 /* The first library of `names` (ended by NULL) that can be opened, or NULL; its symbols. */
-void *go_library_open(const char *const *names);
-void *go_library_symbol(void *library, const char *name);
 
 #endif

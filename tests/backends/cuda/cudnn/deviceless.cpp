@@ -1,5 +1,4 @@
-// What calls of cuDNN need of the runtime where there is no CUDA: messages, and libraries opened.
-#include <dlfcn.h>
+// What calls of cuDNN need of the runtime where there is no CUDA: messages.
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -17,15 +16,6 @@ int go_fail(int code, const char *format, ...)
 }
 
 extern "C" const char *deviceless_message() { return message; }
-
-void *go_library_open(const char *const *names)
-{
-    for (; *names != nullptr; names++)
-        if (void *const library = dlopen(*names, RTLD_NOW | RTLD_LOCAL)) return library;
-    return nullptr;
-}
-
-void *go_library_symbol(void *library, const char *name) { return dlsym(library, name); }
 
 int go_allocate(void **, size_t, const char *) { return go_fail(GO_NO_MEMORY, "no device"); }
 void go_release(void *) {}

@@ -139,7 +139,11 @@ def _library(
     names = ", ".join(f"&planned_{n}" for n in range(len(calls)))
     cases, made = out / f"{kind}_cases.cpp", out / f"lib{kind}.so"
     cases.write_text(text.format(structures=structures, names=names))
-    files = [*(str(RUNTIME / name) for name in sources), str(HERE / "deviceless.cpp"), str(cases)]
+    files = [
+        *(str(RUNTIME / name) for name in (*sources, "go_library.cpp")),
+        str(HERE / "deviceless.cpp"),
+        str(cases),
+    ]
     flags = ["-std=c++17", "-O1", "-fPIC", "-shared", f"-I{RUNTIME}", "-ldl"]
     subprocess.run(["g++", *files, *flags, "-o", str(made)], check=True)
     return made
