@@ -117,10 +117,10 @@ SOURCES = [
     ("raises", "raises in {path} raised KeyError: 'no such checkpoint'",
      "mend cli_sources.py:{line[raise KeyError]}"),
     ("unsupported", "the model uses 3 unsupported operators:\n"
-     "  aten._linalg_svd.default           2x  at cli_sources.py:{line[y = torch.linalg]}, "
-     "cli_sources.py:{line[torch.fft]}\n"
-     "  aten._fft_r2c.default (complex64)  1x  at cli_sources.py:{line[torch.fft]}\n"
-     "  aten.view_as_real.default          1x  at cli_sources.py:{line[torch.fft]}",
+     "  aten._linalg_svd.default  2x  at cli_sources.py:{line[y = torch.linalg]}, "
+     "cli_sources.py:{line[torch.erfinv]}\n"
+     "  aten.erfinv.default       1x  at cli_sources.py:{line[torch.erfinv]}\n"
+     "  aten.lgamma.default       1x  at cli_sources.py:{line[torch.erfinv]}",
      "replace them in the model, or add their mapping to graphopt/frontend/aten"),
     ("branches",
      "control flow or a shape depends on tensor values at cli_sources.py:{line[if x.sum]}",

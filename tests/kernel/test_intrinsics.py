@@ -35,7 +35,7 @@ _INTERNAL = frozenset({
     "splat", "ramp", "reverse", "gather", "gather_step", "scatter", "stream", "sel", "bits",
     "from_bits", "to_float", "max", "min", "at_least", "at_most", "floor_div", "floor_mod",
     "load_bf16", "store_bf16", "load_f16", "store_f16", "to_single", "round_bf16", "round_f16",
-    "exp_small", "scaled", "sincos", "trig_large",
+    "exp_small", "scaled", "sincos", "trig_large", "vacate",
 })  # fmt: skip
 # Written out by the emitter: a product and a sum, which the compiler may contract.
 _OPERATORS = frozenset({"fma"})

@@ -14,6 +14,7 @@ from graphopt_passes.legalize import (
     decompose_resize,
     explicit_padding,
 )
+from graphopt_passes.memory import join_concats
 from graphopt_passes.recipes import Recipe, full, make
 from graphopt_passes.recognize import recognize_gelu, recognize_rms_norm, recognize_silu
 from graphopt_passes.simplify import (
@@ -273,4 +274,45 @@ plant(
     "_moved",
     lambda x, perm: assign_layouts.Layout.ordered((0, 0, 1)),
     "%x = input : f32[4,5,6]\n%t = transpose %x {perm=[1,2,0]}\n%y = relu %t\nreturn %y",
+)
+JOINED = """
+%x = input : f32[4,6]
+%a = fused %x {kind="reduction"} : f32[4,6] {
+  %x = input : f32[4,6]
+  %s = softmax %x {axis=1} : f32[4,6]
+  return %s
+}
+%n = fused %x {kind="reduction"} : f32[4,1] {
+  %x = input : f32[4,6]
+  %s = sum %x {axes=[1], keepdims=true} : f32[4,1]
+  return %s
+}
+%c = fused %a, %n {kind="movement"} : f32[4,7] {
+  %a = input : f32[4,6]
+  %n = input : f32[4,1]
+  %j = concat %a, %n {axis=1} : f32[4,7]
+  return %j
+}
+%r = fused %c {kind="pointwise"} : f32[4,7] {
+  %c = input : f32[4,7]
+  %e = exp %c : f32[4,7]
+  return %e
+}
+return %r"""
+_plan = join_concats._Joins.plan
+plant(
+    "parts joined in the wrong order",
+    "join-concats",
+    join_concats._Joins,
+    "plan",
+    lambda self, region, concat: _plan(self, region, concat)[::-1],
+    JOINED,
+)
+plant(
+    "bodies that keep the layouts of before",
+    "join-concats",
+    join_concats,
+    "_retyped",
+    lambda region: region.body,
+    JOINED,
 )
