@@ -89,9 +89,10 @@ class ChooseWinograd(RewritePass):
             return Reject("its weights are computed while the model runs")
         if x.type.dtype is not DType.F32:
             return Reject(f"it computes in {x.type.dtype}, whose rounding would show")
-        if is_normalized(node.result, rw):
+        plan = self._fastest(node, attrs)
+        if isinstance(plan, Plan) and is_normalized(node.result, rw):
             return Reject(NORMALIZED)
-        return self._fastest(node, attrs)
+        return plan
 
     def _fastest(self, node: Node, attrs: ConvAttrs) -> Plan | Reject:
         n, channels, height, width = node.result.type.dims

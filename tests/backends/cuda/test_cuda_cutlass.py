@@ -3,8 +3,6 @@ into tiles, the text, and that nvcc takes it. What it comes to is seen on a GPU 
 
 from __future__ import annotations
 
-import re
-import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,12 +11,7 @@ import pytest
 from cuda_regions import Case, random
 from graphopt_backends.cuda import build as cuda_build
 from graphopt_backends.cuda.build import build, units
-from graphopt_backends.cuda.cutlass_headers import (
-    include_flags,
-    template_headers,
-    template_version,
-)
-from graphopt_backends.cuda.emit.device import template_sources
+from graphopt_backends.cuda.cutlass_headers import template_headers, template_version
 from graphopt_backends.cuda.targets import TARGETS
 from graphopt_backends.cuda.vendor.instance import emit_product
 from graphopt_backends.cuda.vendor.match import Mismatch
@@ -33,6 +26,7 @@ from graphopt_backends.cuda.vendor.visitor import (
     Tree,
     product,
 )
+from template_builds import Compiled, compiled
 
 from graphopt.check import check_pass, check_refuses
 from graphopt.check.inputs import seeded_inputs
@@ -463,71 +457,36 @@ int main() {
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """One product as p.o, its PTX, and what ptxas says: a minute."""
-    return _compiled(BIAS_GELU, tmp_path_factory.mktemp("cutlass"))
-
-
-def _compiled(product: str, folder: Path) -> tuple[Path, str]:
-    try:
-        headers = template_headers()
-    except BuildError as error:
-        pytest.skip(error.message)
-    for name, text in {**template_sources(), "p.cu": _text(product, "p")}.items():
-        (folder / name).write_text(text)
-    compiler = cuda_build.find_compiler(SM_90A)
-    command = [
-        *compiler.templates, *include_flags(headers), "-Xptxas", "-v", "--keep", "-c", "p.cu",
-    ]  # fmt: skip
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[:4000]
-    return folder, done.stderr
+def bias_gelu(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    return compiled(_text(BIAS_GELU, "p"), tmp_path_factory.mktemp("cutlass"))
 
 
 @pytest.mark.nvcc
 @pytest.mark.slow
-def test_nvcc_compiles_it(compiled: tuple[Path, str]):
-    """To TMA and wgmma; no register is spilled, and ptxas does not make wgmma instructions wait for
-    each other."""
-    folder, said = compiled
-    assert re.findall(r"(\d+) bytes spill stores", said) == ["0"]
-    assert "serialized" not in said
-    (ptx,) = folder.glob("*.ptx")
-    text = ptx.read_text()
-    assert "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16" in text
-    assert "cp.async.bulk.tensor" in text
+def test_nvcc_compiles_it(bias_gelu: Compiled):
+    """To TMA and wgmma."""
+    bias_gelu.check_registers()
+    assert "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16" in bias_gelu.ptx
+    assert "cp.async.bulk.tensor" in bias_gelu.ptx
 
 
 @pytest.mark.nvcc
 @pytest.mark.slow
 def test_few_rows_are_the_narrow_side_of_a_tile(tmp_path: Path):
     """wgmma's 64 rows are columns of the product, its 16 columns all rows that there are."""
-    folder, said = _compiled(FEW_ROWS, tmp_path)
-    assert re.findall(r"(\d+) bytes spill stores", said) == ["0"]
-    assert "serialized" not in said
-    (ptx,) = folder.glob("*.ptx")
-    text = ptx.read_text()
-    assert "wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16" in text
-    assert "cp.async.bulk.tensor" in text
-    error, workspace = _planned(folder)
+    few_rows = compiled(_text(FEW_ROWS, "p"), tmp_path)
+    few_rows.check_registers()
+    assert "wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16" in few_rows.ptx
+    assert "cp.async.bulk.tensor" in few_rows.ptx
+    error, workspace = few_rows.printed(PLAN)
     assert error == 0
     assert 32 * 128 * 16 * 4 <= workspace < 2 * 32 * 128 * 16 * 4  # where parts of 32 tiles meet
 
 
 @pytest.mark.nvcc
 @pytest.mark.slow
-def test_cutlass_takes_the_arguments_and_tells_its_workspace(compiled: tuple[Path, str]):
+def test_cutlass_takes_the_arguments_and_tells_its_workspace(bias_gelu: Compiled):
     """Stream-K: each of the 24 tiles may be left in parts, in f32."""
-    error, workspace = _planned(compiled[0])
+    error, workspace = bias_gelu.printed(PLAN)
     assert error == 0
     assert 24 * 128 * 128 * 4 <= workspace < 2 * 24 * 128 * 128 * 4
-
-
-def _planned(folder: Path) -> tuple[int, int]:
-    """What a model is told when it is opened: an error, and the bytes of workspace."""
-    (folder / "plan.cpp").write_text(PLAN)
-    link = ["nvcc", "-o", "plan", "plan.cpp", "p.o", "-cudart", "static", "-Xlinker", "-zmuldefs"]
-    subprocess.run(link, cwd=folder, capture_output=True, check=True)
-    said = subprocess.run([str(folder / "plan")], capture_output=True, text=True, check=True)
-    error, workspace = map(int, said.stdout.split())
-    return error, workspace

@@ -4,26 +4,22 @@ comes to is seen on a GPU (tests/gpu)."""
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 from cuda_regions import Case, random
-from graphopt_backends.cuda import build as cuda_build
-from graphopt_backends.cuda.cutlass_headers import include_flags, template_headers
-from graphopt_backends.cuda.emit.device import template_sources
 from graphopt_backends.cuda.targets import TARGETS
 from graphopt_backends.cuda.vendor.convolution import Convolution, computed
 from graphopt_backends.cuda.vendor.instance import emit_convolution
 from graphopt_backends.cuda.vendor.match import Mismatch
 from graphopt_backends.cuda.vendor.schedules import Schedule, convolution_schedule
 from graphopt_backends.cuda.vendor.visitor import Product
+from template_builds import compiled
 from test_cuda_cutlass import _shown
 
 from graphopt.check import check_pass, check_refuses
 from graphopt.check.passkit import random_constant
 from graphopt.driver import Options, lower
-from graphopt.errors import BuildError
 from graphopt.ir.text import parse
 from graphopt.target import resolve
 
@@ -296,26 +292,9 @@ extern "C" void p_pixels(int *shape) {
 @pytest.mark.slow
 def test_nvcc_compiles_it_and_cutlass_takes_the_arguments(tmp_path: Path):
     """To TMA im2col and wgmma without a spilled register; the result has the op's shape."""
-    try:
-        headers = template_headers()
-    except BuildError as error:
-        pytest.skip(error.message)
     text = _conv(tail=RESIDUAL, stride="2,1", out="2,128,7,14")
-    for name, content in {**template_sources(), "p.cu": _text(text, "p") + PIXELS}.items():
-        (tmp_path / name).write_text(content)
-    compiler = cuda_build.find_compiler(SM_90A)
-    command = [
-        *compiler.templates, *include_flags(headers), "-Xptxas", "-v", "--keep", "-c", "p.cu",
-    ]  # fmt: skip
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[:4000]
-    assert re.findall(r"(\d+) bytes spill stores", done.stderr) == ["0"]
-    assert "serialized" not in done.stderr
-    (ptx,) = tmp_path.glob("*.ptx")
-    assert re.search(r"cp\.async\.bulk\.tensor\.4d\S*\.im2col", ptx.read_text())
-    assert "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16" in ptx.read_text()
-    (tmp_path / "plan.cpp").write_text(PLAN)
-    link = ["nvcc", "-o", "plan", "plan.cpp", "p.o", "-cudart", "static", "-Xlinker", "-zmuldefs"]
-    subprocess.run(link, cwd=tmp_path, capture_output=True, check=True)
-    said = subprocess.run([str(tmp_path / "plan")], capture_output=True, text=True, check=True)
-    assert list(map(int, said.stdout.split())) == [0, 0, 2, 7, 14, 128]
+    made = compiled(_text(text, "p") + PIXELS, tmp_path)
+    made.check_registers()
+    assert re.search(r"cp\.async\.bulk\.tensor\.4d\S*\.im2col", made.ptx)
+    assert "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16" in made.ptx
+    assert made.printed(PLAN) == [0, 0, 2, 7, 14, 128]
