@@ -220,8 +220,8 @@ def _divided(x: Expr, d: int) -> Expr:
 
 
 def _recombine(terms: dict[Expr, int], ranges: Ranges) -> int:
-    """c*d*(x//d) + c*(x%d) is c*x;  c*d*((x//d)%e) + c*(x%d) is c*(x%(d*e)). In place; returns what
-    to add to the constant."""
+    """c*d*(x//d) + c*(x%d) is c*x;  c*d*((x//d)%e) + c*(x%d) is c*(x%(d*e));  c*x - c*(x%d) is
+    c*d*(x//d). In place; returns what to add to the constant."""
     constant = 0
     changed = True
     while changed:
@@ -249,6 +249,9 @@ def _join(terms: dict[Expr, int], low: Expr, c: int, ranges: Ranges) -> int | No
             del terms[high], terms[low]
             whole = binary("%", x, index_const(d * int(high.b.value)))
             return _collect(whole, c, terms, ranges)  # which may come apart in another way
+    if terms.get(x, 0) == -c:
+        del terms[x], terms[low]
+        return _collect(above, -c * d, terms, ranges)
     return None
 
 

@@ -63,16 +63,14 @@ def tightened(e: Expr, values: Interval, scope: IndexScope) -> Interval:
     low, high = values
     below = above = linear(base, scope.ranges)
     for guard in (g for condition in scope.guards for g in _not_positive(condition, scope)):
-        for sign in (1, -1):
-            form = above if sign > 0 else below
-            tighter = _less(form, guard, sign)
-            if tighter is None:
-                continue
-            ends = interval(tighter.expr(), scope.ranges)
-            if sign > 0 and ends[1] + max(reach, 0) < high:
-                above, high = tighter, ends[1] + max(reach, 0)
-            if sign < 0 and ends[0] + min(reach, 0) > low:
-                below, low = tighter, ends[0] + min(reach, 0)
+        for tighter in _less(above, guard, 1):
+            top = interval(tighter.expr(), scope.ranges)[1] + max(reach, 0)
+            if top < high:
+                above, high = tighter, top
+        for tighter in _less(below, guard, -1):
+            bottom = interval(tighter.expr(), scope.ranges)[0] + min(reach, 0)
+            if bottom > low:
+                below, low = tighter, bottom
     return low, high
 
 
@@ -94,19 +92,18 @@ def _not_positive(condition: Expr, scope: IndexScope) -> Iterator[Linear]:
         yield linear(binary("+", difference, index_const(int(strict))), scope.ranges)
 
 
-def _less(form: Linear, guard: Linear, sign: int) -> Linear | None:
-    """form - n*guard, with the n of that sign which cancels the guard's first term."""
-    if not guard.terms:
-        return None
-    atom, c = guard.terms[0]
-    n, rest = divmod(dict(form.terms).get(atom, 0), c)
-    if rest or n * sign <= 0:
-        return None
-    terms = dict(form.terms)
-    for a, k in guard.terms:
-        terms[a] = terms.get(a, 0) - n * k
-    kept = tuple((a, k) for a, k in terms.items() if k)
-    return Linear(kept, form.constant - n * guard.constant)
+def _less(form: Linear, guard: Linear, sign: int) -> Iterator[Linear]:
+    """form - n*guard, with each n of that sign which cancels one of the guard's terms."""
+    coefficients = dict(form.terms)
+    for factor in dict.fromkeys(divmod(coefficients.get(a, 0), c) for a, c in guard.terms):
+        n, rest = factor
+        if rest or n * sign <= 0:
+            continue
+        terms = dict(coefficients)
+        for a, k in guard.terms:
+            terms[a] = terms.get(a, 0) - n * k
+        kept = tuple((a, k) for a, k in terms.items() if k)
+        yield Linear(kept, form.constant - n * guard.constant)
 
 
 def interval(e: Expr, ranges: Mapping[str, int]) -> Interval:

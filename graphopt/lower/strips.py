@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.types import TensorType
+from graphopt.lower.sharing import stretch
 
 _FLOPS_PER_BYTE = 2.0
 """What a byte written to or read from beyond the level 2 cache costs: MobileNetV2's first expansion
@@ -20,9 +21,6 @@ and its depthwise convolution move 57 GB/s longer than they compute at 115 GFLOP
 
 _USABLE = 0.8
 """Of a cache, for what a strip holds; the rest is for weights and results that pass through."""
-
-_LAST = 0.15
-"""How much longer a single strip takes than many do: threads share them, and wait for the last."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,7 @@ class Chain:
         """The height of strips that cost least, threads that wait for the last one counted."""
 
         def time(rows: int) -> float:
-            return self.cost(rows, cache_bytes) * (1 + _LAST / self.shares(rows))
+            return self.cost(rows, cache_bytes) * stretch(self.shares(rows))
 
         return min(self.strips(), key=time)
 

@@ -108,6 +108,7 @@ def test_simplified_is_equal(seed: int, lanes: int) -> None:
 
 SIMPLIFIED = [
     ("i * 8 + j - i * 8", "j"),
+    ("j * 6 - j % 4 * 6 + i", "j // 4 * 24 + i"),
     ("(i * 8 + j) // 8", "i"),
     ("(i * 8 + j) % 8", "j"),
     ("i // 2 * 2 + i % 2", "i"),

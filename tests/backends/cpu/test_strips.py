@@ -145,7 +145,7 @@ def test_strips_fit_the_cache_and_leave_work_for_threads() -> None:
 
 
 def test_a_smaller_cache_takes_lower_strips() -> None:
-    assert CHAIN.best_rows(1 << 18) < CHAIN.best_rows(1 << 20)
+    assert CHAIN.best_rows(1 << 19) < CHAIN.best_rows(1 << 20)
 
 
 def test_strips_pay_where_images_do_not_fit() -> None:

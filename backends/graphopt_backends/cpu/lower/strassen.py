@@ -32,6 +32,7 @@ from graphopt.kernel.ir import (
 from graphopt.lower.access import delinearized
 from graphopt.lower.products import Axes, PackedWeight, Product, stored_value
 from graphopt.lower.region import Lowered, Packing, Region
+from graphopt.lower.sharing import largest_share, mean_time
 from graphopt.ops.strassen import Scheme, summed_weights
 from graphopt.target import Target
 from graphopt.tune.space import Parameter, Point, Space, with_parameter
@@ -51,10 +52,6 @@ from graphopt_backends.cpu.schedule import contraction_steps
 
 _SIGHT = 80.0
 """Bytes from memory per nanosecond that they cost beside products; measured in bench/NOTES.md."""
-_THREADS = (1, 2, 4)
-"""How many may share a kernel: counted alike."""
-_PIECES = 4
-"""That the runtime makes for each of them, where there are so many."""
 _SUMMED = 40.0
 """Bytes per nanosecond of sums of rows that are stored: a cautious guess, 77 to 92 were measured
 where their rows are in cache."""
@@ -94,21 +91,14 @@ def choose_block(groups: int, sizes: Sizes, panels: Sequence[Panel], target: Tar
 
 
 def shared_time(blocks: int, panels: int, summing: float, multiplying: float) -> float:
-    """A mean over numbers of threads of what the slowest one takes, times their number: one block
-    of rows takes `summing`, all of the products `multiplying`."""
-    tasks = blocks * panels
+    """Of the products of `blocks` of rows by so many panels, whoever shares them: one block of rows
+    takes `summing`, by each thread that has some of it, all of the products `multiplying`."""
 
     def slowest(threads: int) -> float:
-        """As the runtime shares them: whole blocks, or so that a thread sums but once."""
-        piece = tasks // (_PIECES * threads)
-        piece = piece - piece % panels if piece >= panels else -(-tasks // threads)
-        pieces = -(-tasks // piece)
-        most = min(tasks, -(-pieces // threads) * piece)
-        across = piece % panels > 0 and panels % piece > 0
-        summed = min(blocks, -(-most // panels) + across)
-        return most / tasks * multiplying + summed * summing
+        most, summed = largest_share(blocks, panels, threads)
+        return most / (blocks * panels) * multiplying + summed * summing
 
-    return sum(slowest(t) * t for t in _THREADS) / len(_THREADS)
+    return mean_time(slowest)
 
 
 class _Strassen:

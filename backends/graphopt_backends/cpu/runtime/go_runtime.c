@@ -86,22 +86,34 @@ void go_parallel(go_pool *pool, go_parallel_for host, void *host_state, int thre
 #include <sys/syscall.h>
 #endif
 
-/* What is being shared: threads take `chunk` iterations at a time until none are left. */
+/* What is being shared. Threads take pieces until nothing is left: each a part of what is, so that
+   one that starts late or is held up gets less, and all end together. */
 typedef struct {
     go_body body;
     const void *frame;
     char *scratch;
     size_t scratch_bytes;
-    int64_t extent, chunk;
+    int64_t extent, least; /* pieces are multiples of `least` */
+    int threads;
     _Atomic int64_t next;
 } job;
 
+static int64_t take(job *j, int64_t *end) {
+    int64_t begin = atomic_load_explicit(&j->next, memory_order_relaxed);
+    do {
+        if (begin >= j->extent) return j->extent;
+        const int64_t share = (j->extent - begin) / (2 * (int64_t)j->threads);
+        const int64_t piece = share > j->least ? share - share % j->least : j->least;
+        *end = begin + piece < j->extent ? begin + piece : j->extent;
+    } while (!atomic_compare_exchange_weak_explicit(&j->next, &begin, *end, memory_order_relaxed,
+                                                    memory_order_relaxed));
+    return begin;
+}
+
 static void work(job *j, int64_t thread) {
     char *const scratch = j->scratch + (size_t)thread * j->scratch_bytes;
-    for (;;) {
-        const int64_t begin = atomic_fetch_add_explicit(&j->next, j->chunk, memory_order_relaxed);
-        if (begin >= j->extent) return;
-        const int64_t end = begin + j->chunk < j->extent ? begin + j->chunk : j->extent;
+    int64_t end = 0;
+    for (int64_t begin; (begin = take(j, &end)) < j->extent;) {
         j->body(j->frame, scratch, begin, end);
     }
 }
@@ -155,16 +167,29 @@ static void wake_all(_Atomic uint32_t *word) {
 #endif
 }
 
+/* Workers pause PAUSES times (some 50 us), then let others run for YIELDING, then sleep. */
+enum { PAUSES = 2000, YIELDING = 1000000 /* ns */ };
+
+static int waits(go_pool *p, uint32_t seen, uint32_t *gate) {
+    *gate = atomic_load_explicit(&p->gate, memory_order_acquire);
+    return *gate / NUMBER == seen && !atomic_load_explicit(&p->stop, memory_order_relaxed);
+}
+
 /* Wait until the gate shows another job than `seen`, or the pool stops. Kernels of one model follow
-   each other within microseconds, so spin first; sleep after about 50 of them. */
+   each other within microseconds and its runs often within a millisecond; to wake a thread that
+   sleeps costs tens of microseconds. */
 static uint32_t next_gate(go_pool *p, uint32_t seen) {
-    for (int spin = 0; spin < 2000; spin++) {
-        const uint32_t gate = atomic_load_explicit(&p->gate, memory_order_acquire);
-        if (gate / NUMBER != seen || atomic_load_explicit(&p->stop, memory_order_relaxed)) return gate;
+    uint32_t gate;
+    for (int i = 0; i < PAUSES; i++) {
+        if (!waits(p, seen, &gate)) return gate;
         relax();
     }
+    for (const uint64_t until = go_nanoseconds() + YIELDING; go_nanoseconds() < until;) {
+        if (!waits(p, seen, &gate)) return gate;
+        sched_yield();
+    }
     atomic_fetch_add(&p->sleepers, 1);
-    uint32_t gate = atomic_load(&p->gate);
+    gate = atomic_load(&p->gate);
     while (gate / NUMBER == seen && !atomic_load(&p->stop)) {
         sleep_while(&p->gate, gate);
         gate = atomic_load(&p->gate);
@@ -253,15 +278,15 @@ void go_parallel(go_pool *pool, go_parallel_for host, void *host_state, int thre
     }
     job on_stack;
     job *const j = host != NULL ? &on_stack : &pool->job;
-    const int64_t pieces = (int64_t)threads * 4; /* evens out threads that start late */
     j->body = body;
     j->frame = frame;
     j->scratch = scratch;
     j->scratch_bytes = scratch_bytes;
     j->extent = extent;
-    j->chunk = extent / pieces > 1 ? extent / pieces : 1;
-    if (j->chunk >= run) j->chunk -= j->chunk % run;
-    else j->chunk = (extent + threads - 1) / threads; /* each prepares once */
+    j->threads = threads;
+    /* Whole runs where there are several for each thread; else each prepares once. */
+    j->least = extent / run >= 4 * (int64_t)threads ? run : (extent + threads - 1) / threads;
+    if (run == 1) j->least = 1;
     atomic_store_explicit(&j->next, 0, memory_order_relaxed);
     if (host != NULL) host(host_state, threads, work_as_task, j);
     else run_on_pool(pool);
