@@ -86,35 +86,56 @@ void go_parallel(go_pool *pool, go_parallel_for host, void *host_state, int thre
 #include <sys/syscall.h>
 #endif
 
-/* What is being shared. Threads take pieces until nothing is left: each a part of what is, so that
-   one that starts late or is held up gets less, and all end together. */
+/* What is left of a thread's own part of a job, in a cache line of its own. */
+typedef struct {
+    _Alignas(64) _Atomic int64_t next;
+    int64_t end;
+} range;
+
+/* What is being shared. Neighbouring iterations of one kernel and the next read and write the same
+   memory, so every thread begins with the part that it always has; then it helps the others. One
+   that starts late or is held up thus has less to do, and all end together. */
 typedef struct {
     go_body body;
     const void *frame;
     char *scratch;
     size_t scratch_bytes;
-    int64_t extent, least; /* pieces are multiples of `least` */
+    int64_t least; /* iterations; pieces are multiples of it */
     int threads;
-    _Atomic int64_t next;
+    range *ranges;
 } job;
 
-static int64_t take(job *j, int64_t *end) {
-    int64_t begin = atomic_load_explicit(&j->next, memory_order_relaxed);
+static void divide(job *j, int64_t extent) {
+    const int64_t units = (extent + j->least - 1) / j->least;
+    for (int i = 0; i < j->threads; i++) {
+        const int64_t end = units * (i + 1) / j->threads * j->least;
+        atomic_store_explicit(&j->ranges[i].next, units * i / j->threads * j->least,
+                              memory_order_relaxed);
+        j->ranges[i].end = end < extent ? end : extent;
+    }
+}
+
+/* Take a piece: half of what is left. Returns where it begins, `*end` when there is none. */
+static int64_t take(range *r, int64_t least, int64_t *end) {
+    int64_t begin = atomic_load_explicit(&r->next, memory_order_relaxed);
     do {
-        if (begin >= j->extent) return j->extent;
-        const int64_t share = (j->extent - begin) / (2 * (int64_t)j->threads);
-        const int64_t piece = share > j->least ? share - share % j->least : j->least;
-        *end = begin + piece < j->extent ? begin + piece : j->extent;
-    } while (!atomic_compare_exchange_weak_explicit(&j->next, &begin, *end, memory_order_relaxed,
+        const int64_t half = (r->end - begin) / 2;
+        const int64_t piece = half > least ? half - half % least : least;
+        *end = begin + piece < r->end ? begin + piece : r->end;
+        if (begin >= *end) return *end;
+    } while (!atomic_compare_exchange_weak_explicit(&r->next, &begin, *end, memory_order_relaxed,
                                                     memory_order_relaxed));
     return begin;
 }
 
 static void work(job *j, int64_t thread) {
     char *const scratch = j->scratch + (size_t)thread * j->scratch_bytes;
-    int64_t end = 0;
-    for (int64_t begin; (begin = take(j, &end)) < j->extent;) {
-        j->body(j->frame, scratch, begin, end);
+    for (int i = 0; i < j->threads; i++) {
+        range *const r = &j->ranges[(thread + i) % j->threads];
+        int64_t end;
+        for (int64_t begin; (begin = take(r, j->least, &end)) < end;) {
+            j->body(j->frame, scratch, begin, end);
+        }
     }
 }
 
@@ -231,13 +252,20 @@ static void start(go_pool *p) {
     }
 }
 
+static void release(go_pool *p) {
+    free(p->workers);
+    go_release(p->job.ranges, (size_t)p->threads * sizeof *p->job.ranges);
+    go_release(p, sizeof *p);
+}
+
 go_pool *go_pool_create(int threads) {
     go_pool *const p = go_allocate(sizeof *p);
     if (p == NULL) return NULL;
     p->threads = threads;
     p->workers = calloc((size_t)threads, sizeof *p->workers);
-    if (p->workers == NULL) {
-        go_release(p, sizeof *p);
+    p->job.ranges = go_allocate((size_t)threads * sizeof *p->job.ranges);
+    if (p->workers == NULL || p->job.ranges == NULL) {
+        release(p);
         return NULL;
     }
     return p; /* threads start with the first job: a process that forks before pays nothing */
@@ -251,8 +279,7 @@ void go_pool_destroy(go_pool *p) {
         wake_all(&p->gate);
         for (int i = 1; i < p->running; i++) pthread_join(p->workers[i].thread, NULL);
     }
-    free(p->workers);
-    go_release(p, sizeof *p);
+    release(p);
 }
 
 static void run_on_pool(go_pool *p) {
@@ -276,18 +303,18 @@ void go_parallel(go_pool *pool, go_parallel_for host, void *host_state, int thre
         body(frame, scratch, 0, extent);
         return;
     }
-    job on_stack;
+    range own[host != NULL ? threads : 1];
+    job on_stack = {.ranges = own};
     job *const j = host != NULL ? &on_stack : &pool->job;
     j->body = body;
     j->frame = frame;
     j->scratch = scratch;
     j->scratch_bytes = scratch_bytes;
-    j->extent = extent;
     j->threads = threads;
     /* Whole runs where there are several for each thread; else each prepares once. */
     j->least = extent / run >= 4 * (int64_t)threads ? run : (extent + threads - 1) / threads;
     if (run == 1) j->least = 1;
-    atomic_store_explicit(&j->next, 0, memory_order_relaxed);
+    divide(j, extent);
     if (host != NULL) host(host_state, threads, work_as_task, j);
     else run_on_pool(pool);
 }
