@@ -184,8 +184,8 @@ TENSOR = """kernel k(x: f16[32], y: f32[32] output) {
         (BRANCH, "kernel 'k' reduces over neighbouring threads in a branch, to which a warp does "
          "not come whole",
          "let all of 32 threads reduce, and choose what is kept afterwards"),
-        (PARTIAL, "kernel 'k' reduces over neighbouring threads in a loop over 48 of them, to which "
-         "a warp does not come whole",
+        (PARTIAL, "kernel 'k' reduces over neighbouring threads in a loop over 48 of them, to "
+         "which a warp does not come whole",
          "let all of 32 threads reduce, and choose what is kept afterwards"),
         (UNDECIDED, "kernel 'k' decides for a block by 's', which its threads write meanwhile",
          "decide by what the grid does not write"),
