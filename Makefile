@@ -36,7 +36,7 @@ bench: $(VENV)/bench.stamp ## speed beside eager and the peers, in one run
 
 # The next two take the Python that is there, with its torch for GPUs; see docs/gpu.md.
 test-gpu: ## what needs an NVIDIA GPU: every model, kernels, compute-sanitizer
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m gpu tests
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m gpu -vv --durations=10 tests/gpu
 
 bench-gpu: ## speed on an NVIDIA GPU beside eager and torch.compile, in ten minutes
 	$(PYTHON) -m bench.gpu

@@ -21,6 +21,15 @@ def wait() -> None:
         torch.cuda.synchronize()
 
 
+def is_well() -> bool:
+    """Whether the device still answers: after a fault of a kernel, it does not to this process."""
+    try:
+        wait()
+    except RuntimeError:
+        return False
+    return True
+
+
 def once(run: Run) -> float:
     """Seconds from a standing start to the end of one run."""
     wait()

@@ -1,8 +1,10 @@
-"""What this GPU can do, measured: the roof that kernels stand under."""
+"""What this GPU is, and what it can do, measured: the roof that kernels stand under."""
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -42,3 +44,15 @@ def measure(emulated: bool = False) -> Limits:
         seconds = clock.median(lambda a=a, b=b, out=out: torch.mm(a, b, out=out))
         rates[name] = 2 * edge**3 / seconds
     return Limits(2 * size / copy_s, rates)
+
+
+def machine() -> dict[str, Any]:
+    gpu = torch.cuda.get_device_properties(0) if clock.on_gpu() else None
+    return {
+        "device": gpu.name if gpu else f"{platform.processor() or platform.machine()}, emulated",
+        "memory_bytes": gpu.total_memory if gpu else 0,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from bench.gpu.cases import TUNED, Case
@@ -21,10 +21,9 @@ Say = Callable[[str], None]
 
 def tune_cases(
     cases: Sequence[Case], folder: Path, target: str, minutes: float, say: Say
-) -> dict[str, str]:
-    """Tune those that take part tuned, each for its part of the minutes; what went wrong, by
-    artifact. Records lie beside the artifacts, and a second run goes on from them."""
-    failures: dict[str, str] = {}
+) -> Iterator[Case]:
+    """Tune those that take part tuned, each for its part of the minutes, and give each when its
+    artifact is there. Records lie beside the artifacts, and a second run goes on from them."""
     chosen = [case for case in cases if case.tuned]
     for case in chosen:
         name, records = case.folders[TUNED], folder / f"{case.folder}.db"
@@ -32,10 +31,10 @@ def tune_cases(
         try:
             tune(case, records, target, 60 * minutes / len(chosen))
             build(case.source, target=target, out=folder / name, options=_options(case, records))
-        except GraphoptError as error:
-            failures[name] = str(error)
-            say(f"{name}: {error.message}")
-    return failures
+        except Exception as error:  # one model's failure is not the next one's
+            say(f"{name}: {error}")
+        else:
+            yield case
 
 
 def tune(case: Case, records: Path, target: str, seconds: float, trials: int = _TRIALS) -> bool:

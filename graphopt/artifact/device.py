@@ -43,7 +43,11 @@ _HINTS = {
 }
 """By the numbers of model.h."""
 
-_WHEELS = {"cublaslt": "libcublasLt.so.*", "cudnn": "libcudnn.so.*"}
+_WHEELS = {
+    "cublaslt": ("libcublasLt.so.*",),
+    "cudnn": ("libcublasLt.so.*", "libnvrtc.so.*", "libcudnn.so.*"),
+}
+"""cuDNN opens the two before it by name, for what it multiplies and what it compiles."""
 
 
 class DeviceModel(Model):
@@ -216,10 +220,12 @@ class GpuModel(DeviceModel):
         dtype = str(value.dtype).removeprefix("torch.")
         if value.dtype != torch_dtype(spec.dtype) or tuple(value.shape) != spec.shape:
             raise does_not_fit(spec, dtype, tuple(value.shape))
-        held = value.detach().contiguous()
-        if held.data_ptr() % _ALIGNMENT:
-            held = held.clone()
-        self._used_on_stream(held)
+        with self._allocating():  # a copy is made where it is read
+            held = value.detach().contiguous()
+            if held.data_ptr() % _ALIGNMENT:
+                held = held.clone()
+        if self._chosen() is not None:
+            held.record_stream(self._external())
         return held, held.data_ptr()
 
     def _run(self, arguments: list[Any], entry: Entry | None) -> list[Any]:
@@ -227,11 +233,17 @@ class GpuModel(DeviceModel):
         results = super()._run(arguments, entry)
         return [r.value if isinstance(r, Borrowed) else r for r in results]
 
-    def _used_on_stream(self, tensor: Any) -> None:
-        """Tell torch's allocator of a stream that it does not know to use the memory."""
-        if self._chosen() is not None:
-            torch = sys.modules["torch"]
-            tensor.record_stream(torch.cuda.ExternalStream(self._stream(), device=self.device))
+    def _external(self) -> Any:
+        """The chosen stream as torch has it."""
+        torch = sys.modules["torch"]
+        return torch.cuda.ExternalStream(self._stream(), device=self.device)
+
+    def _allocating(self) -> contextlib.AbstractContextManager[Any]:
+        """Where torch's allocator gives memory for the chosen stream: what it takes back on the
+        current one may still be in use there."""
+        if self._chosen() is None:
+            return contextlib.nullcontext()
+        return sys.modules["torch"].cuda.stream(self._external())  # type: ignore[no-any-return]
 
     def _elsewhere(self, spec: Tensor, where: str) -> InputError:
         hint = f"move it to cuda:{self.device}, or load the model there: load(DIR, device=N)"
@@ -241,8 +253,11 @@ class GpuModel(DeviceModel):
         spec = self.outputs[o]
         if torch is None:
             return DeviceArray(self, spec.dtype, spec.shape)
-        made = torch.empty(spec.shape, dtype=torch_dtype(spec.dtype), device=f"cuda:{self.device}")
-        self._used_on_stream(made)
+        with self._allocating():
+            device = f"cuda:{self.device}"
+            made = torch.empty(spec.shape, dtype=torch_dtype(spec.dtype), device=device)
+        if self._chosen() is not None:  # the caller's stream reads it, too
+            made.record_stream(torch.cuda.current_stream(self.device))
         return made
 
     def _view(self, result: Result, arena: int) -> np.ndarray:
@@ -340,8 +355,10 @@ def _preload(manifest: Manifest) -> None:
     spec = util.find_spec("nvidia")
     if spec is None or spec.submodule_search_locations is None:
         return
-    for name in set(manifest.extra.get("libraries", ())) & set(_WHEELS):
+    called = manifest.extra.get("libraries", ())
+    files = dict.fromkeys(file for name in _WHEELS if name in called for file in _WHEELS[name])
+    for file in files:
         for root in map(Path, spec.submodule_search_locations):
-            for path in sorted(root.glob(f"*/lib/{_WHEELS[name]}"))[:1]:
+            for path in sorted(root.glob(f"*/lib/{file}"))[:1]:
                 with contextlib.suppress(OSError):  # the model says what it misses
                     ctypes.CDLL(str(path))

@@ -134,7 +134,7 @@ class Linker:
         args += [self._address(v) for v in node.results]
         assert node.body is not None
         locs = tuple(dict.fromkeys(n.loc for n in node.body.nodes if n.loc != Loc()))
-        moved = sum(v.type.size_bytes for v in (*node.operands, *node.results))
+        moved = sum(_moved_bytes(v.type) for v in (*node.operands, *node.results))
         results = tuple(CallResult(v.name, v.type) for v in node.results)
         library = lowered.library if isinstance(lowered, Delegated) else None
         self.calls.append(
@@ -176,7 +176,7 @@ class Linker:
                 name, _ = self._lowered(node, region)
                 args = (source, Arg(Space.OUTPUT, i))
                 results, reads = (CallResult(v.name, v.type),), self._reads(node)
-                moved = 2 * v.type.size_bytes
+                moved = 2 * _moved_bytes(v.type)
                 self.calls.append(KernelCall(name, args, (), 0, moved, results, reads, region))
 
 
@@ -199,6 +199,11 @@ def packed_operands(node: Node, graph: Graph, lowered: Lowered) -> dict[int, np.
             raise InternalError(f"operand {i} of {node.loc} is packed and no constant")
         out[i] = np.ascontiguousarray(packing.pack(array))
     return out
+
+
+def _moved_bytes(type: TensorType) -> int:
+    """Of a tensor's own elements: others may lie between, and around."""
+    return type.numel * type.dtype.size_bytes
 
 
 def _copy_region(value: Value) -> Node:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -122,6 +124,84 @@ def test_a_gpu_takes_arrays_placed_on_it(gpu: GpuModel):
     np.testing.assert_allclose(observed[0], given["cache"] + given["x"])
 
 
+class Stream(int):
+    @property
+    def cuda_stream(self) -> int:
+        return int(self)
+
+
+class FakeTorch:
+    """As much of torch as a run asks for; `said` is what was done, and on which stream."""
+
+    def __init__(self, gpu: GpuModel) -> None:
+        self.said: list[tuple[str, int]] = []
+        self.current = 5  # the number of the current stream
+        torch, said = self, self.said
+
+        class Tensor:
+            dtype, device = "f32", SimpleNamespace(type="cuda", index=0)
+
+            def __init__(self, array: np.ndarray, dense: bool = True) -> None:
+                self.held, self.shape, self.dense = DeviceArray.of(gpu, array), array.shape, dense
+
+            def detach(self) -> Tensor:
+                return self
+
+            def contiguous(self) -> Tensor:
+                if not self.dense:
+                    said.append(("copied", torch.current))
+                return self
+
+            def data_ptr(self) -> int:
+                return self.held.address
+
+            def record_stream(self, stream: int) -> None:
+                said.append(("recorded", stream))
+
+        @contextlib.contextmanager
+        def on(stream: int) -> Iterator[None]:
+            before, torch.current = torch.current, stream
+            yield
+            torch.current = before
+
+        def empty(shape: tuple[int, ...], **named: object) -> Tensor:
+            said.append(("allocated", torch.current))
+            return Tensor(np.zeros(shape, np.float32))
+
+        self.Tensor, self.empty, self.float32 = Tensor, empty, "f32"
+        self.cuda = SimpleNamespace(
+            stream=on, ExternalStream=lambda number, device: number, is_initialized=lambda: True,
+            current_stream=lambda device: Stream(self.current),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        (None, [("copied", 5), *[("allocated", 5)] * 2]),
+        (
+            7,
+            [("recorded", 7), ("copied", 7), ("recorded", 7)]
+            + [("allocated", 7), ("recorded", 5)] * 2,
+        ),
+    ],
+)
+def test_memory_of_torch_is_of_the_stream_of_a_run(
+    gpu: GpuModel, monkeypatch: pytest.MonkeyPatch, chosen: int | None, said: list[tuple[str, int]]
+):
+    """A copy is made on the stream that reads it, and a result is memory that no other stream may
+    still be using."""
+    given = _arrays()
+    torch = FakeTorch(gpu)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    tensors = {n: torch.Tensor(a, dense=n == "cache") for n, a in given.items()}
+    torch.said.clear()
+    results = gpu.run(tensors, stream=chosen)
+    assert torch.said == said
+    fetched = {n: gpu.fetched({n: r.held})[n] for n, r in results.items()}
+    _check(fetched, given)
+
+
 class OnDevice:
     """A producer of DLPack tensors whose memory a DeviceArray holds."""
 
@@ -213,14 +293,15 @@ import ctypes
 from types import SimpleNamespace
 from graphopt.artifact.device import _preload
 
-_preload(SimpleNamespace(extra={"libraries": {"cublaslt": 3, "cudnn": 1}}))
+_preload(SimpleNamespace(extra={"libraries": {"cudnn": 1}}))
 print(ctypes.CDLL("libcublasLt.so.13").answer())
 """
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc")
 def test_libraries_in_wheels_are_found(tmp_path: Path):
-    """As the wheels have them, out of the dynamic linker's sight; one of the two is no library."""
+    """As the wheels have them, out of the dynamic linker's sight: cuDNN's, which here is no
+    library, and what it calls."""
     name = "libcublasLt.so.13"
     for folder in ("cu13", "cudnn"):
         (tmp_path / "nvidia" / folder / "lib").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Where artifacts for GPUs come from."""
+"""Where artifacts for GPUs come from, and what is run first."""
 
 from __future__ import annotations
 
@@ -7,9 +7,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from gpu_cases import Wanted, artifact, wanted
+from gpu_cases import ORDER, Wanted, artifact, wanted
 
 from graphopt.artifact.format import MANIFEST
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: _rank(item.originalname) if _needs_gpu(item) else -1)
+
+
+def _needs_gpu(item: pytest.Item) -> bool:
+    return isinstance(item, pytest.Function) and item.get_closest_marker("gpu") is not None
+
+
+def _rank(name: str) -> int:
+    return ORDER.index(name) if name in ORDER else len(ORDER)
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,18 @@ HALVES = ("tiny_resnet", "tiny_bert", "tiny_llama", "tiny_vit", "tiny_convnext",
 """Models that are run in f16 and bf16, too."""
 
 
+ORDER = (
+    "test_kernels_on_gpu", "test_without_libraries_on_gpu", "test_tiny_on_gpu",
+    "test_torch_tensors_on_gpu", "test_halves_on_gpu", "test_attention_by_cudnn_on_gpu",
+    "test_host_tensors_are_refused_on_gpu", "test_out_of_memory_on_gpu_leaves_the_process_alive",
+    "test_a_misdeed_on_gpu_is_told_and_the_next_kernel_is_well", "test_a_model_is_tuned_on_gpu",
+    "test_sanitizer_on_gpu", "test_cutlass_on_gpu", "test_cutlass_gives_the_same_bits_on_gpu",
+    "test_full_size_on_gpu",
+)  # fmt: skip
+"""Of tests that need a GPU: who stops them early has seen what most depends on. Templates and
+models at full size take nvcc minutes."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """An artifact by name: a source and what it is compiled with. `package` is what Python must

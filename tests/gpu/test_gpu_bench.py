@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -14,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 pytestmark = pytest.mark.torch
 
 
-def _engine(ms: float) -> dict[str, Any]:
+def _engine(ms: float, rival_ms: float = 1.0) -> dict[str, Any]:
     return {"median_s": ms / 1e3, "rounds_s": [], "cold_start_s": 0.5, "device_bytes": 2_000_000,
-            "relative_error": 1e-3}  # fmt: skip
+            "relative_error": 1e-3, "rival_s": rival_ms / 1e3}  # fmt: skip
 
 
 def _results() -> dict[str, Any]:
@@ -24,7 +27,7 @@ def _results() -> dict[str, Any]:
               "flops": 1000, "bytes": 500}  # fmt: skip
     case = {
         "case": "net_b1_fp16", "model": "net", "batch": 1, "tokens": 0, "precision": "fp16",
-        "engines": {"graphopt": _engine(1.0), "eager": _engine(4.0)},
+        "engines": {"graphopt": _engine(1.0), "eager": _engine(6.0, 1.5)},
         "failures": {"compile": "not reached in the time given"}, "kernels": [kernel],
         "launches": {"before": 30, "kernels": 4, "libraries": 2},
     }  # fmt: skip
@@ -38,10 +41,11 @@ def _results() -> dict[str, Any]:
 
 
 def test_tables_say_what_was_measured():
+    """An engine is compared with graphopt as it was in the same race."""
     from bench.gpu.report import tables
 
     text = tables(_results())
-    assert "| net_b1_fp16 | 1.000 | 1.0e-03 | 4.000 (4.00x) |  |  |" in text
+    assert "| net_b1_fp16 | 1.000 | 1.0e-03 | 6.000 (4.00x) |  |  |" in text
     assert "2.00x eager over 2 cases, 1.00x at least." in text
     assert "| net_b1_fp16 | 30 → 6 | 0.50 s, 2 MB | 0.50 s, 2 MB |  |  |" in text
     assert "| net_b1_fp16 | go_a | 4.0 | 1.0 | 25% |" in text
@@ -99,19 +103,24 @@ def test_tuning_ends_in_time_and_its_records_count(tmp_path: Path):
 def test_tuned_artifacts_are_made_where_time_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    """One that cannot be tuned keeps no other from it."""
     from bench.gpu import tuned
-    from bench.gpu.cases import CASES, TUNED, Case
-    from bench.gpu.measure import _takes_part
+    from bench.gpu.cases import CASES, Case
 
     given: list[float] = []
-    monkeypatch.setattr(tuned, "tune", lambda case, records, target, s: given.append(s))
+
+    def tune(case: Case, records: Path, target: str, seconds: float) -> None:
+        given.append(seconds)
+        if case.model == "c":
+            raise RuntimeError("no memory")
+
+    monkeypatch.setattr(tuned, "tune", tune)
     monkeypatch.setattr(tuned, "build", lambda source, **named: named["out"].mkdir())
-    one, other, third = (Case(n, 1, "fp16", tuned=t) for n, t in (("a", 1), ("b", 0), ("c", 1)))
-    assert not _takes_part(TUNED, one, tmp_path)
-    assert tuned.tune_cases([one, other, third], tmp_path, "cuda", 10, print) == {}
-    assert given == [300, 300]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a_b1_fp16_tuned", "c_b1_fp16_tuned"]
-    assert [_takes_part(TUNED, c, tmp_path) for c in (one, other, third)] == [True, False, True]
+    cases = [Case(n, 1, "fp16", tuned=t) for n, t in (("a", 1), ("b", 0), ("c", 1), ("d", 1))]
+    made = list(tuned.tune_cases(cases, tmp_path, "cuda", 15, print))
+    assert [c.model for c in made] == ["a", "d"]
+    assert given == [300, 300, 300]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a_b1_fp16_tuned", "d_b1_fp16_tuned"]
     assert any(c.tuned for c in CASES)
 
 
@@ -142,13 +151,117 @@ def test_inputs_are_stretched_to_batch_and_tokens():
     assert image.shape[0] == 2
 
 
+def _bench(folder: Path, process: Any, kept: list[Any], end: float = 1e9, **named: Any) -> Any:
+    from bench.gpu.limits import Limits
+    from bench.gpu.measure import Bench
+
+    def keep(entries: list[Any]) -> None:
+        kept.append(copy.deepcopy(entries))
+
+    prepare = named.get("prepare", lambda case, engine: "")
+    return Bench(folder, Limits(1.0, {}), process, prepare, keep, print, end)
+
+
 def test_what_the_time_does_not_reach_is_listed(tmp_path: Path):
     from bench.gpu.cases import EMULATED
-    from bench.gpu.limits import Limits
-    from bench.gpu.measure import measure
 
-    start = time.monotonic()
-    results = measure(EMULATED, tmp_path, Limits(1.0, {}), minutes=0, say=print)
-    assert time.monotonic() - start < 5
+    kept: list[Any] = []
+    results = _bench(tmp_path, None, kept, end=0).run(EMULATED)
     assert all("not reached" in why for r in results for why in r["failures"].values())
     assert all(not r["engines"] for r in results)
+    assert set(results[0]["failures"]) == {"graphopt", "eager", "compile", "max-autotune"}
+
+
+def test_cases_are_beside_eager_before_the_first_is_compiled_for_minutes():
+    from bench.gpu.cases import CASES
+    from bench.gpu.steps import steps
+
+    order = [(CASES.index(s.case), s.engines[0]) for s in steps(CASES)]
+    assert order[:5] == [(0, "eager"), (1, "eager"), (2, "eager"), (3, "eager"), (4, "eager")]
+    assert order.index((8, "eager")) < order.index((0, "max-autotune"))
+    assert order.index((0, "compile")) < order.index((5, "eager"))
+    assert len(set(order)) == len(order)
+
+
+class _Races:
+    """A process in which a case of model `a` dies."""
+
+    def call(self, seconds: float, function: Any, case: Any, engines: Any, *more: Any) -> Any:
+        from bench.gpu.process import LostError
+
+        if case.model == "a" and "compile" in engines:
+            raise LostError("the process died: status -11")
+        made = {e: _engine(1.0) for e in engines}
+        return {"engines": made, "failures": {}, "kernels": [], "launches": {}}
+
+
+def test_what_was_measured_is_kept_step_by_step(tmp_path: Path):
+    """And what dies, or cannot be compiled, keeps nothing else from being measured."""
+    from bench.gpu.cases import Case
+
+    kept: list[Any] = []
+    cases = [Case("a", 1, "fp16"), Case("b", 1, "fp16", cutlass=True)]
+
+    def prepare(case: Case, engine: str) -> str:
+        return "no headers" if engine == "cutlass" else ""
+
+    first, second = _bench(tmp_path, _Races(), kept, prepare=prepare).run(cases)
+    assert [[sorted(c["engines"]) for c in entries] for entries in kept[:2]] == [
+        [["eager", "graphopt"], []],
+        [["eager", "graphopt"], ["eager", "graphopt"]],
+    ]
+    assert len(kept) == 5
+    assert first["failures"] == {"compile": "the process died: status -11"}
+    assert sorted(second["engines"]) == ["compile", "eager", "graphopt"]
+    assert second["failures"] == {"cutlass": "no headers"}
+
+
+def _die(status: int) -> None:
+    os._exit(status)
+
+
+def _process_id() -> int:
+    return os.getpid()
+
+
+def _unwell() -> bool:
+    return False
+
+
+def test_a_process_that_is_lost_is_followed_by_another():
+    from bench.gpu.clock import is_well
+    from bench.gpu.process import LostError, Process
+
+    process = Process(is_well)
+    try:
+        first = process.call(60, _process_id)
+        with pytest.raises(LostError, match="ValueError: invalid literal for int"):
+            process.call(60, int, "x")
+        assert process.call(60, _process_id) == first
+        with pytest.raises(LostError, match="the process died: status 3"):
+            process.call(60, _die, 3)
+        second = process.call(60, _process_id)
+        with pytest.raises(LostError, match="no answer in 0 s"):
+            process.call(0.2, time.sleep, 60)
+        assert len({first, second, process.call(60, _process_id)}) == 3
+    finally:
+        process.close()
+
+
+def test_a_process_whose_device_has_faulted_is_left():
+    from bench.gpu.process import Process
+
+    process = Process(_unwell)
+    try:
+        assert process.call(60, _process_id) != process.call(60, _process_id)
+    finally:
+        process.close()
+
+
+def test_every_test_on_a_gpu_has_its_place():
+    from gpu_cases import ORDER
+
+    files = Path(__file__).parent.glob("test_on_gpu_*.py")
+    names = [n for f in files for n in re.findall(r"^def (test_\w+)", f.read_text(), re.M)]
+    marked = [n for n in names if not n.endswith("in_emulation")]
+    assert sorted(ORDER) == sorted(marked)

@@ -59,7 +59,7 @@ def _unmeasured(program: Program, libraries: Mapping[str, int], by_table: bool) 
     attends = any(c.library and c.library.function == "attention" for c in program.calls)
     out = ["attention by cuDNN"] if attends and by_table else []
     if CUTLASS in libraries:
-        out += [*(["CUTLASS beside cuBLASLt and cuDNN"] * by_table), "tiles of CUTLASS"]
+        out += ["CUTLASS beside cuBLASLt and cuDNN", "tiles of CUTLASS"] * by_table
     return out
 
 

@@ -36,16 +36,19 @@ Item = tuple[tuple[Value, ...], Value | None]
 
 @dataclass(frozen=True)
 class JoinConcats(Pass):
-    """Numerics: exact: every element is computed as before, and lies elsewhere. Refuses: parts that
-    inputs, constants, views or libraries hold, that lie in another order, or in another
-    concatenation already; what would take more kernels than it saves.
+    """`align_bytes`: what parts that are written in place, and their rows, begin at multiples of.
+
+    Numerics: exact: every element is computed as before, and lies elsewhere. Refuses: parts that
+    inputs, constants, views or libraries hold, or may turn out to, that lie in another order, in
+    another concatenation already, or not aligned; what would take more kernels than it saves.
     """
 
     name: ClassVar[str] = "join-concats"
     numerics: ClassVar[Numerics] = EXACT
+    align_bytes: int = 1
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
-        joins = _Joins(Rewriter(graph))
+        joins = _Joins(Rewriter(graph), self.align_bytes)
         for node in joins.rw.nodes:
             concat = _concat_of(node)
             if concat is None:
@@ -72,8 +75,8 @@ def _concat_of(region: Node) -> Node | None:
 class _Joins:
     """Concatenations joined so far; `inside` tells of which one a value is a part."""
 
-    def __init__(self, rw: Rewriter) -> None:
-        self.rw = rw
+    def __init__(self, rw: Rewriter, align_bytes: int) -> None:
+        self.rw, self.align_bytes = rw, align_bytes
         self.joined: list[Node] = []
         self.inside: dict[Value, Node] = {}
         self.states = {rw.outputs[s.output] for s in rw.states}
@@ -83,8 +86,15 @@ class _Joins:
         if region.result in self.states:
             return "it is written where the state of before may still be read"
         parts: list[Part] = []
+        axis: int = concat.attrs.axis  # type: ignore[attr-defined]
+        end = 0
         for inside, outside in self._grouped(region, concat):
-            movable = outside is not None and self._movable(outside, region.result)
+            start, end = end, end + sum(v.type.dims[axis] for v in inside)
+            movable = (
+                outside is not None
+                and self._movable(outside, region.result)
+                and self._is_aligned(region.result, axis, start)
+            )
             if outside is not None and movable and outside not in parts:
                 parts.append(outside)
             elif parts and isinstance(parts[-1], tuple):
@@ -121,6 +131,14 @@ class _Joins:
         free = value not in self.inside and not self.rw.is_output(value)
         alike = value.type.order == whole.type.order and value.type.is_static
         return ours and free and alike and all(map(_is_kernel, self.rw.users(value)))
+
+    def _is_aligned(self, whole: Value, axis: int, start: int) -> bool:
+        """Whether the rows of a part that begins there, and it, are aligned as they lie in a
+        whole."""
+        type = whole.type
+        steps = [s for d, s in zip(type.dims, type.strides, strict=True) if d > 1 and s > 1]
+        steps += [type.offset, start * type.strides[axis]]
+        return not any(step * type.dtype.size_bytes % self.align_bytes for step in steps)
 
     def join(self, region: Node, concat: Node, parts: Sequence[Part]) -> None:
         operands = [p if isinstance(p, Value) else self._copied(region, concat, p) for p in parts]
@@ -174,7 +192,8 @@ def _are(items: Sequence[Item], values: Sequence[Value]) -> bool:
 def _is_kernel(node: Node) -> bool:
     """Whether generated code computes a node, which reads and writes any layout."""
     attrs = node.attrs
-    return isinstance(attrs, FusedAttrs) and not attrs.library and attrs.kind != "opaque"
+    ours = isinstance(attrs, FusedAttrs) and not (attrs.library or attrs.offers)
+    return ours and attrs.kind != "opaque"  # type: ignore[attr-defined]
 
 
 def _behind(values: Sequence[Value], body: Graph) -> list[Node]:

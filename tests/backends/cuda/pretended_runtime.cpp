@@ -13,6 +13,8 @@ struct {
     int instantiated, updated, alive; /* what has been done, and graphs that are there */
     int waits, records;               /* of events */
     int ended;                        /* captures */
+    int device, capture_mode;         /* of the thread */
+    int on_their_way;                 /* copies that nobody has waited for */
 } pretended;
 
 static cudaError_t last;
@@ -44,10 +46,19 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *found, int) {
     return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int *device) {
-    *device = 0;
+    *device = pretended.device;
     return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+cudaError_t cudaSetDevice(int device) {
+    pretended.device = device;
+    return cudaSuccess;
+}
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode *mode) {
+    const int before = pretended.capture_mode;
+    pretended.capture_mode = (int)*mode;
+    *mode = (cudaStreamCaptureMode)before;
+    return cudaSuccess;
+}
 
 cudaError_t cudaMalloc(void **memory, size_t bytes) {
     if (!pretended.malloc_error) *memory = malloc(bytes);
@@ -61,8 +72,8 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
     *free_bytes = 5, *total = 9;
     return cudaSuccess;
 }
-cudaError_t cudaMemcpy(void *, const void *, size_t, cudaMemcpyKind) { return cudaSuccess; }
 cudaError_t cudaMemcpyAsync(void *, const void *, size_t, cudaMemcpyKind, cudaStream_t) {
+    pretended.on_their_way++;
     return cudaSuccess;
 }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *found, const void *) {
@@ -73,7 +84,10 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *found, const void *)
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *, unsigned) { return cudaSuccess; }
 cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t) {
+    pretended.on_their_way = 0;
+    return cudaSuccess;
+}
 cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus *) { return cudaSuccess; }
 cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) { return cudaSuccess; }
 cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *graph) {
@@ -134,6 +148,10 @@ int allocate(size_t bytes) {
     go_release(memory);
     return error;
 }
+int upload(size_t bytes) { return go_upload(NULL, NULL, bytes); }
+int download(size_t bytes) { return go_download(NULL, NULL, bytes); }
+int enter(int device, go_caller *before) { return go_device_enter(device, before); }
+void leave(const go_caller *before) { go_device_leave(*before); }
 int on_device(int device) { return go_is_on_device(&last, device); }
 int error_is_left(void) { return cudaGetLastError() != cudaSuccess; }
 
@@ -150,12 +168,12 @@ int record(int error) {
     return result;
 }
 
-/* Runs on streams 1, 1 and 2. */
+/* Runs on streams 16, 16 and 32, then on the default ones of two threads. */
 int fenced(void) {
     go_fence *fence = NULL;
-    const uintptr_t streams[] = {1, 1, 2};
+    const uintptr_t thread = (uintptr_t)cudaStreamPerThread, streams[] = {16, 16, 32, thread, thread};
     int error = go_fence_create(&fence);
-    for (int i = 0; i < 3 && !error; i++) {
+    for (int i = 0; i < 5 && !error; i++) {
         error = go_fence_wait(fence, (go_stream)streams[i]);
         if (!error) error = go_fence_mark(fence, (go_stream)streams[i]);
     }

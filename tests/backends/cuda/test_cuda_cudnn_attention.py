@@ -16,9 +16,11 @@ from graphopt.check.artifact import TOLERANCES
 from graphopt.check.reference import execute
 from graphopt.driver import Options, build, default_pipeline
 from graphopt.ir.graph import Graph
+from graphopt.ir.text import parse
 from graphopt.ir.types import DType
 from graphopt.ops import AttentionAttrs, ReshapeAttrs, SliceAttrs, TransposeAttrs
 from graphopt.passbase import PassContext
+from graphopt.pipeline import Pipeline
 from graphopt.rewrite import Rewriter
 from graphopt.target import resolve
 from graphopt.tune.case import capture
@@ -41,18 +43,27 @@ SHAPES: Mapping[str, tuple[int, int, int, int, int, int, bool, tuple[int, ...], 
     "mask-of-pairs": (2, 2, 4, 6, 8, 8, False, (4, 6), DType.F16),
     "mask-of-all": (2, 2, 4, 6, 8, 8, False, (2, 2, 4, 6), DType.BF16),
     "mask-and-causal": (2, 2, 4, 6, 8, 8, True, (1, 2, 4, 6), DType.F16),
+    "bools-of-keys": (2, 2, 4, 6, 8, 8, False, (2, 1, 1, 6), DType.F16),
+    "bools-of-pairs": (4, 2, 4, 6, 8, 8, False, (4, 6), DType.BF16),
+    "bools-and-causal": (2, 2, 4, 6, 8, 8, True, (2, 2, 4, 6), DType.F16),
 }
+_BOOLS = frozenset(name for name in SHAPES if name.startswith("bools"))
+"""Whose masks say which keys count, the first in any case."""
 
 
 def _graph(name: str) -> tuple[Graph, list[np.ndarray]]:
     h, hk, s, t, d, e, causal, mask, dtype = SHAPES[name]
     shapes = [(2, h, s, d), (2, hk, t, d), (2, hk, t, e), *([mask] if mask else [])]
+    types = [dtype] * 3 + [DType.BOOL if name in _BOOLS else dtype] * bool(mask)
     attrs = AttentionAttrs(d**-0.5, causal)
     graph = graph_of(
-        [tensor(*shape, dtype=dtype) for shape in shapes], [],
+        [tensor(*shape, dtype=type) for shape, type in zip(shapes, types, strict=True)], [],
         lambda rw, *read: rw.emit("attention", *read, attrs=attrs),
     )  # fmt: skip
-    return graph, [random(*shape, dtype=dtype) for shape in shapes]
+    inputs = [random(*shape, dtype=type) for shape, type in zip(shapes, types, strict=True)]
+    if name in _BOOLS:
+        inputs[3][..., 0] = True
+    return graph, inputs
 
 
 def _merged() -> tuple[Graph, list[np.ndarray]]:
@@ -161,10 +172,35 @@ def test_what_it_does_not_do_is_a_kernel_behind_it():
     ]  # fmt: skip
 
 
+TWICE = """
+  %q = input : f16[1,2,4,8]
+  %m = input : bool[1,1,4,4]
+  %y = attention %q, %q, %q, %m {scale=0.5, causal=false}
+  %z = attention %y, %q, %y, %m {scale=0.5, causal=false}
+  return %z"""
+
+
+def test_a_mask_of_bools_becomes_one_that_is_added_once():
+    """As layers of a model read it. Zeros where keys count, else -inf."""
+    graph = Pipeline.parse("fuse").run(parse(TWICE))
+    after = check_pass(ALWAYS, graph, target=EMULATED)
+    fused = [n for n in after.nodes if n.body is not None]
+    assert [(n.attrs.kind, n.attrs.library) for n in fused] == [
+        ("pointwise", ""), ("attention", "cudnn"), ("attention", "cudnn"),
+    ]  # fmt: skip
+    assert fused[1].operands[-1] is fused[2].operands[-1] is fused[0].result
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (_region(mask="bool"), "cuDNN adds masks; it has none of bools"),
+        (
+            _region(mask="bool").replace(
+                "%r = attention %a, %b, %c, %d",
+                "%t = transpose %d {perm=[0,1]}\n%r = attention %a, %b, %c, %t",
+            ),
+            "a part of a mask of bools is read, which is added whole",
+        ),
         (_region().replace("f16", "f32"), "cuDNN has no attention in f32"),
         (_region().replace(",8]", ",12]"), "heads are multiples of 8 up to 256 wide"),
         (

@@ -128,6 +128,42 @@ LARGE = """kernel k(x: f32[8], y: f32[8] output) {
   }
 }"""
 
+CROWDED = """kernel k(x: f32[2048], y: f32[2048] output) {
+  block b in 0..1 {
+    thread t in 0..2048 { y[t] = x[t] }
+  }
+}"""
+
+MANY = """kernel k(x: f32[8], y: f32[8] output) {
+  block b in 0..2147483648 {
+    thread t in 0..8 { y[t] = x[t] }
+  }
+}"""
+
+BRANCH = """kernel k(x: f32[64], y: f32[64] output) {
+  block b in 0..1 {
+    alloc r: f32[64] register
+    thread t in 0..64 { r[t] = x[t] }
+    thread t in 0..64 { if (t < 40) { y[t] = reduce_add(r[ramp(t // 32 * 32, 1, 32)]) } }
+  }
+}"""
+
+PARTIAL = """kernel k(x: f32[48], y: f32[48] output) {
+  block b in 0..1 {
+    alloc r: f32[48] register
+    thread t in 0..48 { r[t] = x[t] }
+    thread t in 0..48 { y[t] = reduce_add(r[ramp(t // 16 * 16, 1, 16)]) }
+  }
+}"""
+
+UNDECIDED = """kernel k(x: f32[8], y: f32[8] output) {
+  block b in 0..1 {
+    alloc s: f32[8] shared
+    thread t in 0..8 { s[t] = x[t] }
+    if (s[0] < 1.0) { thread t in 0..8 { y[t] = x[t] } }
+  }
+}"""
+
 TENSOR = """kernel k(x: f16[32], y: f32[32] output) {
   block b in 0..1 {
     thread t in 0..32 { tensor tk in 0..8 { y[t] = cast:f32(x[t]) } }
@@ -141,6 +177,18 @@ TENSOR = """kernel k(x: f16[32], y: f32[32] output) {
         (CPU, "kernel 'k' has no loop over blocks", "lower the region for a CUDA target"),
         (LARGE, "kernel 'k' wants 262144 bytes of shared memory for a block; sm_90a has 232448",
          "choose a smaller tile"),
+        (CROWDED, "kernel 'k' has blocks of 2048 threads; a GPU's have 1024",
+         "choose a smaller tile"),
+        (MANY, "kernel 'k' has 2147483648 blocks; a GPU starts 2147483647 at most",
+         "give each block more to do"),
+        (BRANCH, "kernel 'k' reduces over neighbouring threads in a branch, to which a warp does "
+         "not come whole",
+         "let all of 32 threads reduce, and choose what is kept afterwards"),
+        (PARTIAL, "kernel 'k' reduces over neighbouring threads in a loop over 48 of them, to "
+         "which a warp does not come whole",
+         "let all of 32 threads reduce, and choose what is kept afterwards"),
+        (UNDECIDED, "kernel 'k' decides for a block by 's', which its threads write meanwhile",
+         "decide by what the grid does not write"),
         (TENSOR, "a tensor loop is none that tensor cores compute: its loops are others",
          "make it by graphopt_backends.cuda.fragments"),
     ],
@@ -150,3 +198,17 @@ def test_errors(text: str, message: str, hint: str) -> None:
         emit_kernel(parse_kernel(text), SM_90A)
     assert caught.value.message == message
     assert caught.value.hint == hint
+
+
+BEYOND = """kernel k(x: f32[4294967296], y: f32[128] output) {
+  block b in 0..1 {
+    thread t in 0..128 { y[t] = x[t * 33554432] }
+  }
+}"""
+
+
+def test_a_thread_counts_far_in_64_bits() -> None:
+    """127 * 2^25 is no int, though either factor is."""
+    text = emit_kernel(parse_kernel(BEYOND), SM_90A)
+    assert "const int64_t t = threadIdx.x;" in text
+    assert "x[t * 33554432]" in text

@@ -18,12 +18,13 @@ pytestmark = pytest.mark.nvcc
 _NAMES = (
     "count_error", "driver", "devices", "major", "minor", "malloc_error", "pointer_error",
     "pointer_type", "pointer_device", "update_error", "end_error", "instantiated", "updated",
-    "alive", "waits", "records", "ended",
+    "alive", "waits", "records", "ended", "device", "capture_mode", "on_their_way",
 )  # fmt: skip
 
 # Of cudaError_t and cudaMemoryType.
 OUT_OF_MEMORY, OLD_DRIVER, NO_DEVICE, INVALID, CAPTURE_FAILED, NOT_UPDATED = 2, 35, 100, 1, 901, 910
 UNREGISTERED, HOST, DEVICE, MANAGED = 0, 1, 2, 3
+GLOBAL, RELAXED = 0, 2  # of cudaStreamCaptureMode
 
 
 class Pretended(ctypes.Structure):
@@ -126,6 +127,28 @@ def test_pointers(library: ctypes.CDLL, machine: Pretended):
     assert not library.error_is_left()
 
 
+@pytest.mark.parametrize("copy", ["upload", "download"])
+def test_a_copy_has_arrived_when_it_returns(library: ctypes.CDLL, machine: Pretended, copy: str):
+    """cudaMemcpy from pageable memory has not: a stream that waits for no other would be early."""
+    moved = getattr(library, copy)
+    moved.argtypes = [ctypes.c_size_t]
+    assert moved(64) == gpu.OK
+    assert machine.on_their_way == 0
+
+
+def test_what_a_call_does_harms_no_capture_and_the_thread_is_as_it_was(
+    library: ctypes.CDLL, machine: Pretended
+):
+    """Kernels and libraries load their code when first called, which a capture elsewhere, or that
+    of the caller's stream, would forbid."""
+    machine.device, machine.capture_mode = 1, GLOBAL
+    before = (ctypes.c_int * 2)()
+    assert library.enter(0, before) == gpu.OK
+    assert (machine.device, machine.capture_mode) == (0, RELAXED)
+    library.leave(before)
+    assert (machine.device, machine.capture_mode) == (1, GLOBAL)
+
+
 def test_a_second_recording_updates_the_graph(library: ctypes.CDLL, machine: Pretended):
     assert library.record(gpu.OK) == gpu.OK
     assert (machine.instantiated, machine.updated, machine.alive) == (1, 1, 0)
@@ -148,8 +171,9 @@ def test_a_recording_that_fails_leaves_the_stream_usable(library: ctypes.CDLL, m
 
 
 def test_runs_wait_for_each_other_across_streams_alone(library: ctypes.CDLL, machine: Pretended):
+    """The default streams of two threads are two, and have one number."""
     assert library.fenced() == gpu.OK
-    assert (machine.records, machine.waits) == (3, 1)
+    assert (machine.records, machine.waits) == (5, 3)
 
 
 def test_times_are_between_marks(library: ctypes.CDLL, machine: Pretended):

@@ -400,7 +400,7 @@ static int launch(void (*kernel)(P...), int blocks, int threads, int shared_byte
     if (shared_bytes > 48 << 10) {
         const cudaError_t error = cudaFuncSetAttribute(
             kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
-        if (error != cudaSuccess) return error;
+        if (error != cudaSuccess) return cudaGetLastError();  // which the next call would find
     }
     kernel<<<blocks, threads, shared_bytes, stream>>>(arguments...);
     return cudaGetLastError();

@@ -52,10 +52,11 @@ from graphopt_backends.cuda.emit.launch import (
     shared_size,
     used_parameters,
 )
+from graphopt_backends.cuda.emit.launchable import check_launchable, shared_limit
 from graphopt_backends.cuda.emit.names import Names
 from graphopt_backends.cuda.emit.registers import moved_halves, vector_registers
 from graphopt_backends.cuda.fragments import tiles_of
-from graphopt_backends.cuda.targets import WARP, GpuTarget
+from graphopt_backends.cuda.targets import WARP
 
 _ASSIGN = {"+": "+=", "*": "*=", "and": "&=", "or": "|="}
 _INT = 2**31
@@ -72,7 +73,7 @@ def emit_kernel(
     """The CUDA C++ file of a kernel: `{name}_launch` takes a stream and pointers to the parameters,
     then to the workspace where there is one. `aliased` parameters may overlap others.
 
-    Raises: IRError when the kernel is not a GPU's, or wants more shared memory than there is.
+    Raises: IRError when the kernel is not a GPU's, or one that the target cannot run.
     """
     if not is_gpu(kernel):
         raise IRError(
@@ -102,8 +103,8 @@ class _Writer:
 
     def __init__(self, kernel: Kernel, grid: Grid, target: Target, aliased: frozenset[str]) -> None:
         self.kernel, self.grid, self.aliased = kernel, grid, aliased
-        self.limit = target.shared_bytes if isinstance(target, GpuTarget) else 0
-        self._check_shared(target)
+        self.limit = shared_limit(target)
+        check_launchable(grid, kernel.name, target)
         self.names = Names(
             small=_fits_int(kernel),
             per_thread=frozenset(grid.per_thread),
@@ -117,15 +118,6 @@ class _Writer:
         self.lines: list[str] = []
         self.depth, self.temporaries, self.shared = 1, 0, 0
         self.scope = IndexScope()
-
-    def _check_shared(self, target: Target) -> None:
-        need = shared_bytes(self.grid)
-        if need > self.limit:
-            raise IRError(
-                f"kernel {self.kernel.name!r} wants {need} bytes of shared memory for a block; "
-                f"{target.name} has {self.limit}",
-                hint="choose a smaller tile",
-            )
 
     def _bounds(self) -> str:
         """Two blocks of 256 threads fit a multiprocessor if each thread has 128 registers: one
@@ -159,7 +151,7 @@ class _Writer:
         }
         for name in sorted(names):
             c = self.names.declare(name, self.grid.threads)
-            self._line(f"const int {c} = threadIdx.x;")
+            self._line(f"const {self.names.index_type} {c} = threadIdx.x;")
 
     def _line(self, text: str) -> None:
         self.lines.append("    " * self.depth + text)

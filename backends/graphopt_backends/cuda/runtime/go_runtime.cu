@@ -56,15 +56,21 @@ int go_device_check(int device, go_code code) {
                    code.ptx ? " or later" : " itself");
 }
 
-int go_device_enter(int device, int *before) {
-    const int error = checked(cudaGetDevice(before), "asking for the current device");
-    if (error || *before == device) return error;
-    return checked(cudaSetDevice(device), "choosing the device");
+int go_device_enter(int device, go_caller *before) {
+    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    int error = checked(cudaGetDevice(&before->device), "asking for the current device");
+    if (!error && before->device != device)
+        error = checked(cudaSetDevice(device), "choosing the device");
+    if (!error) error = checked(cudaThreadExchangeStreamCaptureMode(&mode), "asking for captures");
+    before->capture_mode = (int)mode;
+    return error;
 }
 
-void go_device_leave(int before) {
-    int now = before;
-    if (cudaGetDevice(&now) == cudaSuccess && now != before) cudaSetDevice(before);
+void go_device_leave(go_caller before) {
+    cudaStreamCaptureMode mode = (cudaStreamCaptureMode)before.capture_mode;
+    int now = before.device;
+    cudaThreadExchangeStreamCaptureMode(&mode);
+    if (cudaGetDevice(&now) == cudaSuccess && now != before.device) cudaSetDevice(before.device);
 }
 
 /* Memory --------------------------------------------------------------------------------------- */
@@ -87,14 +93,22 @@ void go_release(void *memory) {
     if (memory != NULL) cudaFree(memory);
 }
 
-int go_upload(void *device, const void *host, size_t bytes) {
+/* On the default stream of the thread, and waited for: a copy from pageable memory returns before the
+   last of it has arrived, which a stream that does not wait for the default one would not see. */
+static int copy_now(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
+                    const char *what) {
     if (bytes == 0) return GO_OK;
-    return checked(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice), "uploading weights");
+    const cudaError_t error = cudaMemcpyAsync(to, from, bytes, kind, cudaStreamPerThread);
+    if (error != cudaSuccess) return checked(error, what);
+    return checked(cudaStreamSynchronize(cudaStreamPerThread), what);
+}
+
+int go_upload(void *device, const void *host, size_t bytes) {
+    return copy_now(device, host, bytes, cudaMemcpyHostToDevice, "uploading to the device");
 }
 
 int go_download(void *host, const void *device, size_t bytes) {
-    if (bytes == 0) return GO_OK;
-    return checked(cudaMemcpy(host, device, bytes, cudaMemcpyDeviceToHost), "reading memory");
+    return copy_now(host, device, bytes, cudaMemcpyDeviceToHost, "reading the device's memory");
 }
 
 int go_copy(void *to, const void *from, size_t bytes, go_stream stream) {
@@ -191,8 +205,9 @@ int go_fence_create(go_fence **fence) {
                    "making an event");
 }
 
+/* One number names the default streams of all threads. */
 int go_fence_wait(go_fence *fence, go_stream stream) {
-    if (!fence->marked || fence->last == stream) return GO_OK;
+    if (!fence->marked || (fence->last == stream && stream != cudaStreamPerThread)) return GO_OK;
     return checked(cudaStreamWaitEvent(stream, fence->done, 0), "waiting for the last run");
 }
 

@@ -41,13 +41,18 @@ typedef struct {
 /* Whether a driver answers, is new enough, and has a device `device` that can run the code. */
 int go_device_check(int device, go_code code);
 
-/* The calling thread's device becomes `device`; the one before, which go_device_leave takes. */
-int go_device_enter(int device, int *before);
-void go_device_leave(int before);
+/* The calling thread's device becomes `device`, and it may load code and allocate although a stream
+   is being captured, by itself or by another thread; how it was before, for go_device_leave. */
+typedef struct {
+    int device, capture_mode;
+} go_caller;
+int go_device_enter(int device, go_caller *before);
+void go_device_leave(go_caller before);
 
 /* Device memory, aligned to 256 bytes. `what` is for the message. */
 int go_allocate(void **memory, size_t bytes, const char *what);
 void go_release(void *memory);
+/* Both return when every byte is there, for whatever stream is next. */
 int go_upload(void *device, const void *host, size_t bytes);
 int go_download(void *host, const void *device, size_t bytes);
 int go_copy(void *to, const void *from, size_t bytes, go_stream stream);
@@ -91,7 +96,5 @@ void go_range_end(void);
 
 /* GO_OK, or GO_CUDA with a message that names the kernel; `error` is what its launch returned. */
 int go_launched(int error, const char *kernel);
-
-/* The first library of `names` (ended by NULL) that can be opened, or NULL; its symbols. */
 
 #endif

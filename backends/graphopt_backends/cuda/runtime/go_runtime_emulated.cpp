@@ -30,12 +30,12 @@ int go_device_check(int device, go_code code) {
                    code.ptx % 10);
 }
 
-int go_device_enter(int device, int *before) {
-    *before = device;
+int go_device_enter(int device, go_caller *before) {
+    *before = {device, 0};
     return GO_OK;
 }
 
-void go_device_leave(int before) { (void)before; }
+void go_device_leave(go_caller before) { (void)before; }
 
 /* Memory: each block knows its size, which lies before it, and all lie in one list. ------------- */
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from graphopt.ir.graph import Graph, Node, Value
-from graphopt.ir.types import DType
+from graphopt.ir.types import DType, TensorType
 from graphopt.ir.views import is_view
-from graphopt.ops import AttentionAttrs, SliceAttrs, TransposeAttrs
+from graphopt.ops import AttentionAttrs, FullAttrs, SliceAttrs, TransposeAttrs
+from graphopt.rewrite import Rewriter
 from graphopt_backends.cuda.vendor.match import Match, Mismatch
 
 _HALF = (DType.F16, DType.BF16)
@@ -87,11 +89,25 @@ def attention(body: Graph) -> Attention | Mismatch:
     result = Strided(root.result, y.offset, y.dims, y.strides)
     if not all(t.has_rows and t.is_aligned for t in (q, k, v, result)):
         return Mismatch("rows of an operand or of the result are no multiples of 16 bytes")
-    if mask and root.operands[3].type.dtype is not y.dtype:
-        return Mismatch("cuDNN adds masks; it has none of bools")
+    if has_bools(root) and root.operands[3].producer is not None:
+        return Mismatch("a part of a mask of bools is read, which is added whole")
     if mask and not mask[0].has_rows:
         return Mismatch("rows of the mask do not lie together")
     return Attention(root, q, k, v, mask[0] if mask else None)
+
+
+def has_bools(root: Node) -> bool:
+    """Whether an attention's mask says which keys count. cuDNN adds masks: one is made of it."""
+    return len(root.operands) > 3 and root.operands[3].type.dtype is DType.BOOL
+
+
+def added_mask(mask: TensorType, dtype: DType) -> Graph:
+    """What is added in place of a mask of bools: 0 for keys that count, else -inf."""
+    rw = Rewriter(Graph((Value(mask, name="mask"),), (), ()))
+    keep, hide = (rw.emit("full", attrs=FullAttrs(x, (), dtype)) for x in (0.0, -math.inf))
+    type = TensorType(dtype, mask.shape, mask.layout)
+    rw.outputs = [rw.insert("where", [*rw.inputs, keep, hide], types=[type]).result]
+    return rw.freeze()
 
 
 def strided(value: Value) -> Strided | None:

@@ -111,8 +111,8 @@ def _alone(node: Node, target: GpuTarget, library: str) -> Graph:
     copy = Node(node.op, inputs, attrs, types, loc=node.loc, body=node.body)
     rw = Rewriter(Graph(inputs, (copy,), copy.results))
     (inner,) = rw.nodes
-    use = (library.removesuffix(TF32), ATTENTION)
-    asked = Asked(use, library.endswith(TF32), target)
+    use = (library.partition(".")[0], ATTENTION)
+    asked = Asked(use, library.endswith(TF32), target, schedules=True)
     for offer in offers(inner, asked, lambda value: True):
         if isinstance(offer, Offer) and offer.library == library:
             split(rw, inner, offer)

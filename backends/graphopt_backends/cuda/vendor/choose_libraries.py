@@ -12,6 +12,8 @@ A `pad` that is split from one convolution, or stands alone, becomes padding of 
 Left open, for a tuner, it splits nothing and says who could compute a region:
 
   %c = fused %x, %w, %r {kind="contraction", offers=["cudnn","kernel"]} {conv, add, relu, pad}
+
+CUTLASS's other schedules are offers of their own, `cutlass.128x128x64_2x1_cooperative`.
 """
 
 from __future__ import annotations
@@ -68,7 +70,8 @@ class ChooseLibraries(Pass):
         if not self.use or not isinstance(ctx.target, GpuTarget):
             return graph
         rw = Rewriter(graph)
-        asked = Asked(self._asked(), self.tf32, ctx.target)
+        measured = bool(self.open or self.by)
+        asked = Asked(self._asked(), self.tf32, ctx.target, schedules=measured)
         for old in graph.nodes:
             node = rw.values[old.results[0]].producer
             assert node is not None
@@ -80,7 +83,8 @@ class ChooseLibraries(Pass):
         found = offers(node, asked, lambda v: rw.array(v) is not None)
         made = [o for o in found if isinstance(o, Offer)]
         always = self.always and (ATTENTION in self.use or not is_attention(node))
-        first = next((o for o in made if always or pays(o, node, asked.target)), None)
+        usual = (o for o in made if o.is_usual)
+        first = next((o for o in usual if always or pays(o, node, asked.target)), None)
         opened = _opened(node, made, first)
         chosen, reason = self._measured(opened, made, first) if self.by else (first, _AS_FAST)
         if self.open and made:
@@ -122,9 +126,11 @@ def _is_undecided(node: Node) -> bool:
 
 
 def _opened(node: Node, made: list[Offer], first: Offer | None) -> Node:
-    """The region as it is left open: who the table chooses comes first."""
+    """The region as it is left open: who the table chooses comes first, other schedules of CUTLASS
+    last."""
     assert isinstance(node.attrs, FusedAttrs)
-    names = [first.library if first else KERNEL, *(o.library for o in made), KERNEL]
+    usual, others = ([o.library for o in made if o.is_usual is how] for how in (True, False))
+    names = [first.library if first else KERNEL, *usual, KERNEL, *others]
     attrs = replace(node.attrs, offers=tuple(dict.fromkeys(names)))
     types = [r.type for r in node.results]
     return Node(node.op, node.operands, attrs, types, loc=node.loc, body=node.body)

@@ -28,7 +28,12 @@ from graphopt_backends.cuda.vendor.geometry import geometry
 from graphopt_backends.cuda.vendor.instance import emit_convolution, emit_product
 from graphopt_backends.cuda.vendor.match import CUTLASS, LIBRARY, Match, Mismatch, match
 from graphopt_backends.cuda.vendor.matrices import matrices
-from graphopt_backends.cuda.vendor.schedules import Schedule, convolution_schedule, schedule
+from graphopt_backends.cuda.vendor.schedules import (
+    Schedule,
+    convolution_schedule,
+    schedule,
+    schedules,
+)
 from graphopt_backends.cuda.vendor.visitor import Product
 
 _ACTIVATION = {"": 0, "relu": 1, "gelu_tanh": 2}
@@ -47,14 +52,15 @@ def delegate(node: Node, target: GpuTarget) -> Delegated:
     """The call for a fused node whose attributes name a library."""
     body = node.body
     assert body is not None
-    if node.attrs.library == CUTLASS:  # type: ignore[attr-defined]
-        return _instantiated(node, target)
+    library, _, how = node.attrs.library.partition(".")  # type: ignore[attr-defined]
+    if library == CUTLASS:
+        return _instantiated(node, target, how)
     if node.attrs.kind == "attention":  # type: ignore[attr-defined]
         return _attention(node, body)
     found = match(body)
     if not isinstance(found, Match) or found.result not in body.outputs:
         raise InternalError(f"no library computes the region at {node.loc}")
-    precision = node.attrs.library.partition(".")[2]  # type: ignore[attr-defined]
+    precision = how
     fields = _matmul(found) if found.function == "matmul" else _conv(found)
     common = {
         "activation": _ACTIVATION[found.activation],
@@ -92,19 +98,23 @@ def _attention(node: Node, body: Graph) -> Delegated:
     return Delegated(f"cudnn_attention_{dtype}_{extents}{tail}", call)
 
 
-def _instantiated(node: Node, target: GpuTarget) -> Delegated:
-    """A kernel by CUTLASS: its name has the digest of its text, and says what it is."""
+def _instantiated(node: Node, target: GpuTarget, how: str) -> Delegated:
+    """A kernel by CUTLASS: its name has the digest of its text, and says what it is. `how` is its
+    schedule; "" is the table's."""
     assert node.body is not None
     found = computed(node.body)
     if isinstance(found, Mismatch):
         raise InternalError(f"CUTLASS does not compute the region at {node.loc}: {found.reason}")
+    other = next((s for s in schedules(found, target.sms) if str(s) == how), None)
+    if how and other is None:
+        raise InternalError(f"CUTLASS has no schedule {how!r} for the region at {node.loc}")
     if isinstance(found, Convolution):
-        return _instantiated_convolution(found, node.body.inputs[found.w].type, target)
-    return _instantiated_product(found, target)
+        tile = other or convolution_schedule(found, target.sms)
+        return _instantiated_convolution(found, tile, node.body.inputs[found.w].type, target)
+    return _instantiated_product(found, other or schedule(found, target.sms), target)
 
 
-def _instantiated_product(p: Product, target: GpuTarget) -> Delegated:
-    s = schedule(p, target.sms)
+def _instantiated_product(p: Product, s: Schedule, target: GpuTarget) -> Delegated:
     digest = _digest(emit_product(p, s, "product"))
     name = f"{CUTLASS}_{p.dtype}_{p.m}x{p.n}x{p.k}_{_tile(s)}_{digest}__{target.isa}"
     fields = {"m": p.m, "n": p.n, "k": p.k, "batch": p.batch, "splits": s.splits}
@@ -114,8 +124,10 @@ def _instantiated_product(p: Product, target: GpuTarget) -> Delegated:
     return Delegated(name, call)
 
 
-def _instantiated_convolution(c: Convolution, w: TensorType, target: GpuTarget) -> Delegated:
-    s, g = convolution_schedule(c, target.sms), c.geometry
+def _instantiated_convolution(
+    c: Convolution, s: Schedule, w: TensorType, target: GpuTarget
+) -> Delegated:
+    g = c.geometry
     digest = _digest(emit_convolution(c, s, "convolution"))
     extents = f"{g.pixels}x{g.o}x{g.r}x{g.s}x{g.c}"
     name = f"{CUTLASS}_conv_{c.dtype}_{extents}_{_tile(s)}_{digest}__{target.isa}"

@@ -9,11 +9,13 @@ from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.types import DType
 from graphopt.lower.link import flops
 from graphopt.ops import ConvAttrs, FusedAttrs
+from graphopt.rewrite import extract
 from graphopt_backends.cuda.targets import GpuTarget
 from graphopt_backends.cuda.vendor import attention
 from graphopt_backends.cuda.vendor.choice import library_wins
-from graphopt_backends.cuda.vendor.convolution import claimed
+from graphopt_backends.cuda.vendor.convolution import claimed, computed
 from graphopt_backends.cuda.vendor.match import ATTENTION, CUTLASS, LIBRARY, Match, Mismatch, match
+from graphopt_backends.cuda.vendor.schedules import Schedule, schedules
 
 IsConstant = Callable[[Value], bool]
 """Whether an operand of a region is one of the model's weights."""
@@ -23,33 +25,50 @@ TF32 = ".tf32"
 
 @dataclass(frozen=True)
 class Offer:
-    """What a library computes of a region. `library` is its name, `.tf32` behind it where it may
-    round the factors."""
+    """What a library computes of a region. `library` is its name; behind it `.tf32` where it may
+    round the factors, or CUTLASS's schedule, where it is not the table's."""
 
     library: str
     found: Match
 
     @property
     def name(self) -> str:
-        return self.library.removesuffix(TF32)
+        return self.library.partition(".")[0]
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether it is what a table would have."""
+        return self.name != CUTLASS or self.library == CUTLASS
 
 
 @dataclass(frozen=True)
 class Asked:
     """Which libraries are asked, CUTLASS before others where it is among them; `tf32` lets them
-    round the factors of f32 products."""
+    round the factors of f32 products. `schedules`: what else CUTLASS could do is offered, too."""
 
     use: tuple[str, ...]
     tf32: bool
     target: GpuTarget
+    schedules: bool = False
 
 
 def offers(node: Node, asked: Asked, is_constant: IsConstant) -> list[Offer | Mismatch]:
     """What each library does of a region, or why it does nothing."""
     made = [_called(node, asked, is_constant)]
     if CUTLASS in asked.use and not is_attention(node):
-        made.insert(0, _templates(node, asked, is_constant))
+        usual = _templates(node, asked, is_constant)
+        made.insert(0, usual)
+        if asked.schedules and isinstance(usual, Offer):
+            made += [
+                Offer(f"{CUTLASS}.{s}", usual.found) for s in _others(usual, node, asked.target)
+            ]
     return made
+
+
+def _others(usual: Offer, node: Node, target: GpuTarget) -> tuple[Schedule, ...]:
+    found = usual.found
+    what = computed(extract(body_of(node).inputs, found.nodes, [found.result]))
+    return () if isinstance(what, Mismatch) else schedules(what, target.sms)
 
 
 def pays(offer: Offer, node: Node, target: GpuTarget) -> bool:

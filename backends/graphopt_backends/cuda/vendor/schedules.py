@@ -1,5 +1,5 @@
 """How CUTLASS cuts a product or a convolution into tiles: a table from its extents and a target's
-multiprocessors. Nothing of it has been measured.
+multiprocessors, of which nothing has been measured, and what else a tuner may try.
 
 - Enough tiles for two rounds: the largest (128 x 256), by two warp groups together, two blocks
   sharing what they load of b.
@@ -32,6 +32,15 @@ _FEW_ROWS = (16, 32, 64)
 _LEAST_STEPS = 4
 """Of k in a part: the pipeline must fill."""
 
+_SHAPES = (
+    (256, 128, 2, True), (128, 256, 2, True), (128, 128, 2, True), (128, 128, 2, False),
+    (128, 128, 1, False), (64, 128, 1, False), (64, 64, 1, False),
+)  # fmt: skip
+"""Rows and columns of a tile, blocks along the rows that share what they load, whether two warp
+groups share a tile."""
+
+_SPLITS = (2, 4, 8)
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -44,6 +53,22 @@ class Schedule:
     cooperative: bool
     splits: int = 1
     turned: bool = False
+
+    def __str__(self) -> str:
+        """`128x128x64_2x1_cooperative`, as one word."""
+        parts = ["x".join(map(str, self.tile)), "x".join(map(str, self.cluster))]
+        parts += ["cooperative"] if self.cooperative else []
+        parts += [] if self.splits == 1 else [f"split{self.splits}" if self.splits else "streamk"]
+        return "_".join([*parts, *(["turned"] if self.turned else [])])
+
+
+def schedules(of: Product | Convolution, sms: int) -> tuple[Schedule, ...]:
+    """What a tuner may try instead of the table's choice: each is compiled by itself, for a minute.
+    No tile has twice the rows or columns that there are."""
+    if isinstance(of, Convolution):
+        return _other_convolutions(of, sms)
+    usual = schedule(of, sms)
+    return tuple(s for s in (_few if usual.turned else _many)(of, sms) if s != usual)
 
 
 def schedule(p: Product, sms: int) -> Schedule:
@@ -83,6 +108,38 @@ def convolution_schedule(c: Convolution, sms: int) -> Schedule:
     sizes = [(128, wide), (64, wide), (64, 64)]
     m, n = next((t for t in sizes if -(-g.pixels // t[0]) * -(-g.o // t[1]) >= sms), sizes[-1])
     return Schedule((m, n, k), (1, 1), False)
+
+
+def _many(p: Product, sms: int) -> list[Schedule]:
+    found = [
+        Schedule((m, n, _K), (cluster, 1), cooperative)
+        for m, n, cluster, cooperative in _SHAPES
+        if (p.m > m // 2 or m == 64) and (p.n > n // 2 or n == 64)
+    ]
+    parts = _parts(p.k, sms, _tiles(p, 128, 128))
+    return [*found, *(Schedule((128, 128, _K), (1, 1), True, n) for n in parts)]
+
+
+def _few(p: Product, sms: int) -> list[Schedule]:
+    width = schedule(p, sms).tile[1]
+    whole = [Schedule((m, width, _K), (1, 1), False, turned=True) for m in (64, 128)]
+    parts = _parts(p.k, sms, -(-p.n // 128) * p.batch)
+    return [*whole, *(Schedule((128, width, _K), (1, 1), True, n, True) for n in parts)]
+
+
+def _parts(k: int, sms: int, tiles: int) -> list[int]:
+    """Into how many parts k may be cut, 0 for those of stream-K: where tiles are few."""
+    most = -(-k // _K) // _LEAST_STEPS
+    if most < 2 or tiles >= 2 * sms:
+        return []
+    return [0, *(n for n in _SPLITS if n <= most and n * tiles <= 2 * sms)]
+
+
+def _other_convolutions(c: Convolution, sms: int) -> tuple[Schedule, ...]:
+    usual = convolution_schedule(c, sms)
+    wide = [n for n in (64, 128) if n == 64 or c.geometry.o > 64]
+    tiles = [(m, n, usual.tile[2]) for m in (64, 128) for n in wide]
+    return tuple(s for t in tiles if (s := Schedule(t, (1, 1), False)) != usual)
 
 
 def _tiles(p: Product, m: int, n: int) -> int:

@@ -15,11 +15,11 @@ _HALF = {"fp16": "f16", "bf16": "bf16"}
 _VECTOR = {"fp16": 8, "bf16": 8, "tf32": 4}
 """Channels of 16 bytes, without which a library uses no tensor cores."""
 
-_FOR_CPUS = frozenset(
-    {"choose-winograd", "choose-strassen", "linear-to-conv", "fuse-strips", "join-concats"}
-)
-"""Passes that count what things cost on a CPU. A joined part may begin where no vector of 16 bytes
-does, which a CPU alone can read."""
+_FOR_CPUS = frozenset({"choose-winograd", "choose-strassen", "linear-to-conv", "fuse-strips"})
+"""Passes that count what things cost on a CPU."""
+
+_VECTOR_BYTES = 16
+"""What a joined part begins at a multiple of: elsewhere it would be read one by one."""
 
 _BEFORE = {"sink-reshapes": "merge-parallel-products"}
 """Products that read one input become one launch: bert_base has 103 in place of 127. Before
@@ -28,7 +28,10 @@ reshapes sink, so that attention reads the slices where they lie."""
 
 def adjusted(passes: Sequence[str], precision: str, vendor: str) -> tuple[str, ...]:
     """Raises: UnsupportedError for a library that there is none of."""
-    options = {"choose-libraries": _libraries(precision, vendor)}
+    options = {
+        "choose-libraries": _libraries(precision, vendor),
+        "join-concats": f"{{align-bytes={_VECTOR_BYTES}}}",
+    }
     if vendor != "none" and precision in _VECTOR:
         options["pad-channels"] = f"{{multiple={_VECTOR[precision]}}}"
     if precision in _HALF:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ops import FusedAttrs
 from graphopt.rewrite import Rewriter, extract
+from graphopt_backends.cuda.vendor.attention import added_mask, has_bools
 from graphopt_backends.cuda.vendor.convolution import claimed
 from graphopt_backends.cuda.vendor.match import CUTLASS, Match, Mismatch, match
 from graphopt_backends.cuda.vendor.offers import Offer, body_of
@@ -18,7 +19,10 @@ def split(rw: Rewriter, node: Node, offer: Offer) -> None:
     outside = dict(zip(body.inputs, node.operands, strict=True))
     assert isinstance(node.attrs, FusedAttrs)
     attrs = FusedAttrs(node.attrs.kind, offer.library)
-    called, operands = _called(found, outside, claimed if offer.name == CUTLASS else match)
+    if found.function == "attention" and has_bools(found.root):
+        called, operands = _with_added_mask(rw, found, outside)
+    else:
+        called, operands = _called(found, outside, claimed if offer.name == CUTLASS else match)
     call = rw.insert("fused", operands, attrs, loc=node.loc, body=called)
     outside[found.result] = call.result
     rest = [n for n in body.nodes if n not in found.nodes]
@@ -36,6 +40,26 @@ def split(rw: Rewriter, node: Node, offer: Offer) -> None:
         outside.update(zip(made, second.results, strict=True))
     for result, inside in zip(node.results, body.outputs, strict=True):
         rw.replace(result, outside[inside])
+
+
+def _with_added_mask(
+    rw: Rewriter, found: Match, outside: Mapping[Value, Value]
+) -> tuple[Graph, list[Value]]:
+    """An attention's body and operands, its mask of bools replaced by what is added to scores: made
+    once, for all that read the mask."""
+    mask, dtype = found.roles["mask"], found.result.type.dtype
+    body, bools = added_mask(mask.type, dtype), outside[mask]
+    made = (n.result for n in rw.users(bools) if n.body == body)
+    added = next(made, None)
+    if added is None:
+        attrs = FusedAttrs("pointwise")
+        added = rw.insert("fused", [bools], attrs, loc=found.root.loc, body=body).result
+    inputs = list(dict.fromkeys(found.roles.values()))
+    given = Value(added.type, name=mask.name)
+    called = extract(
+        [given if v is mask else v for v in inputs], found.nodes, [found.result], {mask: given}
+    )
+    return called, [added if v is mask else outside[v] for v in inputs]
 
 
 def _called(
