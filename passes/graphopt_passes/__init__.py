@@ -22,6 +22,9 @@ PLUGIN = Plugin(
         "decompose-conv-transpose": (
             "graphopt_passes.legalize.decompose_conv_transpose:DecomposeConvTranspose"
         ),
+        "decompose-grouped-matmul": (
+            "graphopt_passes.legalize.decompose_grouped_matmul:DecomposeGroupedMatmul"
+        ),
         "decompose-pooling": "graphopt_passes.legalize.decompose_pooling:DecomposePooling",
         "decompose-resize": "graphopt_passes.legalize.decompose_resize:DecomposeResize",
         "eliminate-common-subexpressions": (

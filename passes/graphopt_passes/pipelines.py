@@ -59,6 +59,7 @@ _PRECISION: tuple[Entry, ...] = (
 
 _LEGALIZE: tuple[Entry, ...] = (
     ("decompose-conv-transpose", "phases become convolutions, which have kernels"),
+    ("decompose-grouped-matmul", "rows of few experts become blocks, each of one's weights"),
     ("decompose-resize", "gathers fuse with what surrounds them"),
     ("clip-windows", "before pools are counted and padded: a window of padding is no work"),
     ("decompose-pooling", "leaves pools of one divisor"),
