@@ -1,0 +1,223 @@
+"""Selection and sorting: a few of the best by looking for each, more of them by sorting all.
+
+Sorting takes runs that are short enough to compare every element with every other, many at a time:
+an element's rank is how many come before it. Then runs are merged in pairs, without branches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil, log2
+
+from graphopt.ir.graph import Node
+from graphopt.ir.types import DType
+from graphopt.kernel.ir import (
+    INDEX,
+    Alloc,
+    Buffer,
+    Expr,
+    For,
+    If,
+    Let,
+    Scope,
+    Stmt,
+    Store,
+    Var,
+    binary,
+    block,
+    cast,
+    const,
+    index_const,
+    load,
+    select,
+)
+from graphopt.lower.region import Region
+from graphopt_backends.cpu.lower.serial import at, cell, rows
+
+_RUN = 64
+"""Elements of a run: an element's rank among as many costs what merging takes for one."""
+_STEP = 12
+"""Cycles of a step that waits for the one before it: of a selection, of a merge."""
+_RANK = 4
+"""Comparisons of a rank in a cycle."""
+
+
+def topk(region: Region, root: Node) -> Stmt:
+    """The first k in (value, position) order, nan being the largest value."""
+    attrs, (x,) = root.attrs, root.operands
+    axis, k = attrs.axis, attrs.k  # type: ignore[attr-defined]
+    index, around = rows(region, x, axis)
+    extent = x.type.dims[axis]
+    row = _Row(
+        region, root, extent, k, attrs.largest,  # type: ignore[attr-defined]
+        lambda i: region.access.at(x, at(index, axis, i)), lambda i: at(index, axis, i),
+    )  # fmt: skip
+    merges = ceil(log2(max(extent / _RUN, 1)))
+    sorting = min(extent, _RUN) / _RANK + _STEP * merges
+    return around(row.selected() if _STEP * k <= sorting else row.sorted(merges))
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """Elements and where they stood, in some order."""
+
+    value: Buffer
+    place: Buffer
+
+    def store(self, i: Expr, value: Expr, place: Expr) -> Stmt:
+        return block(Store(self.value, (i,), value), Store(self.place, (i,), place))
+
+
+@dataclass(frozen=True)
+class _Row:
+    region: Region
+    root: Node
+    extent: int
+    k: int
+    largest: bool
+    element: Callable[[Expr], Expr]
+    index: Callable[[Expr], tuple[Expr, ...]]
+
+    @property
+    def dtype(self) -> DType:
+        return self.root.operands[0].type.dtype
+
+    def _beats(self, a: Expr, b: Expr) -> Expr:
+        """Whether a stands before b wherever they come from."""
+        first, second = (a, b) if self.largest else (b, a)
+        more = binary(">", first, second)
+        if not self.dtype.is_float:
+            return more
+        nan = binary("and", binary("!=", first, first), binary("==", second, second))
+        return binary("or", more, nan)
+
+    def _ties(self, a: Expr, b: Expr) -> Expr:
+        same = binary("==", a, b)
+        if not self.dtype.is_float:
+            return same
+        return binary("or", same, binary("and", binary("!=", a, a), binary("!=", b, b)))
+
+    def _results(self, i: Expr, value: Expr, place: Expr) -> list[Stmt]:
+        """Whichever of the two results the region has."""
+        return [
+            self.region.store(
+                which, self.index(i), value if result is self.root.results[0] else place
+            )
+            for which, result in enumerate(self.region.body.outputs)
+        ]
+
+    # A few -------------------------------------------------------------------------------------
+
+    def selected(self) -> Stmt:
+        """k times the best element that comes after the last pick."""
+        p, i = self.region.loop("p", self.k), self.region.loop("k", self.extent)
+        last, best = cell("last", self.dtype), cell("best", self.dtype)
+        last_at, best_at = cell("last_at", INDEX), cell("best_at", INDEX)
+        element = self.element(i)
+        later = binary("and", self._ties(element, load(last)), binary(">", i, load(last_at)))
+        left = binary("or", self._beats(load(last), element), later)
+        left = binary("or", binary("==", p, index_const(0)), left)
+        none = binary("<", load(best_at), index_const(0))
+        better = binary("or", none, self._beats(element, load(best)))
+        take = block(Store(best, (), element), Store(best_at, (), i))
+        pick = block(
+            Store(best_at, (), index_const(-1)),
+            For("k", self.extent, If(binary("and", left, better), take)),
+            *self._results(p, load(best), load(best_at)),
+            Store(last, (), load(best)),
+            Store(last_at, (), load(best_at)),
+        )
+        zero = const(0.0 if self.dtype.is_float else 0, self.dtype)
+        start = block(
+            Store(last, (), zero), Store(best, (), zero), Store(last_at, (), index_const(-1))
+        )
+        cells = (Alloc(b) for b in (last, best, last_at, best_at))
+        return block(*cells, start, For("p", self.k, pick))
+
+    # Many --------------------------------------------------------------------------------------
+
+    def sorted(self, merges: int) -> Stmt:
+        source, other = self._keys("a"), self._keys("b")
+        out: list[Stmt] = [*map(Alloc, (source.value, source.place, other.value, other.place))]
+        out += self._ranked(source, other)
+        source, other = other, source
+        for step in range(merges):
+            out.append(self._merged(source, other, _RUN << step))
+            source, other = other, source
+        p = self.region.loop("p", self.k)
+        results = self._results(p, load(source.value, p), load(source.place, p))
+        return block(*out, For("p", self.k, block(*results)))
+
+    def _keys(self, name: str) -> _Keys:
+        def buffer(what: str, dtype: DType) -> Buffer:
+            return Buffer.dense(f"{what}_{name}", dtype, (self.extent,), Scope.SCRATCH)
+
+        return _Keys(buffer("value", self.dtype), buffer("place", INDEX))
+
+    def _ranked(self, source: _Keys, out: _Keys) -> list[Stmt]:
+        """Runs of `_RUN`, each sorted by how many of its elements stand before one."""
+        c = self.region.loop("c", self.extent)
+        copy = For("c", self.extent, Store(source.value, (c,), self.element(c)))
+        full, left = divmod(self.extent, _RUN)
+        runs = [self._run(source, out, 0, _RUN, full)] if full else []
+        return [copy, *runs, *([self._run(source, out, full, left, 1)] if left else [])]
+
+    def _run(self, source: _Keys, out: _Keys, first: int, size: int, count: int) -> Stmt:
+        """`count` runs of `size`, of which the first is number `first`."""
+        r, i, j = (self.region.loop(n, e) for n, e in (("r", count), ("i", size), ("j", size)))
+        start = binary("*", binary("+", r, index_const(first)), index_const(_RUN))
+        own = load(source.value, binary("+", start, i))
+        each = load(source.value, binary("+", start, j))
+        earlier = binary("<", cast(j, DType.I32), cast(i, DType.I32))
+        before = binary("or", self._beats(each, own), binary("and", self._ties(each, own), earlier))
+        rank = cell("rank", DType.I32)
+        at = binary("min", cast(load(rank), INDEX), index_const(size - 1))
+        at = binary("+", start, binary("max", at, index_const(0)))
+        body = block(
+            Alloc(rank),
+            Store(rank, (), const(0, DType.I32)),
+            For("j", size, Store(rank, (), cast(before, DType.I32), "+")),
+            out.store(at, own, binary("+", start, i)),
+        )
+        nest = For("i", size, body)
+        return For("r", count, nest) if count > 1 else nest
+
+    def _merged(self, source: _Keys, out: _Keys, width: int) -> Stmt:
+        """Runs of `width` in pairs. Of equal elements that of the first run comes first."""
+        count = ceil(self.extent / (2 * width))
+        r, t = self.region.loop("r", count), self.region.loop("t", 2 * width)
+        first = binary("*", r, index_const(2 * width))
+        limit = index_const(self.extent)
+        middle = binary("min", binary("+", first, index_const(width)), limit)
+        end = binary("min", binary("+", first, index_const(2 * width)), limit)
+        left, right = cell("left", INDEX), cell("right", INDEX)
+
+        def at(which: Buffer) -> Expr:
+            """What is looked at beyond the end is not taken."""
+            inside = binary("min", load(which), index_const(self.extent - 1))
+            return binary("max", inside, index_const(0))
+
+        a, b = load(source.value, at(left)), load(source.value, at(right))
+        over = binary(">=", load(right), end)
+        ahead = binary("or", over, binary("==", self._beats(b, a), const(False, DType.BOOL)))
+        ahead = binary("and", binary("<", load(left), middle), ahead)
+        take = Var(DType.BOOL, 1, "take")
+        places = load(source.place, at(left)), load(source.place, at(right))
+        step = cast(take, INDEX)
+        body = block(
+            Let("take", ahead),
+            out.store(binary("+", first, t), select(take, a, b), select(take, *places)),
+            Store(left, (), step, "+"),
+            Store(right, (), binary("-", index_const(1), step), "+"),
+        )
+        inside = binary("<", binary("+", first, t), limit)
+        whole = self.extent % (2 * width) == 0
+        nest = block(
+            Alloc(left),
+            Alloc(right),
+            Store(left, (), first),
+            Store(right, (), middle),
+            For("t", 2 * width, body if whole else If(inside, body)),
+        )
+        return For("r", count, nest) if count > 1 else nest
