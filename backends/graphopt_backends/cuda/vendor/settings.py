@@ -21,6 +21,9 @@ _FOR_CPUS = frozenset(
 """Passes that count what things cost on a CPU. A joined part may begin where no vector of 16 bytes
 does, which a CPU alone can read."""
 
+_BLOCKS = {"decompose-grouped-matmul": "{most=64,overhead=32}"}
+"""A multiprocessor's smallest tile has 32 rows, and takes as long with one of them."""
+
 _BEFORE = {"sink-reshapes": "merge-parallel-products"}
 """Products that read one input become one launch: bert_base has 103 in place of 127. Before
 reshapes sink, so that attention reads the slices where they lie."""
@@ -28,7 +31,7 @@ reshapes sink, so that attention reads the slices where they lie."""
 
 def adjusted(passes: Sequence[str], precision: str, vendor: str) -> tuple[str, ...]:
     """Raises: UnsupportedError for a library that there is none of."""
-    options = {"choose-libraries": _libraries(precision, vendor)}
+    options = {"choose-libraries": _libraries(precision, vendor), **_BLOCKS}
     if vendor != "none" and precision in _VECTOR:
         options["pad-channels"] = f"{{multiple={_VECTOR[precision]}}}"
     if precision in _HALF:
