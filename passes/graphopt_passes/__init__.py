@@ -49,6 +49,9 @@ PLUGIN = Plugin(
         ),
         "pad-channels": "graphopt_passes.layout.pad_channels:PadChannels",
         "plan-memory": "graphopt_passes.memory.plan_memory:PlanMemory",
+        "recognize-gathered-matmul": (
+            "graphopt_passes.recognize.recognize_gathered_matmul:RecognizeGatheredMatmul"
+        ),
         "recognize-gelu": "graphopt_passes.recognize.recognize_gelu:RecognizeGelu",
         "recognize-rms-norm": "graphopt_passes.recognize.recognize_rms_norm:RecognizeRmsNorm",
         "recognize-silu": "graphopt_passes.recognize.recognize_silu:RecognizeSilu",

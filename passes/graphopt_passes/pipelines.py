@@ -30,6 +30,7 @@ _RECOGNIZE: tuple[Entry, ...] = (
     ("recognize-gelu", "one reader of its input instead of four: it fits into an epilogue"),
     ("recognize-silu", "the same, and its factor may go into weights"),
     ("recognize-rms-norm", "one pass over a row instead of three"),
+    ("recognize-gathered-matmul", "weights stay where they lie, not copied for each row"),
 )
 
 _FOLD: tuple[Entry, ...] = (

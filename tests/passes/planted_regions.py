@@ -17,7 +17,12 @@ from graphopt_passes.legalize import (
 )
 from graphopt_passes.memory import join_concats
 from graphopt_passes.recipes import Recipe, full, make
-from graphopt_passes.recognize import recognize_gelu, recognize_rms_norm, recognize_silu
+from graphopt_passes.recognize import (
+    recognize_gathered_matmul,
+    recognize_gelu,
+    recognize_rms_norm,
+    recognize_silu,
+)
 from graphopt_passes.simplify import (
     simplify_attention,
 )
@@ -151,6 +156,16 @@ plant(
     "adaptive_matrix",
     lambda extent, size: np.full((size, extent), 1 / extent),
     "%x = input : f32[1,2,7]\n%y = adaptive_avg_pool %x {size=[3]}\nreturn %y",
+)
+_product = recognize_gathered_matmul._product
+plant(
+    "copies that are not transposed taken for such",
+    "recognize-gathered-matmul",
+    recognize_gathered_matmul,
+    "_product",
+    lambda x, table, index, turned: _product(x, table, index, not turned),
+    '%x = input : f32[3,1,4]\n%i = input : i64[3]\n%w = constant {key="w"} : f32[5,4,4]\n'
+    "%c = gather %w, %i {axis=0}\n%y = matmul %x, %c\nreturn %y",
 )
 GROUPS = (
     '%x = input : f32[6,3]\n%w = constant {key="w"} : f32[3,3,4]\n'

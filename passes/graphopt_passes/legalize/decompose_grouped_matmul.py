@@ -43,7 +43,9 @@ class DecomposeGroupedMatmul(RewritePass):
     as long as its rows, filled up or not, and `overhead` more of them, to read its weights again.
 
     The weights come from memory once whatever the blocks are: those of a group follow each other
-    for every panel of them. So what counts is a core's own time, or a multiprocessor's.
+    for every panel of them. So what counts is a core's own time, or a multiprocessor's. On one core
+    with AVX-512, 4 rows were best for 8 to 64 experts of 4 to 128 rows each (8 took 3 to 30 % more
+    time, 2 up to 29 %), and 2 where most experts had one row.
 
     Numerics: exact. Refuses: nothing.
     """
@@ -52,8 +54,8 @@ class DecomposeGroupedMatmul(RewritePass):
     numerics: ClassVar[Numerics] = EXACT
     root: ClassVar[str] = "grouped_matmul"
     rows: int = 0
-    most: int = 8
-    overhead: int = 3
+    most: int = 4
+    overhead: int = 2
 
     def plan(self, node: Node) -> Plan | Reject:
         return Reject(LAID_OUT) if laid_out(node) else Plan(node)
