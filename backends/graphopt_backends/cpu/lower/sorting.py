@@ -1,14 +1,16 @@
 """Selection and sorting: a few of the best by looking for each, more of them by sorting all.
 
 Sorting takes runs that are short enough to compare every element with every other, many at a time:
-an element's rank is how many come before it. Then runs are merged in pairs, without branches.
+an element's rank is how many come before it. Then runs are merged in pairs, without branches. Where
+only the first k are wanted, no run keeps more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, log2
+from itertools import pairwise
+from math import ceil
 
 from graphopt.ir.graph import Node
 from graphopt.ir.types import DType
@@ -35,6 +37,7 @@ from graphopt.kernel.ir import (
 from graphopt.lower.region import Region
 from graphopt_backends.cpu.lower.serial import at, cell, rows
 
+_ZERO = index_const(0)
 _RUN = 64
 """Elements of a run: an element's rank among as many costs what merging takes for one."""
 _STEP = 12
@@ -53,9 +56,38 @@ def topk(region: Region, root: Node) -> Stmt:
         region, root, extent, k, attrs.largest,  # type: ignore[attr-defined]
         lambda i: region.access.at(x, at(index, axis, i)), lambda i: at(index, axis, i),
     )  # fmt: skip
-    merges = ceil(log2(max(extent / _RUN, 1)))
-    sorting = min(extent, _RUN) / _RANK + _STEP * merges
-    return around(row.selected() if _STEP * k <= sorting else row.sorted(merges))
+    levels = _levels(extent, k)
+    sorting = extent * min(extent, _RUN) / _RANK + _STEP * sum(x.total for x in levels[1:])
+    looking = _STEP * k * extent
+    return around(row.selected() if looking <= sorting else row.sorted(levels))
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Runs side by side: all of `width` elements but the last, `total` together."""
+
+    width: int
+    total: int
+
+    @property
+    def runs(self) -> int:
+        return ceil(self.total / self.width)
+
+    def merged(self, k: int) -> _Level:
+        """After pairs of runs have become one, of at most k."""
+        pairs, width = ceil(self.runs / 2), min(2 * self.width, k)
+        last = self.total - (pairs - 1) * 2 * self.width
+        return _Level(width, (pairs - 1) * width + min(width, last))
+
+
+def _levels(extent: int, k: int) -> list[_Level]:
+    """The runs after ranking, and after each merge."""
+    whole, left = divmod(extent - 1, _RUN)
+    width = min(_RUN, k, extent)
+    out = [_Level(width, whole * width + min(width, left + 1))]
+    while out[-1].runs > 1:
+        out.append(out[-1].merged(k))
+    return out
 
 
 @dataclass(frozen=True)
@@ -137,16 +169,15 @@ class _Row:
 
     # Many --------------------------------------------------------------------------------------
 
-    def sorted(self, merges: int) -> Stmt:
+    def sorted(self, levels: Sequence[_Level]) -> Stmt:
         source, other = self._keys("a"), self._keys("b")
         out: list[Stmt] = [*map(Alloc, (source.value, source.place, other.value, other.place))]
-        out += self._ranked(source, other)
-        source, other = other, source
-        for step in range(merges):
-            out.append(self._merged(source, other, _RUN << step))
+        out += self._ranked(source, other, levels[0])
+        for before, after in pairwise(levels):
             source, other = other, source
+            out.append(self._merged(source, other, before, after))
         p = self.region.loop("p", self.k)
-        results = self._results(p, load(source.value, p), load(source.place, p))
+        results = self._results(p, load(other.value, p), load(other.place, p))
         return block(*out, For("p", self.k, block(*results)))
 
     def _keys(self, name: str) -> _Keys:
@@ -155,48 +186,70 @@ class _Row:
 
         return _Keys(buffer("value", self.dtype), buffer("place", INDEX))
 
-    def _ranked(self, source: _Keys, out: _Keys) -> list[Stmt]:
+    def _ranked(self, source: _Keys, out: _Keys, level: _Level) -> list[Stmt]:
         """Runs of `_RUN`, each sorted by how many of its elements stand before one."""
         c = self.region.loop("c", self.extent)
         copy = For("c", self.extent, Store(source.value, (c,), self.element(c)))
         full, left = divmod(self.extent, _RUN)
-        runs = [self._run(source, out, 0, _RUN, full)] if full else []
-        return [copy, *runs, *([self._run(source, out, full, left, 1)] if left else [])]
+        runs = [self._run(source, out, level, 0, _RUN, full)] if full else []
+        return [copy, *runs, *([self._run(source, out, level, full, left, 1)] if left else [])]
 
-    def _run(self, source: _Keys, out: _Keys, first: int, size: int, count: int) -> Stmt:
+    def _run(
+        self, source: _Keys, out: _Keys, level: _Level, first: int, size: int, count: int
+    ) -> Stmt:
         """`count` runs of `size`, of which the first is number `first`."""
         r, i, j = (self.region.loop(n, e) for n, e in (("r", count), ("i", size), ("j", size)))
-        start = binary("*", binary("+", r, index_const(first)), index_const(_RUN))
+        number = binary("+", r, index_const(first))
+        start = binary("*", number, index_const(_RUN))
         own = load(source.value, binary("+", start, i))
         each = load(source.value, binary("+", start, j))
         earlier = binary("<", cast(j, DType.I32), cast(i, DType.I32))
-        before = binary("or", self._beats(each, own), binary("and", self._ties(each, own), earlier))
         rank = cell("rank", DType.I32)
-        at = binary("min", cast(load(rank), INDEX), index_const(size - 1))
-        at = binary("+", start, binary("max", at, index_const(0)))
+
+        def counted(before: Expr) -> Stmt:
+            return For("j", size, Store(rank, (), cast(before, DType.I32), "+"))
+
+        count_earlier = counted(self._before(each, own, earlier))
+        if self.dtype.is_float:
+            nan = counted(self._before_nan(each, earlier))
+            count_earlier = If(binary("==", own, own), count_earlier, nan)
+        kept = min(level.width, size)
+        at = binary("max", binary("min", cast(load(rank), INDEX), index_const(kept - 1)), _ZERO)
+        at = binary("+", binary("*", number, index_const(level.width)), at)
+        keep = out.store(at, own, binary("+", start, i))
         body = block(
             Alloc(rank),
             Store(rank, (), const(0, DType.I32)),
-            For("j", size, Store(rank, (), cast(before, DType.I32), "+")),
-            out.store(at, own, binary("+", start, i)),
+            count_earlier,
+            keep if kept == size else If(binary("<", load(rank), const(kept, DType.I32)), keep),
         )
         nest = For("i", size, body)
         return For("r", count, nest) if count > 1 else nest
 
-    def _merged(self, source: _Keys, out: _Keys, width: int) -> Stmt:
-        """Runs of `width` in pairs. Of equal elements that of the first run comes first."""
-        count = ceil(self.extent / (2 * width))
-        r, t = self.region.loop("r", count), self.region.loop("t", 2 * width)
-        first = binary("*", r, index_const(2 * width))
-        limit = index_const(self.extent)
-        middle = binary("min", binary("+", first, index_const(width)), limit)
-        end = binary("min", binary("+", first, index_const(2 * width)), limit)
+    def _before(self, each: Expr, own: Expr, earlier: Expr) -> Expr:
+        """Whether one element stands before another that is a number."""
+        more = binary("<", each, own)
+        if self.largest:  # so that nan is more
+            more = binary("==", binary("<=", each, own), const(False, DType.BOOL))
+        return binary("or", more, binary("and", binary("==", each, own), earlier))
+
+    def _before_nan(self, each: Expr, earlier: Expr) -> Expr:
+        if self.largest:
+            return binary("and", binary("!=", each, each), earlier)
+        return binary("or", binary("==", each, each), earlier)
+
+    def _merged(self, source: _Keys, out: _Keys, before: _Level, after: _Level) -> Stmt:
+        """Runs in pairs. Of equal elements that of the first run comes first."""
+        r, t = self.region.loop("r", after.runs), self.region.loop("t", after.width)
+        first = binary("*", r, index_const(2 * before.width))
+        limit = index_const(before.total)
+        middle = binary("min", binary("+", first, index_const(before.width)), limit)
+        end = binary("min", binary("+", first, index_const(2 * before.width)), limit)
         left, right = cell("left", INDEX), cell("right", INDEX)
 
         def at(which: Buffer) -> Expr:
             """What is looked at beyond the end is not taken."""
-            inside = binary("min", load(which), index_const(self.extent - 1))
-            return binary("max", inside, index_const(0))
+            return binary("max", binary("min", load(which), index_const(before.total - 1)), _ZERO)
 
         a, b = load(source.value, at(left)), load(source.value, at(right))
         over = binary(">=", load(right), end)
@@ -205,19 +258,20 @@ class _Row:
         take = Var(DType.BOOL, 1, "take")
         places = load(source.place, at(left)), load(source.place, at(right))
         step = cast(take, INDEX)
+        place = binary("+", binary("*", r, index_const(after.width)), t)
         body = block(
             Let("take", ahead),
-            out.store(binary("+", first, t), select(take, a, b), select(take, *places)),
+            out.store(place, select(take, a, b), select(take, *places)),
             Store(left, (), step, "+"),
             Store(right, (), binary("-", index_const(1), step), "+"),
         )
-        inside = binary("<", binary("+", first, t), limit)
-        whole = self.extent % (2 * width) == 0
+        whole = after.total == after.runs * after.width
+        inside = binary("<", place, index_const(after.total))
         nest = block(
             Alloc(left),
             Alloc(right),
             Store(left, (), first),
             Store(right, (), middle),
-            For("t", 2 * width, body if whole else If(inside, body)),
+            For("t", after.width, body if whole else If(inside, body)),
         )
-        return For("r", count, nest) if count > 1 else nest
+        return For("r", after.runs, nest) if after.runs > 1 else nest
