@@ -32,7 +32,8 @@ def expand_accumulator(k: Kernel, buffer: str, names: Sequence[str]) -> Kernel:
         out[i, j] = g(acc) } }             for i { for j { out[i, j] = g(acc[i, j]) } }
 
     `names` are innermost perfectly nested loops, outermost first; those absent in a tail are left
-    out there. Raises: IRError.
+    out there. A reduction may be done on a condition, which stays around it where the loops do not
+    change it. Raises: IRError.
     """
     wanted, copies = set(names), count()
 
