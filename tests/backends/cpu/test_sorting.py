@@ -69,6 +69,10 @@ def test_nan_is_the_largest_number(k: int, largest: bool, target: Target, tmp_pa
     loops(x, k, 1, largest, tmp_path, target)
 
 
+def test_none_are_wanted(tmp_path: Path) -> None:
+    loops(np.zeros((2, 5), np.float32), 0, 1, True, tmp_path, host())
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_along_any_axis(axis: int, tmp_path: Path) -> None:
     x = np.random.default_rng(axis).integers(0, 5, (70, 66, 2))

@@ -34,6 +34,7 @@ from graphopt.kernel.ir import (
     load,
     select,
 )
+from graphopt.lower.order import beats, over_earlier, ties
 from graphopt.lower.region import Region
 from graphopt_backends.cpu.lower.serial import at, cell, rows
 
@@ -56,6 +57,8 @@ def topk(region: Region, root: Node) -> Stmt:
         region, root, extent, k, attrs.largest,  # type: ignore[attr-defined]
         lambda i: region.access.at(x, at(index, axis, i)), lambda i: at(index, axis, i),
     )  # fmt: skip
+    if not k:
+        return around(row.selected())
     levels = _levels(extent, k)
     sorting = extent * min(extent, _RUN) / _RANK + _STEP * sum(x.total for x in levels[1:])
     looking = _STEP * k * extent
@@ -115,21 +118,6 @@ class _Row:
     def dtype(self) -> DType:
         return self.root.operands[0].type.dtype
 
-    def _beats(self, a: Expr, b: Expr) -> Expr:
-        """Whether a stands before b wherever they come from."""
-        first, second = (a, b) if self.largest else (b, a)
-        more = binary(">", first, second)
-        if not self.dtype.is_float:
-            return more
-        nan = binary("and", binary("!=", first, first), binary("==", second, second))
-        return binary("or", more, nan)
-
-    def _ties(self, a: Expr, b: Expr) -> Expr:
-        same = binary("==", a, b)
-        if not self.dtype.is_float:
-            return same
-        return binary("or", same, binary("and", binary("!=", a, a), binary("!=", b, b)))
-
     def _results(self, i: Expr, value: Expr, place: Expr) -> list[Stmt]:
         """Whichever of the two results the region has."""
         return [
@@ -147,11 +135,11 @@ class _Row:
         last, best = cell("last", self.dtype), cell("best", self.dtype)
         last_at, best_at = cell("last_at", INDEX), cell("best_at", INDEX)
         element = self.element(i)
-        later = binary("and", self._ties(element, load(last)), binary(">", i, load(last_at)))
-        left = binary("or", self._beats(load(last), element), later)
+        later = binary("and", ties(element, load(last)), binary(">", i, load(last_at)))
+        left = binary("or", beats(load(last), element, self.largest), later)
         left = binary("or", binary("==", p, index_const(0)), left)
         none = binary("<", load(best_at), index_const(0))
-        better = binary("or", none, self._beats(element, load(best)))
+        better = binary("or", none, beats(element, load(best), self.largest))
         take = block(Store(best, (), element), Store(best_at, (), i))
         pick = block(
             Store(best_at, (), index_const(-1)),
@@ -209,10 +197,6 @@ class _Row:
         def counted(before: Expr) -> Stmt:
             return For("j", size, Store(rank, (), cast(before, DType.I32), "+"))
 
-        count_earlier = counted(self._before(each, own, earlier))
-        if self.dtype.is_float:
-            nan = counted(self._before_nan(each, earlier))
-            count_earlier = If(binary("==", own, own), count_earlier, nan)
         kept = min(level.width, size)
         at = binary("max", binary("min", cast(load(rank), INDEX), index_const(kept - 1)), _ZERO)
         at = binary("+", binary("*", number, index_const(level.width)), at)
@@ -220,23 +204,11 @@ class _Row:
         body = block(
             Alloc(rank),
             Store(rank, (), const(0, DType.I32)),
-            count_earlier,
+            over_earlier(each, own, earlier, self.largest, counted),
             keep if kept == size else If(binary("<", load(rank), const(kept, DType.I32)), keep),
         )
         nest = For("i", size, body)
         return For("r", count, nest) if count > 1 else nest
-
-    def _before(self, each: Expr, own: Expr, earlier: Expr) -> Expr:
-        """Whether one element stands before another that is a number."""
-        more = binary("<", each, own)
-        if self.largest:  # so that nan is more
-            more = binary("==", binary("<=", each, own), const(False, DType.BOOL))
-        return binary("or", more, binary("and", binary("==", each, own), earlier))
-
-    def _before_nan(self, each: Expr, earlier: Expr) -> Expr:
-        if self.largest:
-            return binary("and", binary("!=", each, each), earlier)
-        return binary("or", binary("==", each, each), earlier)
 
     def _merged(self, source: _Keys, out: _Keys, before: _Level, after: _Level) -> Stmt:
         """Runs in pairs. Of equal elements that of the first run comes first."""
@@ -253,7 +225,7 @@ class _Row:
 
         a, b = load(source.value, at(left)), load(source.value, at(right))
         over = binary(">=", load(right), end)
-        ahead = binary("or", over, binary("==", self._beats(b, a), const(False, DType.BOOL)))
+        ahead = select(beats(b, a, self.largest), over, const(True, DType.BOOL))
         ahead = binary("and", binary("<", load(left), middle), ahead)
         take = Var(DType.BOOL, 1, "take")
         places = load(source.place, at(left)), load(source.place, at(right))
