@@ -72,6 +72,12 @@ def test_block_that_copies_weights_for_each_row(name: str, tmp_path: Path) -> No
     check(built, tmp_path / "artifact", gated=True)
 
 
+@pytest.mark.parametrize("tokens", [1, 37])
+def test_block_on_an_emulated_gpu(tokens: int, tmp_path: Path) -> None:
+    built = block_of("qwen3"), (torch.randn(1, tokens, TOP["hidden_size"]),)
+    check(built, tmp_path / "artifact", gated=False, target="cuda:emulated")
+
+
 def test_all_tokens_to_the_same_experts(tmp_path: Path) -> None:
     """And none to the others."""
     block = block_of("mixtral")

@@ -24,11 +24,13 @@ pytestmark = [pytest.mark.transformers, pytest.mark.compiler]
 
 
 def check(
-    built: tuple[object, tuple[object, ...]], out: Path, *, gated: bool, level: str = DEFAULT_LEVEL
-) -> None:
+    built: tuple[object, tuple[object, ...]], out: Path, *, gated: bool,
+    level: str = DEFAULT_LEVEL, target: str = "cpu",
+) -> None:  # fmt: skip
     module, inputs = built
     traced = trace_model(module, inputs)
-    compilation = build(traced.graph, out=out, options=Options(level, verify_each=gated))
+    options = Options(level, verify_each=gated)
+    compilation = build(traced.graph, target=target, out=out, options=options)
     report = compilation.report
     assert report.arena_bytes <= 1.15 * report.arena_lower_bound
     assert compilation.artifact is not None
