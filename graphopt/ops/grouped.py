@@ -14,7 +14,14 @@ from graphopt.errors import IRError
 from graphopt.ir.types import TensorType
 from graphopt.ops.base import NoAttrs
 from graphopt.ops.contraction import product
-from graphopt.ops.define import check_indices, check_number, check_same_dtype, define, upper
+from graphopt.ops.define import (
+    check_indices,
+    check_number,
+    check_same_dtype,
+    define,
+    static_extent,
+    upper,
+)
 
 
 def _check_factors(name: str, x: TensorType, w: TensorType, rows: str, rank: int) -> None:
@@ -22,6 +29,8 @@ def _check_factors(name: str, x: TensorType, w: TensorType, rows: str, rank: int
     check_same_dtype(name, x, w)
     if x.rank != rank or w.rank != 3 or x.shape[-1] != w.shape[1]:
         raise IRError(f"{name}: {x} and {w} do not fit", hint=f"expected {rows} and [e, k, n]")
+    if static_extent(name, w, 0) < 1:
+        raise IRError(f"{name}: {w} are no weights to choose from", hint="give one at least")
 
 
 def _grouped_infer(x: TensorType, w: TensorType, ends: TensorType, _: NoAttrs) -> TensorType:

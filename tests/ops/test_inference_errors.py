@@ -232,6 +232,8 @@ _ERRORS: list[tuple[str, list[TensorType], Attrs, str]] = [
     ("gathered_matmul", [f32(6, 4), f32(3, 4, 2), i64(6)], _NO,
      "gathered_matmul: f32[6,4] and f32[3,4,2] do not fit\n"
      "hint: expected [b, m, k] and [e, k, n]"),
+    ("gathered_matmul", [f32(6, 1, 4), f32(0, 4, 2), i64(6)], _NO,
+     "gathered_matmul: f32[0,4,2] are no weights to choose from\nhint: give one at least"),
     ("gathered_matmul", [f32(6, 1, 4), f32(3, 4, 2), i64(3)], _NO,
      "gathered_matmul: index i64[3] does not fit f32[6,1,4]\nhint: expected [6]"),
     ("gathered_matmul", [f32(6, 1, 4), f32(3, 4, 2), f32(6)], _NO,

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from graphopt_backends.cpu.lower import lower_region
 from graphopt_backends.cpu.targets import TARGETS, host
+from graphopt_passes.fuse.fuse import Fuse
 from regions import check_regions, graph_of
 
 from graphopt.ir.graph import Value
 from graphopt.ir.types import DType, TensorType
 from graphopt.kernel.ir import Load
 from graphopt.kernel.visit import walk
-from graphopt.ops import GeluAttrs
+from graphopt.lower.link import bytes_moved
+from graphopt.ops import GatherAttrs, GeluAttrs
+from graphopt.passbase import PassContext
 from graphopt.rewrite import Rewriter
 from graphopt.target import Target
 
@@ -107,3 +110,23 @@ def test_weights_are_read_where_they_are_packed(tmp_path: Path) -> None:
     assert packing.size == 3 * K * 64
     reads = [e for e in walk(lowered.kernel.body) if isinstance(e, Load) and e.lanes > 1]
     assert {e.buffer.numel for e in reads if e.buffer.scope.value == "param"} == {3 * K * 64}
+
+
+@pytest.mark.parametrize(("blocks", "weights"), [(2, 8), (9, 8)])
+def test_bytes_are_those_of_the_weights_that_can_be_chosen(blocks: int, weights: int) -> None:
+    graph = graph_of(
+        [f32(blocks, 3, K), indices(blocks)], [random(weights, K, 16)],
+        lambda rw, x, i, w: rw.emit("gathered_matmul", x, w, i),
+    )  # fmt: skip
+    (node,) = (n for n in Fuse().run(graph, PassContext()).nodes if n.body is not None)
+    chosen = min(blocks, weights) * K * 16 * 4
+    assert bytes_moved(node) == chosen + blocks * (3 * K * 4 + 8 + 3 * 16 * 4)
+
+
+def test_bytes_of_an_embedding_are_those_of_its_rows() -> None:
+    graph = graph_of(
+        [indices(5)], [random(1000, 16)],
+        lambda rw, i, w: rw.emit("gather", w, i, attrs=GatherAttrs(0)),
+    )  # fmt: skip
+    (node,) = (n for n in Fuse().run(graph, PassContext()).nodes if n.body is not None)
+    assert bytes_moved(node) == 5 * (8 + 2 * 16 * 4)
