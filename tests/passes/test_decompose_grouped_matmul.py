@@ -43,18 +43,23 @@ def blocks(graph: Graph) -> tuple[int, ...]:
 
 @st.composite
 def groups(draw: st.DrawFn) -> tuple[int, list[int]]:
-    rows = draw(st.integers(0, 20))
+    rows = draw(st.integers(1, 20))
     return rows, sorted(draw(st.lists(st.integers(0, rows), min_size=1, max_size=6)))
 
 
 @given(groups(), st.sampled_from([1, 2, 3, 4, 8, 16]))
 @settings(max_examples=80, deadline=None)
 def test_any_groups_in_blocks_of_any_size(case: tuple[int, list[int]], size: int) -> None:
-    """Empty ones, rows of none, more groups than rows, blocks larger than all rows, no rows."""
+    """Empty ones, rows of none, more groups than rows, blocks larger than all rows."""
     graph = grouped(*case)
     result = run_check(f"decompose-grouped-matmul{{rows={size}}}", graph)
     assert count(result)["grouped_matmul"] == 0
     assert blocks(result)[1] == size
+
+
+def test_no_rows_at_all() -> None:
+    result = run_check("decompose-grouped-matmul", grouped(0, [0, 0]))
+    assert [n.op.name for n in result.nodes][-1] == "full"
 
 
 @pytest.mark.parametrize(

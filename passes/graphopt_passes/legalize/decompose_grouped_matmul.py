@@ -62,6 +62,11 @@ class DecomposeGroupedMatmul(RewritePass):
 
     def apply(self, plan: Plan, rw: Rewriter) -> None:
         x, w, _ = plan.node.operands
+        type = plan.node.result.type
+        if not type.numel:
+            nothing = FullAttrs(0.0, type.dims, type.dtype)
+            rw.replace(plan.node.result, rw.emit("full", attrs=nothing, loc=plan.node.loc))
+            return
         size = self.rows or self._choose(x.type.dims[0], w.type.dims[0])
         rw.replace(plan.node.result, _Blocks(rw, plan.node, size).result())
 
