@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from graphopt.check.generate import Builder, dims, is_float, of_rank
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.types import DType, TensorType
@@ -160,6 +162,21 @@ def product(b: Builder) -> None:
         b.add(op, [x, b.constant(dtype, (n, k)), *bias])
     else:
         b.add(op, [x, b.constant(dtype, (k, n))])
+
+
+def choose(b: Builder) -> None:
+    """Products whose rows choose their weights; of whole groups, each of any number of rows."""
+    op = b.op(("grouped_matmul", "gathered_matmul"))
+    x = b.pick(lambda t: t.dtype.is_float and t.rank == (2 if op == "grouped_matmul" else 3))
+    if x is None or op is None:
+        return
+    count, rows, k = b.integer(1, 4), dims(x)[0], dims(x)[-1]
+    weights = b.constant(x.type.dtype, (count, k, b.integer(1, 9)))
+    if op == "gathered_matmul":
+        b.add(op, [x, weights, b.constant(DType.I64, (rows,), below=count + 1)])
+        return
+    ends = sorted(b.integer(0, rows) for _ in range(count))
+    b.add(op, [x, weights, b.keep(np.asarray(ends, b.choice((np.int32, np.int64))))])
 
 
 def convolve(b: Builder) -> None:
@@ -329,6 +346,7 @@ RULES: tuple[tuple[Rule, frozenset[str]], ...] = (
     (norm, frozenset({"layer_norm", "rms_norm"})),
     (channel_norm, frozenset({"group_norm", "batch_norm"})),
     (product, frozenset({"linear", "matmul"})),
+    (choose, frozenset({"grouped_matmul", "gathered_matmul"})),
     (convolve, frozenset({"conv"})),
     (upsample, frozenset({"resize", "conv_transpose"})),
     (window, frozenset({"max_pool", "avg_pool", "adaptive_avg_pool"})),

@@ -134,13 +134,12 @@ class Linker:
         args += [self._address(v) for v in node.results]
         assert node.body is not None
         locs = tuple(dict.fromkeys(n.loc for n in node.body.nodes if n.loc != Loc()))
-        moved = sum(_moved_bytes(v.type) for v in (*node.operands, *node.results))
         results = tuple(CallResult(v.name, v.type) for v in node.results)
         library = lowered.library if isinstance(lowered, Delegated) else None
         self.calls.append(
             KernelCall(
-                name, tuple(args), locs, flops(node), moved, results, self._reads(node), region,
-                library, error_bound(node.body),
+                name, tuple(args), locs, flops(node), bytes_moved(node), results,
+                self._reads(node), region, library, error_bound(node.body),
             )
         )  # fmt: skip
 
@@ -219,6 +218,27 @@ def flops(node: Node) -> int:
     """Floating-point operations of a region."""
     assert node.body is not None
     return sum(n.op.flops(*(o.type for o in n.operands), n.attrs) for n in node.body.nodes)
+
+
+def bytes_moved(node: Node) -> int:
+    """What a region reads and writes: of a table of which it picks parts, no more than those."""
+    assert node.body is not None
+    read = {v: _moved_bytes(v.type) for v in node.body.inputs}
+    for inner in node.body.nodes:
+        table, picked = _picked(inner)
+        if table in read and len(node.body.uses[table]) == 1:
+            read[table] = min(read[table], picked)
+    return sum(read.values()) + sum(_moved_bytes(r.type) for r in node.results)
+
+
+def _picked(node: Node) -> tuple[Value | None, int]:
+    """The table that a node picks parts of by data, and their bytes together."""
+    if node.op.name == "gather":
+        return node.operands[0], node.result.type.size_bytes
+    if node.op.name == "gathered_matmul":
+        x, table, _ = node.operands
+        return table, x.type.dims[0] * (table.type.size_bytes // table.type.dims[0])
+    return None, 0
 
 
 def error_bound(body: Graph) -> float:

@@ -1,5 +1,5 @@
-"""Which op is which `Product`: linear, matmul, convolution and pooling as sums over k of
-left * right."""
+"""Which op is which `Product`: linear layers, matrix products, convolution and pooling as sums over
+k of left * right."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from graphopt.errors import UnsupportedError
 from graphopt.ir.graph import Node, Value
-from graphopt.kernel.ir import Expr, binary, const, index_const
+from graphopt.kernel.ir import INDEX, Expr, binary, cast, const, index_const
 from graphopt.lower.access import Index
 from graphopt.lower.pieces import interior
 from graphopt.lower.region import Region
@@ -24,12 +24,13 @@ Axes = dict[str, Expr]
 @dataclass(frozen=True)
 class PackedWeight:
     """A constant right factor: the region operand it is, `matrix(array)` → [groups?, K, N] with K
-    in the order of `Product.reduced`, and where its panels start in the packed weight, in
-    elements (a transposed convolution packs one matrix per phase)."""
+    in the order of `Product.reduced`, where its panels start in the packed weight, in elements (a
+    transposed convolution packs one matrix per phase), and how many matrices there are."""
 
     operand: int
     matrix: Callable[[np.ndarray], np.ndarray]
     start: Expr = _FIRST
+    groups: int = 1
 
 
 Factor = Callable[[Axes, Expr, Axes], Expr]
@@ -44,7 +45,9 @@ class Product:
     `positions` are the m axes (name, extent) in the memory order of the result, `reduced` the k
     axes; `channels` is the extent of n, along which vectors run. `weight` is set when the right
     factor is a constant that can be packed. `finish(accumulated, m, n)` makes the root's value.
-    `per_channel`: left runs along the channels too (depthwise, pooling).
+    `per_channel`: left runs along the channels too (depthwise, pooling). `group(m)`: which of the
+    weight's matrices a position is multiplied by. `chooses`: the axis of positions along which that
+    is data, and `chosen(m)` whether a position has any: where it has none its sum is 0.
     """
 
     positions: tuple[tuple[str, int], ...]
@@ -57,6 +60,9 @@ class Product:
     combine: str = "+"
     finish: Callable[[Expr, Axes, Expr], Expr] = lambda acc, m, n: acc
     per_channel: bool = False
+    group: Callable[[Axes], Expr] = lambda m: m.get("g", _FIRST)
+    chooses: str = ""
+    chosen: Callable[[Axes], Expr] | None = None
 
     @property
     def depth(self) -> int:
@@ -93,7 +99,7 @@ def stored_value(result: Value, root: Node) -> tuple[Value, tuple[int, ...]]:
 
 
 def packed_weight(
-    region: Region, value: Value, matrix: Callable[[np.ndarray], np.ndarray]
+    region: Region, value: Value, matrix: Callable[[np.ndarray], np.ndarray], groups: int = 1
 ) -> PackedWeight | None:
     """How to pack a factor that is a constant of the model; None for one computed at run time."""
     if value.producer is not None:
@@ -102,7 +108,7 @@ def packed_weight(
     outer = region.node.operands[position].producer
     if outer is None or outer.op.name != "constant":
         return None
-    return PackedWeight(position, matrix)
+    return PackedWeight(position, matrix, groups=groups)
 
 
 def _biased(
@@ -175,6 +181,42 @@ def _matmul(region: Region, root: Node) -> list[Product]:
     return [product]
 
 
+def _gathered_matmul(region: Region, root: Node) -> list[Product]:
+    """Blocks of rows, each by the matrix that its index names."""
+    x, w, index = root.operands
+    access, (blocks, rows, channels) = region.access, root.result.type.dims
+    count = w.type.dims[0]
+
+    def which(m: Axes) -> Expr:
+        return cast(access.at(index, (m["b"],)), INDEX)
+
+    def group(m: Axes) -> Expr:
+        """Some matrix where the index names none: all of them may be read."""
+        return binary("max", binary("min", which(m), index_const(count - 1)), _FIRST)
+
+    def chosen(m: Axes) -> Expr:
+        named = binary("<", which(m), index_const(count))
+        return binary("and", binary(">=", which(m), _FIRST), named)
+
+    def left(m: Axes, n: Expr, k: Axes) -> Expr:
+        del n
+        return access.at(x, (m["b"], m["m"], k["k"]))
+
+    product = Product(
+        (("b", blocks), ("m", rows)),
+        (("k", w.type.dims[1]),),
+        channels,
+        left,
+        lambda m, n, k: access.at(w, (group(m), k["k"], n)),
+        lambda m, n: (m["b"], m["m"], n),
+        packed_weight(region, w, lambda array: array, count),
+        group=group,
+        chooses="b",
+        chosen=chosen,
+    )
+    return [product]
+
+
 class _Window:
     """Index arithmetic of a sliding window: `s0, s1, ...` are output positions, `k0, k1, ...`
     positions in the window."""
@@ -224,7 +266,7 @@ def _conv(region: Region, root: Node) -> list[Product]:
     per_group, channels = w.type.dims[1], w.type.dims[0] // groups
 
     def group(m: Axes) -> Expr:
-        return m.get("g", index_const(0))
+        return m.get("g", _FIRST)
 
     def left(m: Axes, n: Expr, k: Axes) -> Expr:
         del n
@@ -253,7 +295,7 @@ def _conv(region: Region, root: Node) -> list[Product]:
         left,
         right,
         lambda m, n: window.index(m, channel(m, n)),
-        packed_weight(region, w, matrix),
+        packed_weight(region, w, matrix, groups),
         finish=_biased(region, root, channel),
     )
     return [product]
@@ -306,6 +348,7 @@ def _pool(region: Region, root: Node) -> list[Product]:
 _RULES: Mapping[str, Callable[[Region, Node], list[Product]]] = {
     "linear": _linear,
     "matmul": _matmul,
+    "gathered_matmul": _gathered_matmul,
     "conv": _conv,
     "max_pool": _pool,
     "avg_pool": _pool,

@@ -10,6 +10,7 @@ from graphopt.ops import (
     attention,
     contraction,
     creation,
+    grouped,
     indexing,
     movement,
     normalization,
@@ -63,8 +64,8 @@ from graphopt.ops.region import FUSED, FusedAttrs
 from graphopt.ops.window import AdaptiveAvgPoolAttrs, AvgPoolAttrs, MaxPoolAttrs, ResizeAttrs
 
 _FAMILIES = (
-    creation, pointwise, reduction, normalization, contraction, window, movement, indexing,
-    attention, region,
+    creation, pointwise, reduction, normalization, contraction, grouped, window, movement,
+    indexing, attention, region,
 )  # fmt: skip
 OPS: Mapping[str, OpDef] = MappingProxyType(
     {op.name: op for family in _FAMILIES for op in family.OPS}

@@ -22,6 +22,9 @@ PLUGIN = Plugin(
         "decompose-conv-transpose": (
             "graphopt_passes.legalize.decompose_conv_transpose:DecomposeConvTranspose"
         ),
+        "decompose-grouped-matmul": (
+            "graphopt_passes.legalize.decompose_grouped_matmul:DecomposeGroupedMatmul"
+        ),
         "decompose-pooling": "graphopt_passes.legalize.decompose_pooling:DecomposePooling",
         "decompose-resize": "graphopt_passes.legalize.decompose_resize:DecomposeResize",
         "eliminate-common-subexpressions": (
@@ -46,6 +49,9 @@ PLUGIN = Plugin(
         ),
         "pad-channels": "graphopt_passes.layout.pad_channels:PadChannels",
         "plan-memory": "graphopt_passes.memory.plan_memory:PlanMemory",
+        "recognize-gathered-matmul": (
+            "graphopt_passes.recognize.recognize_gathered_matmul:RecognizeGatheredMatmul"
+        ),
         "recognize-gelu": "graphopt_passes.recognize.recognize_gelu:RecognizeGelu",
         "recognize-rms-norm": "graphopt_passes.recognize.recognize_rms_norm:RecognizeRmsNorm",
         "recognize-silu": "graphopt_passes.recognize.recognize_silu:RecognizeSilu",

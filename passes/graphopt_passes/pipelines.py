@@ -30,6 +30,7 @@ _RECOGNIZE: tuple[Entry, ...] = (
     ("recognize-gelu", "one reader of its input instead of four: it fits into an epilogue"),
     ("recognize-silu", "the same, and its factor may go into weights"),
     ("recognize-rms-norm", "one pass over a row instead of three"),
+    ("recognize-gathered-matmul", "weights stay where they lie, not copied for each row"),
 )
 
 _FOLD: tuple[Entry, ...] = (
@@ -59,6 +60,7 @@ _PRECISION: tuple[Entry, ...] = (
 
 _LEGALIZE: tuple[Entry, ...] = (
     ("decompose-conv-transpose", "phases become convolutions, which have kernels"),
+    ("decompose-grouped-matmul", "rows of few experts become blocks, each of one's weights"),
     ("decompose-resize", "gathers fuse with what surrounds them"),
     ("clip-windows", "before pools are counted and padded: a window of padding is no work"),
     ("decompose-pooling", "leaves pools of one divisor"),

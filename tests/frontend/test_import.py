@@ -251,6 +251,29 @@ def test_transformers_with_masks_of_their_own() -> None:
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
 
 
+class Grouped(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 8, 16).bfloat16(), requires_grad=False)
+
+    def forward(self, x: Tensor, ends: Tensor) -> Tensor:
+        return torch.ops.aten._grouped_mm(x, self.weight, ends)
+
+
+def test_grouped_products_in_float64() -> None:
+    """torch has none: as a module, and as a program where the operator stands."""
+    model, ends = Grouped(), torch.tensor([2, 2, 5], dtype=torch.int32)
+    x = torch.randn(5, 8).bfloat16()
+    wide, weight = x.double(), model.weight.double()
+    wanted = torch.cat([wide[:2] @ weight[0], wide[2:] @ weight[2]])
+    for source in (model, torch.export.export(model, (x, ends), strict=False)):
+        traced = trace_model(source, (x, ends))
+        (expected,) = traced.exact().values()
+        np.testing.assert_allclose(expected, wanted.numpy(), rtol=1e-12)
+        (result,) = execute(traced.graph, traced.inputs(), precision=np.float64)
+        np.testing.assert_allclose(result, expected, rtol=0, atol=1e-12)
+
+
 # .pt2 --------------------------------------------------------------------------------------------
 
 

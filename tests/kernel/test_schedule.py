@@ -39,6 +39,10 @@ PRODUCT = """kernel k(a: f32[{m}, {k}], b: f32[{k}, {n}], y: f32[{m}, {n}] outpu
     }}
   }}
 }}"""
+CHOSEN = PRODUCT.replace("y: f32", "n: f32[{m}], y: f32").replace(
+    "for k in 0..{k} {{ acc[] += a[i, k] * b[k, j] }}",
+    "if n[i] > 0.0 {{ for k in 0..{k} {{ acc[] += a[i, k] * b[k, j] }} }}",
+)
 SUM = """kernel k(x: f32[{n}], y: f32[1] output) {{
   alloc acc: f32[] register
   acc[] = 1.0
@@ -121,6 +125,18 @@ BEFORE_AFTER: list[tuple[str, Kernel, Callable[[Kernel], Kernel], str]] = [
      "alloc acc: f32[2, 3] register "
      "for i in 0..2 { for j in 0..3 { acc[i, j] = 0.0 } } "
      "for k in 0..4 { for i in 0..2 { for j in 0..3 { acc[i, j] += a[i, k] * b[k, j] } } } "
+     "for i in 0..2 { for j in 0..3 { y[i, j] = max(acc[i, j], 0.0) } }"),
+    ("expand_accumulator around a choice", kernel(CHOSEN, m=2, n=3, k=4),
+     lambda k: s.expand_accumulator(k, "acc", ("j",)),
+     "for i in 0..2 { alloc acc: f32[3] register for j in 0..3 { acc[j] = 0.0 } "
+     "if n[i] > 0.0 { for k in 0..4 { for j in 0..3 { acc[j] += a[i, k] * b[k, j] } } } "
+     "for j in 0..3 { y[i, j] = max(acc[j], 0.0) } }"),
+    ("expand_accumulator over a choice", kernel(CHOSEN, m=2, n=3, k=4),
+     lambda k: s.expand_accumulator(k, "acc", ("i", "j")),
+     "alloc acc: f32[2, 3] register "
+     "for i in 0..2 { for j in 0..3 { acc[i, j] = 0.0 } } "
+     "for i in 0..2 { for j in 0..3 { "
+     "if n[i] > 0.0 { for k in 0..4 { acc[i, j] += a[i, k] * b[k, j] } } } } "
      "for i in 0..2 { for j in 0..3 { y[i, j] = max(acc[i, j], 0.0) } }"),
     ("unroll", kernel(SCALE, n=2), lambda k: s.unroll(k, "i"),
      "y[0] = x[0] * 2.0 y[1] = x[1] * 2.0"),

@@ -14,6 +14,7 @@ import pytest
 from models import MODELS, TINY
 
 from graphopt.artifact.loader import load
+from graphopt.compilation import DEFAULT_LEVEL
 from graphopt.driver import Options, build
 from graphopt.frontend import trace_model
 
@@ -22,10 +23,14 @@ TOLERANCE = 1e-4
 pytestmark = [pytest.mark.transformers, pytest.mark.compiler]
 
 
-def _check(built: tuple[object, tuple[object, ...]], out: Path, *, gated: bool) -> None:
+def check(
+    built: tuple[object, tuple[object, ...]], out: Path, *, gated: bool,
+    level: str = DEFAULT_LEVEL, target: str = "cpu",
+) -> None:  # fmt: skip
     module, inputs = built
     traced = trace_model(module, inputs)
-    compilation = build(traced.graph, out=out, options=Options(verify_each=gated))
+    options = Options(level, verify_each=gated)
+    compilation = build(traced.graph, target=target, out=out, options=options)
     report = compilation.report
     assert report.arena_bytes <= 1.15 * report.arena_lower_bound
     assert compilation.artifact is not None
@@ -39,10 +44,10 @@ def _check(built: tuple[object, tuple[object, ...]], out: Path, *, gated: bool) 
 
 @pytest.mark.parametrize("name", sorted(TINY))
 def test_tiny(name: str, tmp_path: Path) -> None:
-    _check(TINY[name](), tmp_path / "artifact", gated=True)
+    check(TINY[name](), tmp_path / "artifact", gated=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_full_size(name: str, tmp_path: Path) -> None:
-    _check(MODELS[name](), tmp_path / "artifact", gated=False)
+    check(MODELS[name](), tmp_path / "artifact", gated=False)

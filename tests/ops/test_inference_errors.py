@@ -224,6 +224,20 @@ _ERRORS: list[tuple[str, list[TensorType], Attrs, str]] = [
     ("scatter_along", [f32(4), i64(3), f32(2)], ScatterAlongAttrs(0),
      "scatter_along: updates f32[2] and indices i64[3] differ in shape\n"
      "hint: slice or expand the updates"),
+    # Experts
+    ("grouped_matmul", [f32(6, 4), f32(3, 5, 2), i64(3)], _NO,
+     "grouped_matmul: f32[6,4] and f32[3,5,2] do not fit\nhint: expected [s, k] and [e, k, n]"),
+    ("grouped_matmul", [f32(6, 4), f32(3, 4, 2), i64(2)], _NO,
+     "grouped_matmul: ends i64[2] do not fit f32[3,4,2]\nhint: expected [3]"),
+    ("gathered_matmul", [f32(6, 4), f32(3, 4, 2), i64(6)], _NO,
+     "gathered_matmul: f32[6,4] and f32[3,4,2] do not fit\n"
+     "hint: expected [b, m, k] and [e, k, n]"),
+    ("gathered_matmul", [f32(6, 1, 4), f32(0, 4, 2), i64(6)], _NO,
+     "gathered_matmul: f32[0,4,2] are no weights to choose from\nhint: give one at least"),
+    ("gathered_matmul", [f32(6, 1, 4), f32(3, 4, 2), i64(3)], _NO,
+     "gathered_matmul: index i64[3] does not fit f32[6,1,4]\nhint: expected [6]"),
+    ("gathered_matmul", [f32(6, 1, 4), f32(3, 4, 2), f32(6)], _NO,
+     "gathered_matmul: indices f32[6] are not integers\nhint: insert a cast to i64"),
     # Attention
     ("attention", [f32(2, 3, 4), f32(1, 2, 3, 4), f32(1, 2, 3, 4)], AttentionAttrs(1.0),
      "attention: f32[2,3,4], f32[1,2,3,4] and f32[1,2,3,4] are not all of rank 4\n"

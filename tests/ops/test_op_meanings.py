@@ -194,6 +194,18 @@ def test_symbolic_dims_pass_through(
             ConvTransposeAttrs((2, 2), (0, 0), (0, 0), (1, 1)),
             2 * 4 * 9 * 2 * 4,
         ),
+        (
+            "grouped_matmul",
+            [_t(6, 4), _t(3, 4, 5), _t(3, dtype=DType.I32)],
+            NoAttrs(),
+            2 * 6 * 4 * 5,
+        ),
+        (
+            "gathered_matmul",
+            [_t(6, 2, 4), _t(3, 4, 5), _t(6, dtype=DType.I64)],
+            NoAttrs(),
+            2 * 12 * 4 * 5,
+        ),
         ("add", [_t(4, 1), _t(3)], NoAttrs(), 12),
         ("sum", [_t(4, 3)], SumAttrs((0,)), 12),
         ("reshape", [_t(4)], ReshapeAttrs((2, 2)), 0),

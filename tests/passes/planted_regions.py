@@ -10,13 +10,19 @@ from graphopt_passes.fuse import fuse, fuse_strips
 from graphopt_passes.layout import assign_layouts
 from graphopt_passes.legalize import (
     decompose_conv_transpose,
+    decompose_grouped_matmul,
     decompose_pooling,
     decompose_resize,
     explicit_padding,
 )
 from graphopt_passes.memory import join_concats
 from graphopt_passes.recipes import Recipe, full, make
-from graphopt_passes.recognize import recognize_gelu, recognize_rms_norm, recognize_silu
+from graphopt_passes.recognize import (
+    recognize_gathered_matmul,
+    recognize_gelu,
+    recognize_rms_norm,
+    recognize_silu,
+)
 from graphopt_passes.simplify import (
     simplify_attention,
 )
@@ -29,6 +35,7 @@ from graphopt.ops import (
     AttentionAttrs,
     GeluAttrs,
     RmsNormAttrs,
+    SumAttrs,
 )
 from graphopt.rewrite import Rewriter, extract
 
@@ -149,6 +156,44 @@ plant(
     "adaptive_matrix",
     lambda extent, size: np.full((size, extent), 1 / extent),
     "%x = input : f32[1,2,7]\n%y = adaptive_avg_pool %x {size=[3]}\nreturn %y",
+)
+_product = recognize_gathered_matmul._product
+plant(
+    "copies that are not transposed taken for such",
+    "recognize-gathered-matmul",
+    recognize_gathered_matmul,
+    "_product",
+    lambda x, table, index, turned: _product(x, table, index, not turned),
+    '%x = input : f32[3,1,4]\n%i = input : i64[3]\n%w = constant {key="w"} : f32[5,4,4]\n'
+    "%c = gather %w, %i {axis=0}\n%y = matmul %x, %c\nreturn %y",
+)
+GROUPS = (
+    '%x = input : f32[6,3]\n%w = constant {key="w"} : f32[3,3,4]\n'
+    + "".join(f"%e{n} = full {{value={n}, shape=[1], dtype=i32}}\n" for n in (1, 3, 6))
+    + "%e = concat %e1, %e3, %e6 {axis=0}\n%y = grouped_matmul %x, %w, %e\nreturn %y"
+)
+_shift = decompose_grouped_matmul._Blocks._shift
+plant(
+    "rows of a group looked for one block too early",
+    "decompose-grouped-matmul{rows=2}",
+    decompose_grouped_matmul._Blocks,
+    "_shift",
+    lambda self: (_shift(self)[0], self._emit("add", _shift(self)[1], self._full(2))),
+    GROUPS,
+)
+plant(
+    "a block that begins where a group ends given to that group",
+    "decompose-grouped-matmul{rows=2}",
+    decompose_grouped_matmul._Blocks,
+    "_group",
+    lambda self, position, ends: self._cast(
+        self._emit(
+            "sum",
+            self._cast(self._emit("gt", self._column(position), ends)),
+            attrs=SumAttrs((1,), False),
+        )
+    ),
+    GROUPS,
 )
 _taps = decompose_resize.resize_taps
 plant(

@@ -58,6 +58,13 @@ def numbers(*shape: int) -> np.ndarray:
     return np.random.default_rng(sum(shape)).standard_normal(shape, dtype=np.float32)
 
 
+def data(type: TensorType) -> np.ndarray:
+    """Numbers; positions are some too large and some too small."""
+    if type.dtype.is_float:
+        return numbers(*type.dims)
+    return np.random.default_rng(0).integers(-1, 7, type.dims).astype(type.dtype.numpy)
+
+
 def f32(*shape: int) -> TensorType:
     return TensorType(DType.F32, shape)
 
@@ -73,7 +80,7 @@ def sample(
     fused = graph_of(inputs, constants, body)
     for pass_ in (Fuse(), *then):
         fused = pass_.run(fused, PassContext())
-    return Sample(fused, tuple(numbers(*t.dims) for t in inputs))
+    return Sample(fused, tuple(map(data, inputs)))
 
 
 def linear(m: int, k: int, n: int, *, strassen: bool = False) -> Sample:
@@ -126,6 +133,12 @@ def attention() -> Sample:
         "attention", q, k, v, attrs=AttentionAttrs(0.2, causal=False)))  # fmt: skip
 
 
+def gathered(blocks: int, rows: int, k: int, n: int) -> Sample:
+    index = TensorType(DType.I64, (blocks,))
+    return sample([f32(blocks, rows, k), index], [numbers(6, k, n)], lambda rw, x, i, w: rw.emit(
+        "gathered_matmul", x, w, i))  # fmt: skip
+
+
 def softmax() -> Sample:
     return sample([f32(3, 50)], [], lambda rw, x: rw.emit("softmax", x, attrs=SoftmaxAttrs(1)))
 
@@ -140,6 +153,8 @@ SAMPLES = {
     "linear-short": lambda: linear(5, 19, 33),
     "linear-row": lambda: linear(1, 40, 17),
     "strassen": lambda: linear(13, 40, 68, strassen=7),
+    "gathered": lambda: gathered(7, 5, 19, 50),
+    "gathered-rows": lambda: gathered(4, 1, 40, 33),
     "conv-3x3": lambda: conv(5, 33, 3, 9, 11),
     "conv-1x1": lambda: conv(17, 7, 1, 7, 6),
     "conv-strided": lambda: conv(3, 18, 3, 12, 11, stride=2),
@@ -156,8 +171,8 @@ SAMPLES = {
     "layer-norm": layer_norm,
 }
 
-NARROW = ("linear-short", "conv-3x3", "depthwise", "winograd", "winograd-grouped", "strips",
-          "attention")  # fmt: skip
+NARROW = ("linear-short", "gathered", "conv-3x3", "depthwise", "winograd", "winograd-grouped",
+          "strips", "attention")  # fmt: skip
 """Half the registers, half the lanes: other tiles fit."""
 
 

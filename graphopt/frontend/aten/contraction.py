@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from graphopt.frontend.builder import Builder, Mapping, Number, UnsupportedFormError, per_axis
 from graphopt.ir.graph import Value
-from graphopt.ir.types import DType
 from graphopt.ops import ConvAttrs, ConvTransposeAttrs, SumAttrs, TransposeAttrs
 
 Ints = int | Sequence[int]
@@ -62,23 +61,7 @@ def grouped(
     """
     if offsets is None or bias is not None or (x.type.rank, weight.type.rank) != (2, 3):
         raise UnsupportedFormError("groups other than of x's rows, or a bias")
-    rows, k = x.type.dims
-    groups, n = weight.type.dims[0], weight.type.dims[2]
-    ends = b.cast(offsets, DType.I64)
-    starts = b.concat([b.full(0, DType.I64, (1,)), b.slice(ends, 0, 0, groups - 1)], 0)
-    row = b.iota(0, 1, rows, DType.I64)
-    if _COPIES * rows <= groups:
-        past = b.emit("ge", b.unsqueeze(row, 1), ends)
-        group = b.emit("sum", b.cast(past, DType.I64), attrs=SumAttrs((1,), False))
-        inside = b.emit("lt", group, b.full(groups, DType.I64))
-        chosen = b.gather(weight, b.emit("minimum", group, b.full(groups - 1, DType.I64)), 0)
-        y = b.reshape(b.emit("matmul", b.unsqueeze(x, 1), chosen), (rows, n))
-        return b.where(b.unsqueeze(inside, 1), y, 0, y.type.dtype)
-    column = b.unsqueeze(row, 1)
-    inside = b.emit("and", b.emit("ge", column, starts), b.emit("lt", column, ends))
-    wide = b.where(b.unsqueeze(inside, 2), b.unsqueeze(x, 1), 0, x.type.dtype)
-    flat = b.reshape(wide, (rows, groups * k))
-    return b.emit("matmul", flat, b.reshape(weight, (groups * k, n)))
+    return b.emit("grouped_matmul", x, weight, offsets)
 
 
 def trilinear(b: Builder, x: Value, w: Value, y: Value, *axes: Sequence[int]) -> Value:
@@ -91,11 +74,6 @@ def trilinear(b: Builder, x: Value, w: Value, y: Value, *axes: Sequence[int]) ->
         wide.append(value)
     product = b.mul(b.mul(wide[0], wide[1]), wide[2])
     return b.emit("sum", product, attrs=SumAttrs(tuple(sorted(axes[3])), False))
-
-
-_COPIES = 3
-"""A group's weights are read, written and read again for each row that has its own copy; all rows
-by all groups, in one product with zeros where a row is not of a group, read each group's once."""
 
 
 def _conv(

@@ -7,9 +7,20 @@ from collections.abc import Sequence
 from itertools import count
 
 from graphopt.errors import IRError
-from graphopt.kernel.ir import Alloc, Block, Buffer, For, Kernel, Scope, Stmt, block, index_var
+from graphopt.kernel.ir import (
+    Alloc,
+    Block,
+    Buffer,
+    For,
+    If,
+    Kernel,
+    Scope,
+    Stmt,
+    block,
+    index_var,
+)
 from graphopt.kernel.schedule.common import top_down
-from graphopt.kernel.visit import replace_buffer
+from graphopt.kernel.visit import replace_buffer, uses_var
 
 
 def expand_accumulator(k: Kernel, buffer: str, names: Sequence[str]) -> Kernel:
@@ -21,7 +32,8 @@ def expand_accumulator(k: Kernel, buffer: str, names: Sequence[str]) -> Kernel:
         out[i, j] = g(acc) } }             for i { for j { out[i, j] = g(acc[i, j]) } }
 
     `names` are innermost perfectly nested loops, outermost first; those absent in a tail are left
-    out there. Raises: IRError.
+    out there. A reduction may be done on a condition, which stays around it where the loops do not
+    change it. Raises: IRError.
     """
     wanted, copies = set(names), count()
 
@@ -61,9 +73,12 @@ def _expanded(body: Block, name: str, loops: list[For], copy: int) -> Stmt:
 
 
 def _inside(stmt: Stmt, loops: list[For]) -> Stmt:
-    """The loops around one statement, sunk below its reduction loops."""
+    """The loops around one statement, sunk below its reduction loops and what they depend on."""
     if isinstance(stmt, For) and all(x.var != stmt.var for x in loops):
         return dataclasses.replace(stmt, body=_inside(stmt.body, loops))
+    if isinstance(stmt, If) and not any(uses_var(stmt.condition, x.var) for x in loops):
+        other = None if stmt.otherwise is None else _inside(stmt.otherwise, loops)
+        return If(stmt.condition, _inside(stmt.then, loops), other)
     for x in reversed(loops):
         stmt = dataclasses.replace(x, body=stmt)
     return stmt

@@ -12,6 +12,7 @@ from graphopt.lower.strips import is_depthwise
 KIND_OF_OP = {
     "linear": "contraction",
     "matmul": "contraction",
+    "gathered_matmul": "contraction",
     "conv": "contraction",
     "conv_transpose": "contraction",
     "max_pool": "window",

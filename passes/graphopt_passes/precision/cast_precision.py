@@ -33,9 +33,9 @@ _HALVES = (DType.F16, DType.BF16)
 _HALF = frozenset(
     {
         # what products and memory cost
-        "linear", "matmul", "conv", "conv_transpose", "attention", "max_pool", "avg_pool",
-        "adaptive_avg_pool", "resize", "reshape", "transpose", "expand", "slice", "concat", "pad",
-        "flip", "gather", "take_along", "relayout",
+        "linear", "matmul", "grouped_matmul", "gathered_matmul", "conv", "conv_transpose",
+        "attention", "max_pool", "avg_pool", "adaptive_avg_pool", "resize", "reshape",
+        "transpose", "expand", "slice", "concat", "pad", "flip", "gather", "take_along", "relayout",
         # rows, whose sums kernels keep in f32
         "softmax", "layer_norm", "rms_norm", "group_norm", "mean", "max", "min",
         # pointwise ops whose result is as accurate as their operands

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from cuda_regions import Case, Emulated, channels_last, graph_of, random, tensor
 from graphopt_backends.cuda.lower import simt
@@ -107,6 +108,7 @@ def _cases() -> Iterator[tuple[str, Case]]:
     graph = graph_of([tensor(*s) for s in shapes], [random(37, 20), random(37)], _residual)
     yield "residual", Case(graph, [random(*s) for s in shapes])
     yield from _matmuls()
+    yield from _gathered()
     yield from _windows()
 
 
@@ -126,6 +128,30 @@ def _tensor() -> Iterator[tuple[str, Case]]:
     shapes = (2, 3, 19, 17), (2, 1, 17, 24)
     graph = graph_of([tensor_of(*s) for s in shapes], [], lambda rw, a, b: rw.emit("matmul", a, b))
     yield "tensor-batched", Case(graph, [random(*s, dtype=DType.F16) for s in shapes])
+
+
+def _gathered() -> Iterator[tuple[str, Case]]:
+    """Blocks of one row, of less and more than a tile has; some of no weights, whose rows are not
+    numbers."""
+    for dtype in (DType.F32, DType.F16):
+        for rows, columns, depth in ((1, 33, 40), (5, 16, 19), (33, 40, 64)):
+            x, chosen = random(6, rows, depth, dtype=dtype), np.array([2, 0, -1, 1, 2, 3])
+            x[[2, 5]] = np.nan
+            graph = graph_of(
+                [tensor(*x.shape, dtype=dtype), TensorType(DType.I64, (6,))],
+                [random(3, depth, columns, dtype=dtype)],
+                lambda rw, x, i, w: rw.emit("relu", rw.emit("gathered_matmul", x, w, i)),
+            )
+            yield f"gathered-{dtype}-{rows}x{columns}x{depth}", Case(graph, [x, chosen])
+    computed = tensor(4, 3, 20), tensor(2, 20, 24), TensorType(DType.I32, (4,))
+    graph = graph_of(computed, [], lambda rw, x, w, i: rw.emit("gathered_matmul", x, w, i))
+    data = [random(4, 3, 20), random(2, 20, 24), np.array([1, 0, 2, 1], np.int32)]
+    yield "gathered-computed", Case(graph, data)
+    graph = graph_of(
+        [tensor(3, 2, 20), TensorType(DType.I32, (3,))], [random(1, 20, 24)],
+        lambda rw, x, i, w: rw.emit("gathered_matmul", x, w, i),
+    )  # fmt: skip
+    yield "gathered-by-one", Case(graph, [random(3, 2, 20), np.array([0, 1, 0], np.int32)])
 
 
 def tensor_of(*shape: int) -> TensorType:

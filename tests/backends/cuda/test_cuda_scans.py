@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cuda_regions import Case, Emulated, graph_of, random, tensor
 
-from graphopt.ir.types import TensorType
+from graphopt.ir.types import DType, TensorType
 from graphopt.ops import (
     ArgmaxAttrs,
     ArgminAttrs,
@@ -29,16 +29,24 @@ def _cases() -> Iterator[tuple[str, Case]]:
                              lambda rw, x, o=op, a=attrs: rw.emit(o, x, attrs=a))  # fmt: skip
             yield f"{op}-{axis}", Case(graph, [random(4, 5, 6)])
     for largest in (True, False):
-        x = np.round(random(3, 20)).astype(np.float32)  # ties
-        picked = TopkAttrs(7, 1, largest)
-        graph = graph_of(
-            [tensor(3, 20)], [],
-            lambda rw, x, a=picked: list(rw.insert("topk", [x], a).results),
-        )  # fmt: skip
-        yield f"topk-{largest}", Case(graph, [x])
+        yield f"topk-{largest}", _topk(np.round(random(3, 20)).astype(np.float32), 7, 1, largest)
+        x = np.round(random(3, 20)).astype(np.float32)
+        x[1, ::3], x[2], x[0, 2:5] = np.nan, np.nan, np.inf
+        for k in (1, 5, 20):  # one is looked for
+            yield f"topk-nan-{k}-{largest}", _topk(x, k, 1, largest)
+    x = random(70, 3, 5, dtype=DType.I64)
+    yield "sort-first-axis", _topk(x, 70, 0, False)
+    yield "sort-rows", _topk(x, 3, 1, True)
     for accumulate in (True, False):
         yield f"scatter-nd-{accumulate}", _scatter_nd(accumulate)
         yield f"scatter-along-{accumulate}", _scatter_along(accumulate)
+
+
+def _topk(x: np.ndarray, k: int, axis: int, largest: bool) -> Case:
+    """Of few different numbers: ties."""
+    type, attrs = TensorType.of(x), TopkAttrs(k, axis, largest)
+    graph = graph_of([type], [], lambda rw, x: list(rw.insert("topk", [x], attrs).results))
+    return Case(graph, [x])
 
 
 def _scatter_nd(accumulate: bool) -> Case:

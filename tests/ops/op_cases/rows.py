@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -182,6 +183,33 @@ def _products() -> Iterator[Case]:
         )
 
 
+def _of_experts() -> Iterator[Case]:
+    """Empty groups, rows of none, one group of all."""
+    for ends in ([2, 2, 6], [0, 0, 0], [6, 6, 6], [1, 3, 5]):
+        for dtype in (np.int32, np.int64):
+            operands = normal(6, 4), normal(3, 4, 5), np.array(ends, dtype)
+            yield Case("grouped_matmul", f"{ends}-{np.dtype(dtype).name}", operands, NO, _by_ends)
+    for index in ([2, 0, 0, 1], [-1, 3, 2, 1]):
+        operands = normal(4, 2, 5), normal(3, 5, 7), np.array(index)
+        yield Case("gathered_matmul", f"{index}", operands, NO, _by_index)
+    whole = ints(-9, 9, 4, 2, 5), ints(-9, 9, 3, 5, 7), np.array([0, 2, 5, 1], np.int32)
+    yield Case("gathered_matmul", "int", whole, NO, _by_index)
+    one = ints(-9, 9, 3, 5), ints(-9, 9, 1, 5, 7), np.array([2])
+    yield Case("grouped_matmul", "int", one, NO, _by_ends)
+
+
+def _by_ends(t: Any, x: Any, w: Any, ends: Any) -> Any:
+    starts = t.cat([ends.new_zeros(1), ends[:-1]])
+    row = t.arange(len(x))[:, None]
+    inside = (row >= starts) & (row < ends)
+    return t.einsum("sk,ekn,se->sn", x, w, inside.to(x.dtype))
+
+
+def _by_index(t: Any, x: Any, w: Any, index: Any) -> Any:
+    chosen = t.arange(len(w)) == index[:, None]
+    return t.einsum("bmk,ekn,be->bmn", x, w, chosen.to(x.dtype))
+
+
 # Attention -------------------------------------------------------------------------------------
 
 
@@ -228,5 +256,7 @@ def _attentions() -> Iterator[Case]:
 
 
 CASES: tuple[Case, ...] = tuple(
-    case for family in (_reductions, _norms, _products, _attentions) for case in family()
+    case
+    for family in (_reductions, _norms, _products, _of_experts, _attentions)
+    for case in family()
 )

@@ -23,6 +23,7 @@ from graphopt.kernel.ir import (
     Buffer,
     Expr,
     For,
+    If,
     Load,
     Scope,
     Stmt,
@@ -140,17 +141,20 @@ class Builder:
 
     @property
     def is_streamable(self) -> bool:
-        """Whether a panel of packed weights is read by one loop over k."""
-        return self.product.weight is not None and len(self.k_groups) == 1
+        """Whether a panel of packed weights is read by one loop over k and the next one follows."""
+        one = len(self.k_groups) == 1 and not self.product.chooses
+        return self.product.weight is not None and one
 
     @property
     def weight_elements(self) -> int:
-        return self.extents.get("g", 1) * self.product.depth * self.product.channels
+        return self.weight.groups * self.product.depth * self.product.channels
 
     def shape(self) -> tuple[tuple[int, ...], int, int]:
-        """Extents of the fused m loops, N, and K."""
+        """Extents of the fused m loops, N, and K; of one block where blocks choose their weights,
+        since no tile is of two."""
         p = self.product
-        return tuple(self._extent(g) for g in self.m_groups), p.channels, p.depth
+        groups = [g for g in self.m_groups if p.chooses not in g]
+        return tuple(self._extent(g) for g in groups), p.channels, p.depth
 
     def row_bytes(self) -> int:
         """Between what neighbouring innermost positions read of the left factor; 0 if unknown."""
@@ -179,11 +183,14 @@ class Builder:
     # Structure ---------------------------------------------------------------------------------
 
     def _fuse(self) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]:
-        m_axes = [n for n, e in self.product.positions if e > 1]
+        blocks = self.product.chooses
+        m_axes = [n for n, e in self.product.positions if (e > 1 or blocks) and n != blocks]
         k_axes = [n for n, e in self.product.reduced if e > 1]
         panel = Panel(0, 1, 1, 1)
         k_alone = tuple((k,) for k in k_axes)
-        m_groups = fuse_axes(m_axes, lambda g: self._point(g, k_alone, panel))
+        around = ((blocks,),) if blocks else ()
+        m_groups = fuse_axes(m_axes, lambda g: self._point((*around, *g), k_alone, panel))
+        m_groups = (*around, *m_groups)
         k_groups = fuse_axes(k_axes, lambda g: self._point(m_groups, g, panel))
         return m_groups, k_groups
 
@@ -212,6 +219,8 @@ class Builder:
         inner: Stmt = Store(acc, (), self._term(panel, m, n, jb, j, k), self.product.combine)
         for i, group in reversed(list(enumerate(k_groups))):
             inner = For(self._name("k", i, k_groups), self._extent(group), inner)
+        if self.product.chosen is not None:
+            inner = If(self.product.chosen(m), inner)
         first = Store(acc, (), const(IDENTITY[self.product.combine], acc.dtype))
         return block(Alloc(acc), first, inner, *self._epilogue(acc, m, n))
 
@@ -225,15 +234,15 @@ class Builder:
 
     def _packed(self, panel: Panel, m: Axes, jb: Expr, j: Expr, k: Axes) -> Expr:
         """The packed right factor: [panel][k][width], one panel group after the other, a whole
-        set of them per group of a grouped convolution."""
+        set of them per matrix."""
         p = self.product
         row = linear_index([k[name] for name, _ in p.reduced], [e for _, e in p.reduced])
         at = binary("+", binary("*", jb, index_const(self.product.depth)), row)
         at = binary("+", binary("*", at, index_const(panel.width)), j)
         at = binary("+", at, index_const(panel.start * self.product.depth))
         at = binary("+", at, self.weight.start)
-        if "g" in m:
-            at = binary("+", at, binary("*", m["g"], index_const(self.product.depth * p.channels)))
+        if self.weight.groups > 1:
+            at = binary("+", at, binary("*", p.group(m), index_const(p.depth * p.channels)))
         return load(self.region.inputs[self.weight.operand], self.region.access.simplify(at))
 
     def _epilogue(self, acc: Buffer, m: Axes, n: Expr) -> list[Stmt]:

@@ -11,11 +11,9 @@ from graphopt.ir.types import DType
 from graphopt.kernel.ir import (
     INDEX,
     Alloc,
-    Buffer,
     Expr,
     For,
     If,
-    Scope,
     Stmt,
     Store,
     binary,
@@ -26,9 +24,10 @@ from graphopt.kernel.ir import (
     load,
     select,
 )
-from graphopt.lower.loops import in_parallel
 from graphopt.lower.region import Lowered, Region
 from graphopt.target import Target
+from graphopt_backends.cpu.lower.serial import at, cell, rows
+from graphopt_backends.cpu.lower.sorting import topk
 
 
 def lower(node: Node, target: Target) -> Lowered:
@@ -45,40 +44,15 @@ def lower(node: Node, target: Target) -> Lowered:
     return Lowered(region.kernel(root.op.name, body))
 
 
-def _rows(
-    region: Region, value: Value, axis: int
-) -> tuple[dict[int, Expr], Callable[[Stmt], Stmt]]:
-    """Loops over every axis but one: index per axis, and a function that wraps them around."""
-    dims = value.type.dims
-    order = [a for a in value.type.order if a != axis]
-    index = {a: region.loop(f"i{a}", dims[a]) for a in order}
-
-    def around(body: Stmt) -> Stmt:
-        for a in reversed(order):
-            if dims[a] > 1:
-                body = For(f"i{a}", dims[a], body)
-        return in_parallel(body)
-
-    return index, around
-
-
-def _at(index: dict[int, Expr], axis: int, i: Expr) -> tuple[Expr, ...]:
-    return tuple({**index, axis: i}[a] for a in range(len(index) + 1))
-
-
-def _cell(name: str, dtype: DType) -> Buffer:
-    return Buffer.dense(name, dtype, (), Scope.REGISTER)
-
-
 def _cumsum(region: Region, root: Node) -> Stmt:
     (x,), axis = root.operands, root.attrs.axis  # type: ignore[attr-defined]
-    index, around = _rows(region, x, axis)
+    index, around = rows(region, x, axis)
     k = region.loop("k", x.type.dims[axis])
-    total = _cell("total", x.type.dtype)
-    at = _at(index, axis, k)
+    total = cell("total", x.type.dtype)
+    here = at(index, axis, k)
     step = block(
-        Store(total, (), region.access.at(x, at), reduce="+"),
-        region.store(0, at, load(total)),
+        Store(total, (), region.access.at(x, here), reduce="+"),
+        region.store(0, here, load(total)),
     )
     zero = const(0.0 if x.type.dtype.is_float else 0, x.type.dtype)
     return around(block(Alloc(total), Store(total, (), zero), For("k", x.type.dims[axis], step)))
@@ -87,14 +61,14 @@ def _cumsum(region: Region, root: Node) -> Stmt:
 def _arg(region: Region, root: Node) -> Stmt:
     (x,), attrs = root.operands, root.attrs
     axis = attrs.axis  # type: ignore[attr-defined]
-    index, around = _rows(region, x, axis)
+    index, around = rows(region, x, axis)
     k = region.loop("k", x.type.dims[axis])
-    best, where = _cell("best", x.type.dtype), _cell("where", INDEX)
-    element = region.access.at(x, _at(index, axis, k))
+    best, where = cell("best", x.type.dtype), cell("where", INDEX)
+    element = region.access.at(x, at(index, axis, k))
     better = binary(">" if root.op.name == "argmax" else "<", element, load(best))
-    first = region.access.at(x, _at(index, axis, index_const(0)))
+    first = region.access.at(x, at(index, axis, index_const(0)))
     take = block(Store(where, (), k), Store(best, (), element))
-    full = _at(index, axis, index_const(0))
+    full = at(index, axis, index_const(0))
     keep = attrs.keepdims  # type: ignore[attr-defined]
     out = full if keep else tuple(i for a, i in enumerate(full) if a != axis)
     return around(
@@ -107,46 +81,6 @@ def _arg(region: Region, root: Node) -> Stmt:
             region.store(0, out, load(where)),
         )
     )
-
-
-def _topk(region: Region, root: Node) -> Stmt:
-    """Pick k times the best element that comes after the last pick in (value, position) order."""
-    (x,), attrs = root.operands, root.attrs
-    axis, largest = attrs.axis, attrs.largest  # type: ignore[attr-defined]
-    index, around = _rows(region, x, axis)
-    extent = x.type.dims[axis]
-    p, k = region.loop("p", attrs.k), region.loop("k", extent)  # type: ignore[attr-defined]
-    last, best = _cell("last", x.type.dtype), _cell("best", x.type.dtype)
-    last_at, best_at = _cell("last_at", INDEX), _cell("best_at", INDEX)
-    element = region.access.at(x, _at(index, axis, k))
-    beats, loses = (">", "<") if largest else ("<", ">")
-    after = binary(
-        "or",
-        binary(loses, element, load(last)),
-        binary("and", binary("==", element, load(last)), binary(">", k, load(last_at))),
-    )
-    open_ = binary("or", binary("==", p, index_const(0)), after)
-    better = binary(
-        "or", binary("<", load(best_at), index_const(0)), binary(beats, element, load(best))
-    )
-    take = block(Store(best, (), element), Store(best_at, (), k))
-    scan = For("k", extent, If(binary("and", open_, better), take))
-    out = _at(index, axis, p)
-    stores = []
-    for which, result in enumerate(region.body.outputs):
-        value = load(best) if result is root.results[0] else load(best_at)
-        stores.append(region.store(which, out, value))
-    zero = const(0.0 if x.type.dtype.is_float else 0, x.type.dtype)
-    pick = block(
-        Store(best_at, (), index_const(-1)),
-        scan,
-        *stores,
-        Store(last, (), load(best)),
-        Store(last_at, (), load(best_at)),
-    )
-    cells = [Alloc(b) for b in (last, best, last_at, best_at)]
-    initial = [Store(last, (), zero), Store(best, (), zero), Store(last_at, (), index_const(-1))]
-    return around(block(*cells, *initial, For("p", attrs.k, pick)))  # type: ignore[attr-defined]
 
 
 def _copy(region: Region, x: Value) -> Stmt:
@@ -213,7 +147,7 @@ _RULES: Mapping[str, Callable[[Region, Node], Stmt]] = {
     "cumsum": _cumsum,
     "argmax": _arg,
     "argmin": _arg,
-    "topk": _topk,
+    "topk": topk,
     "scatter_nd": _scatter_nd,
     "scatter_along": _scatter_along,
 }

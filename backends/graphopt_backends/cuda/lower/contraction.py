@@ -135,9 +135,9 @@ class Contraction(abc.ABC):
 
     def _is_batch(self, name: str) -> bool:
         """Whether the right factor depends on a position."""
-        if self.product.weight is not None or self.product.right is None:
-            return name == "g"
         m = {n: self.region.loop(n, e) for n, e in self.product.positions}
+        if self.product.weight is not None or self.product.right is None:
+            return uses_var(self.product.group(m), name)
         k = {n: self.region.loop(n, e) for n, e in self.product.reduced}
         right = self.product.right(m, self.region.loop("column", self.product.channels), k)
         return uses_var(right, name)
@@ -244,7 +244,7 @@ class Contraction(abc.ABC):
         assert self.product.weight is not None
         columns, depth = self._packed_shape()
         outer, inner, rows, width = (k, n, depth, columns) if self.by_k else (n, k, columns, depth)
-        group = self.batch_index.get("g", index_const(0))
+        group = self.product.group({**self._zeros(), **self.batch_index})
         at = binary("+", binary("*", group, index_const(rows)), outer)
         at = binary("+", binary("*", at, index_const(width)), inner)
         buffer = self.region.inputs[self.product.weight.operand]
@@ -255,7 +255,7 @@ class Contraction(abc.ABC):
         if weight is None:
             return {}
         columns, depth = self._packed_shape()
-        groups, by_k = dict(self.batch).get("g", 1), self.by_k
+        groups, by_k = weight.groups, self.by_k
 
         def pack(array: np.ndarray) -> np.ndarray:
             matrix = weight.matrix(array)
@@ -290,8 +290,9 @@ class Contraction(abc.ABC):
         return Part(math.prod(extents) * down * right, body)
 
     def _packed_size(self) -> int:
+        assert self.product.weight is not None
         columns, depth = self._packed_shape()
-        return dict(self.batch).get("g", 1) * columns * depth
+        return self.product.weight.groups * columns * depth
 
     def _times(self, e: Expr, factor: int) -> Expr:
         return self.region.access.simplify(binary("*", e, index_const(factor)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphopt.ir.graph import Node
-from graphopt.kernel.ir import Expr, Stmt, binary, block, broadcast, index_const
+from graphopt.kernel.ir import Expr, Stmt, binary, block, broadcast, const, index_const, select
 from graphopt.lower.pieces import border
 from graphopt.lower.products import Axes, Product, stored_value
 from graphopt_backends.cuda.lower.elementwise import Box, choose_tile
@@ -19,7 +19,10 @@ class Epilogue:
         self.results = [stored_value(v, root) for v in region.body.outputs]
 
     def stores(self, accumulated: Expr, m: Axes, n: Expr) -> Stmt:
-        access = self.region.access
+        access, chosen = self.region.access, self.product.chosen
+        if chosen is not None:
+            zero = const(0.0, accumulated.dtype, accumulated.lanes)
+            accumulated = select(chosen(m), accumulated, zero)
         value = self.product.finish(accumulated, m, n)
         access.keep(self.root.result, lambda _: value)
         index = self.product.result_index(m, n)

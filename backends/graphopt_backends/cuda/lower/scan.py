@@ -32,6 +32,7 @@ from graphopt.kernel.ir import (
     select,
 )
 from graphopt.lower.access import delinearized
+from graphopt.lower.order import beats, over_earlier, ties
 from graphopt.lower.pieces import Piece
 from graphopt.lower.region import Lowered
 from graphopt.target import Target
@@ -39,8 +40,11 @@ from graphopt.tune.space import Point
 from graphopt_backends.cuda.lower.elementwise import Box, choose_tile
 from graphopt_backends.cuda.lower.grid import Part, below, both, ceil_div, grid, guarded, threads
 from graphopt_backends.cuda.lower.region import GpuRegion
+from graphopt_backends.cuda.targets import GpuTarget
 
 _THREADS = 128
+_RESIDENT = 1024
+"""Threads of a multiprocessor that compare at once, about."""
 Does = Callable[[dict[int, Expr]], Stmt]
 """What a thread does, given its index by axis."""
 
@@ -139,7 +143,51 @@ def _arg(region: GpuRegion, root: Node) -> Stmt:
 
 
 def _topk(region: GpuRegion, root: Node) -> Stmt:
-    """Pick k times the best element that comes after the last pick in (value, position) order."""
+    """The first k in (value, position) order, nan being the largest value: by the rank of each
+    element, or by looking for one after the other where the device has not the threads for that."""
+    (x,), attrs = root.operands, root.attrs
+    sms = region.target.sms if isinstance(region.target, GpuTarget) else 1
+    steps = max(1.0, x.type.numel / (sms * _RESIDENT))
+    return (_ranked if steps < attrs.k else _selected)(region, root)  # type: ignore[attr-defined]
+
+
+def _picked(region: GpuRegion, root: Node, out: tuple[Expr, ...], *both: Expr) -> list[Stmt]:
+    """Stores of a value and its position, whichever the region has."""
+    return [
+        region.store(which, out, both[0 if result is root.results[0] else 1])
+        for which, result in enumerate(region.body.outputs)
+    ]
+
+
+def _ranked(region: GpuRegion, root: Node) -> Stmt:
+    """A thread counts what stands before its element, and knows where that is to lie."""
+    (x,), attrs = root.operands, root.attrs
+    axis, k, largest = attrs.axis, attrs.k, attrs.largest  # type: ignore[attr-defined]
+    dims = x.type.dims
+
+    def element(index: dict[int, Expr]) -> Stmt:
+        j, i = region.loop("j", dims[axis]), index[axis]
+        rest = {a: e for a, e in index.items() if a != axis}
+        rank = _cell("rank", INDEX)
+        own, each = (region.access.at(x, _at(rest, axis, place)) for place in (i, j))
+
+        def counted(before: Expr) -> Stmt:
+            return For("j", dims[axis], Store(rank, (), cast(before, INDEX), "+"))
+
+        place = binary("max", binary("min", load(rank), index_const(k - 1)), index_const(0))
+        stores = block(*_picked(region, root, _at(rest, axis, place), own, i))
+        return block(
+            Alloc(rank),
+            Store(rank, (), index_const(0)),
+            over_earlier(each, own, binary("<", j, i), largest, counted),
+            If(binary("<", load(rank), index_const(k)), stores),
+        )
+
+    return _each(region, [(a, dims[a]) for a in x.type.order], element)
+
+
+def _selected(region: GpuRegion, root: Node) -> Stmt:
+    """k times the best element that comes after the last pick."""
     (x,), attrs = root.operands, root.attrs
     axis, largest = attrs.axis, attrs.largest  # type: ignore[attr-defined]
     extent, count = x.type.dims[axis], attrs.k  # type: ignore[attr-defined]
@@ -149,28 +197,17 @@ def _topk(region: GpuRegion, root: Node) -> Stmt:
         last, best = _cell("last", x.type.dtype), _cell("best", x.type.dtype)
         last_at, best_at = _cell("last_at", INDEX), _cell("best_at", INDEX)
         element = region.access.at(x, _at(index, axis, k))
-        beats, loses = (">", "<") if largest else ("<", ">")
-        after = binary(
-            "or",
-            binary(loses, element, load(last)),
-            binary("and", binary("==", element, load(last)), binary(">", k, load(last_at))),
-        )
-        open_ = binary("or", binary("==", p, index_const(0)), after)
-        better = binary(
-            "or", binary("<", load(best_at), index_const(0)), binary(beats, element, load(best))
-        )
+        later = binary("and", ties(element, load(last)), binary(">", k, load(last_at)))
+        left = binary("or", beats(load(last), element, largest), later)
+        left = binary("or", binary("==", p, index_const(0)), left)
+        none = binary("<", load(best_at), index_const(0))
+        better = binary("or", none, beats(element, load(best), largest))
         take = block(Store(best, (), element), Store(best_at, (), k))
-        scan = For("k", extent, If(binary("and", open_, better), take))
-        out = _at(index, axis, p)
-        stores = [
-            region.store(which, out, load(best if result is root.results[0] else best_at))
-            for which, result in enumerate(region.body.outputs)
-        ]
         zero = const(0.0 if x.type.dtype.is_float else 0, x.type.dtype)
         pick = block(
             Store(best_at, (), index_const(-1)),
-            scan,
-            *stores,
+            For("k", extent, If(binary("and", left, better), take)),
+            *_picked(region, root, _at(index, axis, p), load(best), load(best_at)),
             Store(last, (), load(best)),
             Store(last_at, (), load(best_at)),
         )

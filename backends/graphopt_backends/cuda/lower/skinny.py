@@ -74,8 +74,8 @@ def fits(region: GpuRegion, product: Product) -> bool:
     """Few rows, weights that can be packed by columns, and enough of them."""
     rows = math.prod(e for _, e in product.positions)
     depth = math.prod(e for _, e in product.reduced)
-    grouped = any(name == "g" for name, _ in product.positions)
-    return rows <= MOST_ROWS and product.weight is not None and not grouped and depth >= WARP
+    one = product.weight is not None and product.weight.groups == 1 and not product.chooses
+    return rows <= MOST_ROWS and one and depth >= WARP
 
 
 def lower(region: GpuRegion, root: Node, product: Product, point: Point | None = None) -> Lowered:

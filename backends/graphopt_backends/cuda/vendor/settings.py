@@ -21,6 +21,9 @@ _FOR_CPUS = frozenset({"choose-winograd", "choose-strassen", "linear-to-conv", "
 _VECTOR_BYTES = 16
 """What a joined part begins at a multiple of: elsewhere it would be read one by one."""
 
+_BLOCKS = {"decompose-grouped-matmul": "{most=64,overhead=32}"}
+"""A multiprocessor's smallest tile has 32 rows, and takes as long with one of them."""
+
 _BEFORE = {"sink-reshapes": "merge-parallel-products"}
 """Products that read one input become one launch: bert_base has 103 in place of 127. Before
 reshapes sink, so that attention reads the slices where they lie."""
@@ -31,6 +34,7 @@ def adjusted(passes: Sequence[str], precision: str, vendor: str) -> tuple[str, .
     options = {
         "choose-libraries": _libraries(precision, vendor),
         "join-concats": f"{{align-bytes={_VECTOR_BYTES}}}",
+        **_BLOCKS,
     }
     if vendor != "none" and precision in _VECTOR:
         options["pad-channels"] = f"{{multiple={_VECTOR[precision]}}}"
