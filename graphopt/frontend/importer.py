@@ -209,9 +209,8 @@ class Importer:
             return result
         if name.startswith(_DATA_DEPENDENT):
             raise DataDependentError(f"{name} gives a value or shape that depends on tensor values")
-        target: Any = node.target
-        seeded = torch.Tag.nondeterministic_seeded in target.tags
-        if not seeded and not any(isinstance(a, Value) for a in pytree.tree_leaves((args, kwargs))):
+        computed = any(isinstance(a, Value) for a in pytree.tree_leaves((args, kwargs)))
+        if not computed and not _is_random(node.target):
             return self._evaluated(node, args, kwargs)
         return self._miss(node, name)
 
@@ -254,7 +253,7 @@ class Importer:
 
     def _miss(self, node: fx.Node, what: str) -> Any:
         """Note an unsupported operator and go on with zeros in its place."""
-        self.missing.note(what, provenance(node.meta).source)
+        self.missing.note(what, provenance(node.meta).source, random=_is_random(node.target))
         return self._zeros(node)
 
     def _zeros(self, node: fx.Node) -> Any:
@@ -270,6 +269,10 @@ class Importer:
 
 def _is_complex(tree: Any) -> bool:
     return any(isinstance(leaf, Complex) for leaf in pytree.tree_leaves(tree))
+
+
+def _is_random(target: Any) -> bool:
+    return torch.Tag.nondeterministic_seeded in getattr(target, "tags", ())
 
 
 def _producer(node: fx.Node) -> str:
