@@ -13,6 +13,7 @@ from graphopt.ops.base import Attrs, NoAttrs
 from graphopt.ops.define import (
     check_axis,
     check_indices,
+    check_not_empty,
     check_number,
     check_same_dtype,
     define,
@@ -48,6 +49,8 @@ class ScatterAlongAttrs(AxisAttrs):
 def _gather_infer(x: TensorType, i: TensorType, a: GatherAttrs) -> TensorType:
     check_indices("gather", i)
     check_axis("gather", x, a.axis)
+    if 0 not in i.shape:
+        check_not_empty("gather", x, (a.axis,))
     return TensorType(x.dtype, (*x.shape[: a.axis], *i.shape, *x.shape[a.axis + 1 :]))
 
 
@@ -65,6 +68,8 @@ def _check_along(name: str, x: TensorType, i: TensorType, axis: int) -> None:
 
 def _take_along_infer(x: TensorType, i: TensorType, a: TakeAlongAttrs) -> TensorType:
     _check_along("take_along", x, i, a.axis)
+    if 0 not in i.shape:
+        check_not_empty("take_along", x, (a.axis,))
     return TensorType(x.dtype, i.shape)
 
 
