@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 from graphopt.errors import FrontendError, InternalError, IRError, UnsupportedError
 from graphopt.frontend.aten import ATEN
 from graphopt.frontend.aten.complex_numbers import COMPLEX, Complex
+from graphopt.frontend.aten.fourier import FOURIER
 from graphopt.frontend.builder import Builder, DataDependentError, UnsupportedFormError
 from graphopt.frontend.dtypes import PARTS, as_numpy, find, from_torch
 from graphopt.frontend.missing import Missing
@@ -33,6 +34,8 @@ _CONTROL_FLOW = ("cond", "while_loop", "map_impl", "scan", "associative_scan")
 _INLINED = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
 """Regions under torch.no_grad() or a disabled autocast: settings before the submodule."""
 
+_PARTED = {**COMPLEX, **FOURIER}
+"""Operators that take or give complex tensors."""
 _DATA_DEPENDENT = (
     "aten._local_scalar_dense", "aten.item", "aten.nonzero", "aten.masked_select", "aten._unique",
     "aten.unique", "aten.nonzero_static", "aten.repeat_interleave.Tensor", "aten.bincount",
@@ -178,14 +181,14 @@ class Importer:
         dtypes = [t.dtype for t in _held(node)]
         parted = _is_complex((args, kwargs)) or any(d in PARTS for d in dtypes)
         unknown = [d for d in dtypes if not find(d) and d not in PARTS]
-        if unknown or (parted and str(target) not in COMPLEX):
+        if unknown or (parted and str(target) not in _PARTED):
             kind = str((unknown or [torch.complex64])[0]).removeprefix("torch.")
             return self._miss(node, f"{target} ({kind})")
         self.builder.types = _types(node)
         args = _positional(target, args, kwargs)
         try:
             if parted:
-                result = COMPLEX[str(target)](self.builder, *args, **kwargs)
+                result = _PARTED[str(target)](self.builder, *args, **kwargs)
             else:
                 result = self._mapped(node, str(target), args, kwargs)
             _check(node, result, self.builder.types)
