@@ -128,7 +128,7 @@ class _Growth:
             return False
         if any(n.op.name in MATERIAL for n in other.nodes):
             self.ctx.rejected(
-                self.options.name, producer, f"{producer.op.name} is written in boxes"
+                self.options.name, producer, f"{producer.op.name} is written to memory"
             )
             return False
         if any(self.p.escapes(r, region) for n in other.nodes for r in n.results if n is producer):
