@@ -138,9 +138,11 @@ class RewritePass(Pass):
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         rw = Rewriter(graph)
-        for _ in range(self.max_rounds):
+        count = len(rw.nodes)
+        for n in range(self.max_rounds):
             if not self._round(rw, ctx):
-                return rw.freeze()
+                untouched = n == 0 and len(rw.nodes) == count
+                return graph if untouched else rw.freeze()
         raise PluginError(
             f"pass {self.name} still rewrites after {self.max_rounds} rounds",
             hint="two of its rewrites undo each other, or one applies to its own result",

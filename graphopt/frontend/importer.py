@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 from graphopt.errors import FrontendError, InternalError, IRError, UnsupportedError
 from graphopt.frontend.aten import ATEN
 from graphopt.frontend.aten.complex_numbers import COMPLEX, Complex
+from graphopt.frontend.aten.fourier import FOURIER
 from graphopt.frontend.builder import Builder, DataDependentError, UnsupportedFormError
 from graphopt.frontend.dtypes import PARTS, as_numpy, find, from_torch
 from graphopt.frontend.missing import Missing
@@ -33,6 +34,8 @@ _CONTROL_FLOW = ("cond", "while_loop", "map_impl", "scan", "associative_scan")
 _INLINED = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
 """Regions under torch.no_grad() or a disabled autocast: settings before the submodule."""
 
+_PARTED = {**COMPLEX, **FOURIER}
+"""Operators that take or give complex tensors."""
 _DATA_DEPENDENT = (
     "aten._local_scalar_dense", "aten.item", "aten.nonzero", "aten.masked_select", "aten._unique",
     "aten.unique", "aten.nonzero_static", "aten.repeat_interleave.Tensor", "aten.bincount",
@@ -178,14 +181,14 @@ class Importer:
         dtypes = [t.dtype for t in _held(node)]
         parted = _is_complex((args, kwargs)) or any(d in PARTS for d in dtypes)
         unknown = [d for d in dtypes if not find(d) and d not in PARTS]
-        if unknown or (parted and str(target) not in COMPLEX):
+        if unknown or (parted and str(target) not in _PARTED):
             kind = str((unknown or [torch.complex64])[0]).removeprefix("torch.")
             return self._miss(node, f"{target} ({kind})")
         self.builder.types = _types(node)
         args = _positional(target, args, kwargs)
         try:
             if parted:
-                result = COMPLEX[str(target)](self.builder, *args, **kwargs)
+                result = _PARTED[str(target)](self.builder, *args, **kwargs)
             else:
                 result = self._mapped(node, str(target), args, kwargs)
             _check(node, result, self.builder.types)
@@ -209,9 +212,8 @@ class Importer:
             return result
         if name.startswith(_DATA_DEPENDENT):
             raise DataDependentError(f"{name} gives a value or shape that depends on tensor values")
-        target: Any = node.target
-        seeded = torch.Tag.nondeterministic_seeded in target.tags
-        if not seeded and not any(isinstance(a, Value) for a in pytree.tree_leaves((args, kwargs))):
+        computed = any(isinstance(a, Value) for a in pytree.tree_leaves((args, kwargs)))
+        if not computed and not _is_random(node.target):
             return self._evaluated(node, args, kwargs)
         return self._miss(node, name)
 
@@ -254,7 +256,7 @@ class Importer:
 
     def _miss(self, node: fx.Node, what: str) -> Any:
         """Note an unsupported operator and go on with zeros in its place."""
-        self.missing.note(what, provenance(node.meta).source)
+        self.missing.note(what, provenance(node.meta).source, random=_is_random(node.target))
         return self._zeros(node)
 
     def _zeros(self, node: fx.Node) -> Any:
@@ -270,6 +272,10 @@ class Importer:
 
 def _is_complex(tree: Any) -> bool:
     return any(isinstance(leaf, Complex) for leaf in pytree.tree_leaves(tree))
+
+
+def _is_random(target: Any) -> bool:
+    return torch.Tag.nondeterministic_seeded in getattr(target, "tags", ())
 
 
 def _producer(node: fx.Node) -> str:

@@ -8,6 +8,11 @@ from graphopt.errors import UnsupportedError
 
 SHOWN_LINES = 4
 
+_RANDOM = (
+    "draw random numbers outside of the model and pass them as inputs; dropout is for training"
+)
+_OTHERS = "replace them in the model, or add their mapping to graphopt/frontend/aten"
+
 
 class Missing:
     """Operators, or forms of them, by how often and on which source lines they stand."""
@@ -15,12 +20,16 @@ class Missing:
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._lines: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self._random: set[str] = set()
 
     def __bool__(self) -> bool:
         return bool(self._counts)
 
-    def note(self, what: str, line: str) -> None:
+    def note(self, what: str, line: str, *, random: bool = False) -> None:
+        """`random`: its results are drawn anew in every call."""
         self._counts[what] += 1
+        if random:
+            self._random.add(what)
         self._lines[what][line or "<unknown>"] = None
 
     def error(self) -> UnsupportedError:
@@ -33,8 +42,14 @@ class Missing:
         ]
         return UnsupportedError(
             f"the model uses {len(rows)} unsupported operator{many}:\n" + "\n".join(rows),
-            hint="replace them in the model, or add their mapping to graphopt/frontend/aten",
+            hint=self._hint(),
         )
+
+    def _hint(self) -> str:
+        if not self._random:
+            return _OTHERS
+        others = len(self._random) < len(self._counts)
+        return f"{_RANDOM}; as for the others, {_OTHERS}" if others else _RANDOM
 
     def _where(self, what: str) -> str:
         lines = list(self._lines[what])

@@ -168,6 +168,8 @@ class Linker:
     def _copy_outputs(self) -> None:
         """Outputs that are inputs, constants or a second name of another output are copied."""
         for i, v in enumerate(self.graph.outputs):
+            if not v.type.size_bytes:
+                continue
             source = self._address(storage_of(v))
             if source != Arg(Space.OUTPUT, i):
                 node = _copy_region(v)

@@ -15,6 +15,8 @@ from graphopt.kernel.ir import IDENTITY
 from graphopt.lower.access import axis_groups
 
 REDUCTIONS = {"sum": "+", "max": "max", "min": "min", "prod": "*", "any": "or", "all": "and"}
+ACCUMULATE = {"add": "+", "mul": "*", "maximum": "max", "minimum": "min"}
+"""How kernels accumulate what a scatter combines."""
 DEAR = frozenset({"exp", "erf", "tanh", "log", "gelu", "sigmoid", "silu", "pow", "sin", "cos"})
 """Ops whose value is kept rather than computed again."""
 

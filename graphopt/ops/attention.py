@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphopt.errors import IRError
-from graphopt.ir.types import DType, TensorType, broadcast_shapes
+from graphopt.ir.types import Dim, DType, TensorType, broadcast_shapes
 from graphopt.ops.base import Attrs
 from graphopt.ops.define import check_float, check_same_dtype, define, upper
 
@@ -33,7 +33,7 @@ def _infer(*args: Any) -> TensorType:
     check_float("attention", q)
     check_same_dtype("attention", q, k, v)
     (b, h, s, d), (bk, hk, t, dk), (bv, hv, tv, e) = q.shape, k.shape, v.shape
-    if (b, d, b, t, hk) != (bk, dk, bv, tv, hv) or upper(h) % upper(hk):
+    if (b, d, b, t, hk) != (bk, dk, bv, tv, hv) or not _divides(hk, h):
         raise IRError(
             f"attention: {q}, {k} and {v} do not fit",
             hint="expected q [b,h,s,d], k [b,hk,t,d], v [b,hk,t,e] with hk dividing h",
@@ -41,6 +41,10 @@ def _infer(*args: Any) -> TensorType:
     if mask:
         _check_mask(q, mask[0], (b, h, s, t))
     return TensorType(q.dtype, (b, h, s, e))
+
+
+def _divides(heads: Dim, queries: Dim) -> bool:
+    return upper(queries) % upper(heads) == 0 if upper(heads) else heads == queries
 
 
 def _check_mask(q: TensorType, mask: TensorType, scores: tuple[Any, ...]) -> None:
@@ -61,7 +65,7 @@ def _reference(*args: Any) -> np.ndarray:
     """A row whose every key is masked gives zeros, as torch's fused kernels do (its plain formula
     gives nan)."""
     q, k, v, *mask, a = args
-    groups = q.shape[1] // k.shape[1]
+    groups = q.shape[1] // max(k.shape[1], 1)
     if groups > 1:
         k, v = np.repeat(k, groups, axis=1), np.repeat(v, groups, axis=1)
     scores = (q @ k.swapaxes(-1, -2)) * a.scale

@@ -213,7 +213,7 @@ def _conv_transpose_infer(*args: Any) -> TensorType:
             zip(w.dims[2:], a.stride, a.padding, a.output_padding, a.dilation, strict=True), 2
         )
     )
-    if min(out) < 1:
+    if min(*out, *x.dims[2:]) < 1:
         raise IRError(f"{name}: padding {a.padding} leaves nothing of {x}", hint="pad by less")
     return TensorType(x.dtype, (x.shape[0], outputs, *out))
 
@@ -273,7 +273,7 @@ def _conv(*args: Any) -> np.ndarray:
         weights = w.reshape(w.shape[:2]).T
         y = np.moveaxis(multiplied(pixels, weights, SCHEMES[a.strassen]), -1, 1)
         return y + bias[0].reshape(-1, *(1,) * spatial) if bias else y
-    n, c, rows, *rest = view.shape[: 2 + spatial]
+    n, _, rows, *rest = view.shape[: 2 + spatial]
     groups, inner = a.groups, prod(w.shape[1:])
     weights = w.reshape(groups, w.shape[0] // groups, inner)
     out = np.empty((n, w.shape[0], rows, *rest), x.dtype)
@@ -283,7 +283,8 @@ def _conv(*args: Any) -> np.ndarray:
     for image in range(n):
         for start in range(0, rows, slab):
             part = view[image, :, start : start + slab]
-            columns = part.transpose(order).reshape(groups, c // groups * prod(w.shape[2:]), -1)
+            columns = part.transpose(order)
+            columns = columns.reshape(groups, inner, prod(part.shape[1 : 1 + spatial]))
             y = product(weights, columns)
             out[image, :, start : start + slab] = y.reshape(w.shape[0], -1, *rest)
     return out + bias[0].reshape(-1, *(1,) * spatial) if bias else out
@@ -295,8 +296,8 @@ def _conv_transpose(*args: Any) -> np.ndarray:
     x, w, *bias, a = args
     n, c, *spatial = x.shape
     kernel, groups = w.shape[2:], a.groups
-    weights = w.reshape(groups, c // groups, -1).swapaxes(1, 2)
-    taps = product(weights, x.reshape(n, groups, c // groups, -1))
+    weights = w.reshape(groups, c // groups, prod(w.shape[1:])).swapaxes(1, 2)
+    taps = product(weights, x.reshape(n, groups, c // groups, prod(spatial)))
     taps = taps.reshape(n, groups * w.shape[1], *kernel, *spatial)
     sizes = list(zip(spatial, kernel, a.stride, a.dilation, a.output_padding, strict=True))
     full = [(i - 1) * s + d * (k - 1) + 1 + extra for i, k, s, d, extra in sizes]

@@ -39,7 +39,23 @@ def define(
         return infer(*args)
 
     meaning = reference if kind in ("movement", "source") else in_single(reference)
-    return OpDef(name, attrs, checked, meaning, flops, kind, commutative)
+    return OpDef(name, attrs, checked, _or_empty(checked, meaning), flops, kind, commutative)
+
+
+def _or_empty(infer: Infer, reference: Reference) -> Reference:
+    """The same meaning; where no result has an element, no formula is asked."""
+
+    def run(*args: Any) -> Any:
+        if all(x.size for x in args[:-1]):
+            return reference(*args)
+        found = infer(*(TensorType.of(x) for x in args[:-1]), args[-1])
+        types = (found,) if isinstance(found, TensorType) else found
+        if any(0 not in t.shape for t in types):
+            return reference(*args)
+        empties = tuple(np.empty(t.dims, t.dtype.numpy) for t in types)
+        return empties[0] if isinstance(found, TensorType) else empties
+
+    return run
 
 
 def in_single(reference: Reference) -> Reference:
@@ -89,6 +105,15 @@ def check_axes(name: str, x: TensorType, axes: tuple[int, ...]) -> None:
         check_axis(name, x, axis)
     if len(set(axes)) < len(axes):
         raise IRError(f"{name}: axes {list(axes)} name an axis twice", hint="name each axis once")
+
+
+def check_not_empty(name: str, x: TensorType, axes: tuple[int, ...]) -> None:
+    """Raises: IRError for an axis without elements."""
+    for axis in axes:
+        if x.shape[axis] == 0:
+            raise IRError(
+                f"{name}: axis {axis} of {x} is empty", hint=f"{name} needs at least one element"
+            )
 
 
 def check_same_dtype(name: str, *types: TensorType) -> None:

@@ -13,6 +13,7 @@ from graphopt.ops.base import Attrs, NoAttrs
 from graphopt.ops.define import (
     check_axis,
     check_indices,
+    check_not_empty,
     check_number,
     check_same_dtype,
     define,
@@ -31,23 +32,31 @@ class TakeAlongAttrs(AxisAttrs):
     """torch.gather along `axis`: the result has the shape of the indices."""
 
 
+COMBINE = {"add": np.add, "mul": np.multiply, "maximum": np.maximum, "minimum": np.minimum}
+"""What a scatter that accumulates does with an element and what is there. nan wins over both."""
+
+
 @dataclass(frozen=True)
 class ScatterNdAttrs(Attrs):
-    """`accumulate` adds instead of overwriting; an element overwritten twice keeps the last."""
+    """`accumulate` combines instead of overwriting; an element overwritten twice keeps the last."""
 
     accumulate: bool = False
+    combine: str = "add"
 
 
 @dataclass(frozen=True)
 class ScatterAlongAttrs(AxisAttrs):
-    """torch.scatter (or scatter_add) along `axis`."""
+    """torch.scatter (or scatter_add, scatter_reduce) along `axis`."""
 
     accumulate: bool = False
+    combine: str = "add"
 
 
 def _gather_infer(x: TensorType, i: TensorType, a: GatherAttrs) -> TensorType:
     check_indices("gather", i)
     check_axis("gather", x, a.axis)
+    if 0 not in i.shape:
+        check_not_empty("gather", x, (a.axis,))
     return TensorType(x.dtype, (*x.shape[: a.axis], *i.shape, *x.shape[a.axis + 1 :]))
 
 
@@ -65,6 +74,8 @@ def _check_along(name: str, x: TensorType, i: TensorType, axis: int) -> None:
 
 def _take_along_infer(x: TensorType, i: TensorType, a: TakeAlongAttrs) -> TensorType:
     _check_along("take_along", x, i, a.axis)
+    if 0 not in i.shape:
+        check_not_empty("take_along", x, (a.axis,))
     return TensorType(x.dtype, i.shape)
 
 
@@ -104,37 +115,40 @@ def _gather_nd(x: np.ndarray, i: np.ndarray, _: NoAttrs) -> np.ndarray:
     return x[_subscripts(i)] if i.shape[-1] else np.broadcast_to(x, (*i.shape[:-1], *x.shape))
 
 
-def _scatter_nd_infer(x: TensorType, i: TensorType, u: TensorType, a: ScatterNdAttrs) -> TensorType:
-    check_same_dtype("scatter_nd", x, u)
+def _check_scatter(name: str, x: TensorType, u: TensorType, a: Any) -> None:
+    check_same_dtype(name, x, u)
     if a.accumulate:
-        check_number("scatter_nd", x)
+        check_number(name, x)
+    if a.combine not in COMBINE:
+        names = ", ".join(f'"{c}"' for c in COMBINE)
+        raise IRError(f"{name}: no combination {a.combine!r}", hint=f"use one of {names}")
+
+
+def _scatter_nd_infer(x: TensorType, i: TensorType, u: TensorType, a: ScatterNdAttrs) -> TensorType:
+    _check_scatter("scatter_nd", x, u, a)
     expected = _indexed_shape("scatter_nd", x, i)
     if u.shape != expected.shape:
         raise IRError(f"scatter_nd: updates {u} do not fit {x} at {i}", hint=f"expected {expected}")
     return x
 
 
-def _scattered(
-    x: np.ndarray, at: tuple[np.ndarray, ...], u: np.ndarray, accumulate: bool
-) -> np.ndarray:
+def _scattered(x: np.ndarray, at: tuple[np.ndarray, ...], u: np.ndarray, a: Any) -> np.ndarray:
     out = x.copy()
-    if accumulate:
-        np.add.at(out, at, u)
+    if a.accumulate:
+        COMBINE[a.combine].at(out, at, u)
     else:
         out[at] = u
     return out
 
 
 def _scatter_nd(x: np.ndarray, i: np.ndarray, u: np.ndarray, a: ScatterNdAttrs) -> np.ndarray:
-    return _scattered(x, _subscripts(i), u, a.accumulate)
+    return _scattered(x, _subscripts(i), u, a)
 
 
 def _scatter_along_infer(
     x: TensorType, i: TensorType, u: TensorType, a: ScatterAlongAttrs
 ) -> TensorType:
-    check_same_dtype("scatter_along", x, u)
-    if a.accumulate:
-        check_number("scatter_along", x)
+    _check_scatter("scatter_along", x, u, a)
     _check_along("scatter_along", x, i, a.axis)
     if u.shape != i.shape:
         raise IRError(f"scatter_along: updates {u} and indices {i} differ in shape",
@@ -143,7 +157,7 @@ def _scatter_along_infer(
 
 
 def _scatter_along(x: np.ndarray, i: np.ndarray, u: np.ndarray, a: ScatterAlongAttrs) -> np.ndarray:
-    return _scattered(x, _grid(i, a.axis), u, a.accumulate)
+    return _scattered(x, _grid(i, a.axis), u, a)
 
 
 def _gather(x: np.ndarray, i: np.ndarray, a: GatherAttrs) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from graphopt.ops.define import (
     check_axis,
     check_bool,
     check_float,
+    check_not_empty,
     check_number,
     define,
     static_extent,
@@ -104,14 +106,6 @@ def reduced_type(x: TensorType, axes: tuple[int, ...], keepdims: bool) -> Tensor
     return TensorType(x.dtype, tuple(d for i, d in enumerate(x.shape) if i not in axes))
 
 
-def _check_not_empty(name: str, x: TensorType, axes: tuple[int, ...]) -> None:
-    for axis in axes:
-        if x.shape[axis] == 0:
-            raise IRError(
-                f"{name}: axis {axis} of {x} is empty", hint=f"{name} needs at least one element"
-            )
-
-
 def _any(name: str, x: TensorType) -> None:
     del name, x
 
@@ -128,7 +122,7 @@ def _reduce(
         check(name, x)
         check_axes(name, x, a.axes)
         if needs_element:
-            _check_not_empty(name, x, a.axes)
+            check_not_empty(name, x, a.axes)
         return reduced_type(x, a.axes, a.keepdims)
 
     def reference(x: np.ndarray, a: ReduceAttrs) -> np.ndarray:
@@ -137,10 +131,16 @@ def _reduce(
     return define(name, attrs, infer, reference, _one_each, kind="reduction", operands=1)
 
 
+def _mean(x: np.ndarray, axis: tuple[int, ...], keepdims: bool) -> np.ndarray:
+    """Of nothing: nan. np.mean warns of that."""
+    total = np.sum(x, axis=axis, keepdims=keepdims)
+    return np.asarray(total / x.dtype.type(math.prod(x.shape[a] for a in axis)))
+
+
 def _arg(name: str, attrs: type[Attrs], f: Callable[..., Any]) -> OpDef:
     def infer(x: TensorType, a: Any) -> TensorType:
         check_axis(name, x, a.axis)
-        _check_not_empty(name, x, (a.axis,))
+        check_not_empty(name, x, (a.axis,))
         return reduced_type(x, (a.axis,), a.keepdims).with_dtype(DType.I64)
 
     def reference(x: np.ndarray, a: Any) -> np.ndarray:
@@ -187,7 +187,7 @@ def _topk(x: np.ndarray, a: TopkAttrs) -> tuple[np.ndarray, np.ndarray]:
 
 OPS = (
     _reduce("sum", SumAttrs, np.sum, check_number),
-    _reduce("mean", MeanAttrs, np.mean, check_float),
+    _reduce("mean", MeanAttrs, _mean, check_float),
     _reduce("max", MaxAttrs, np.max, _any, needs_element=True),
     _reduce("min", MinAttrs, np.min, _any, needs_element=True),
     _reduce("prod", ProdAttrs, np.prod, check_number),

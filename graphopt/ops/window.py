@@ -13,7 +13,7 @@ from graphopt.errors import IRError
 from graphopt.ir.types import TensorType
 from graphopt.ops.base import Attrs
 from graphopt.ops.contraction import window_extents, windows
-from graphopt.ops.define import check_float, check_number, define, static_extent
+from graphopt.ops.define import check_float, check_not_empty, check_number, define, static_extent
 
 RESIZE_MODES = ("nearest", "bilinear", "bicubic")
 
@@ -134,6 +134,7 @@ def _adaptive_infer(x: TensorType, a: AdaptiveAvgPoolAttrs) -> TensorType:
         )
     for axis in range(x.rank - len(a.size), x.rank):
         static_extent("adaptive_avg_pool", x, axis)
+        check_not_empty("adaptive_avg_pool", x, (axis,))
     return TensorType(x.dtype, (*x.shape[: x.rank - len(a.size)], *a.size))
 
 
@@ -173,6 +174,7 @@ def _resize_infer(x: TensorType, a: ResizeAttrs) -> TensorType:
                       hint="give one positive scale per spatial axis")  # fmt: skip
     for axis in range(2, x.rank):
         static_extent("resize", x, axis)
+        check_not_empty("resize", x, (axis,))
     return TensorType(x.dtype, (*x.shape[:2], *a.size))
 
 

@@ -31,6 +31,7 @@ PLUGIN = Plugin(
             "graphopt_passes.simplify.eliminate_common_subexpressions:EliminateCommonSubexpressions"
         ),
         "eliminate-dead-code": "graphopt_passes.simplify.eliminate_dead_code:EliminateDeadCode",
+        "eliminate-empties": "graphopt_passes.simplify.eliminate_empties:EliminateEmpties",
         "explicit-padding": "graphopt_passes.legalize.explicit_padding:ExplicitPadding",
         "fold-batchnorm": "graphopt_passes.fold.fold_batchnorm:FoldBatchnorm",
         "fold-bias": "graphopt_passes.fold.fold_bias:FoldBias",

@@ -10,6 +10,7 @@ Entry = tuple[str, str]
 # Exact, and small enough to run twice: each finds what the one before has uncovered.
 _SIMPLIFY: tuple[Entry, ...] = (
     ("eliminate-dead-code", "what nobody reads is not worth a look, and hides single readers"),
+    ("eliminate-empties", "before what divides by a number of elements"),
     ("fold-constants", "masks, positions and turned weights computed in the model become data"),
     ("simplify-arithmetic", "identities with the numbers that folding has left"),
     ("simplify-selects", "conditions that folding has decided"),
@@ -59,6 +60,7 @@ _PRECISION: tuple[Entry, ...] = (
 )
 
 _LEGALIZE: tuple[Entry, ...] = (
+    ("eliminate-empties", "kernels have loops of at least one iteration"),
     ("decompose-conv-transpose", "phases become convolutions, which have kernels"),
     ("decompose-grouped-matmul", "rows of few experts become blocks, each of one's weights"),
     ("decompose-resize", "gathers fuse with what surrounds them"),

@@ -98,7 +98,7 @@ class RulePass(RewritePass):
             if isinstance(found, Reject):
                 nearest = found
             elif found is not None:
-                return Plan(node, recipe=_as_wide(found, node.result.type))
+                return Plan(node, recipe=as_wide(found, node.result.type))
         return nearest
 
     def apply(self, plan: Plan, rw: Rewriter) -> None:
@@ -114,7 +114,7 @@ def laid_out(node: Node) -> bool:
     return any(r.type.layout is not None for r in node.results)
 
 
-def _as_wide(recipe: Recipe, type: TensorType) -> Recipe:
+def as_wide(recipe: Recipe, type: TensorType) -> Recipe:
     """A recipe of this type: what a constant has broadcast so far, an expand does."""
     if type_of(recipe) == type:
         return recipe

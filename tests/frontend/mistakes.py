@@ -1,5 +1,6 @@
 """Sources with one mistake each. Line numbers of the models stand in the tests."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -122,6 +123,15 @@ class TextOutput(nn.Module):
 class Double(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * 2
+
+
+class Draws(nn.Module):
+    def __init__(self, draws: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.draws = draws
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.draws(x) * 2
 
 
 class AlwaysDrops(nn.Module):

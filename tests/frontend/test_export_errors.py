@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import mistakes
@@ -30,7 +31,7 @@ def _message(kind: type[GraphoptError], model: nn.Module, *inputs: object) -> st
 
 @pytest.mark.parametrize(
     ("model", "line"),
-    [(mistakes.Branch, 56), (mistakes.Length, 63)],
+    [(mistakes.Branch, 57), (mistakes.Length, 64)],
 )
 def test_control_flow_on_values(model: type[nn.Module], line: int) -> None:
     assert _message(FrontendError, model()) == (
@@ -40,19 +41,19 @@ def test_control_flow_on_values(model: type[nn.Module], line: int) -> None:
 
 def test_a_shape_that_depends_on_values() -> None:
     assert _message(FrontendError, mistakes.Positives()) == (
-        f"the shape of index depends on tensor values (mistakes.py:68)\nhint: {DATA}"
+        f"the shape of index depends on tensor values (mistakes.py:69)\nhint: {DATA}"
     )
 
 
 def test_torch_cond() -> None:
     assert _message(FrontendError, mistakes.Cond()) == (
-        f"torch.cond at mistakes.py:73 is data-dependent control flow\nhint: {DATA}"
+        f"torch.cond at mistakes.py:74 is data-dependent control flow\nhint: {DATA}"
     )
 
 
 def test_a_model_that_does_not_run() -> None:
     assert _message(FrontendError, mistakes.DoesNotRun()) == (
-        "torch.export failed at mistakes.py:78: RuntimeError: "
+        "torch.export failed at mistakes.py:79: RuntimeError: "
         "a and b must have same reduction dim, but got [1, 3] X [1, 3].\n"
         "hint: check that model(*example_inputs) runs"
     )
@@ -61,11 +62,28 @@ def test_a_model_that_does_not_run() -> None:
 def test_unsupported_operators_are_told_all_at_once() -> None:
     assert _message(UnsupportedError, mistakes.Exotic(), torch.eye(4)) == (
         "the model uses 3 unsupported operators:\n"
-        "  aten.linalg_inv_ex.default    2x  at mistakes.py:87, mistakes.py:89\n"
-        "  aten.tan.default (complex64)  1x  at mistakes.py:88\n"
-        "  aten.rand.default             1x  at mistakes.py:89\n"
-        "hint: replace them in the model, or add their mapping to graphopt/frontend/aten"
+        "  aten.linalg_inv_ex.default    2x  at mistakes.py:88, mistakes.py:90\n"
+        "  aten.tan.default (complex64)  1x  at mistakes.py:89\n"
+        "  aten.rand.default             1x  at mistakes.py:90\n"
+        "hint: draw random numbers outside of the model and pass them as inputs; dropout is for "
+        "training; as for the others, replace them in the model, or add their mapping to "
+        "graphopt/frontend/aten"
     )
+
+
+@pytest.mark.parametrize(
+    ("draws", "operator"),
+    [
+        (torch.bernoulli, "rand.default"),
+        (lambda x: torch.multinomial(x, 1), "multinomial.default"),
+        (torch.randn_like, "randn_like.default"),
+        (lambda x: x + torch.randint(9, (3,)), "randint.default"),
+    ],
+)
+def test_random_operators(draws: Callable[..., torch.Tensor], operator: str) -> None:
+    said = _message(UnsupportedError, mistakes.Draws(draws))
+    assert said.startswith(f"the model uses 1 unsupported operator:\n  aten.{operator}  1x  at m")
+    assert "hint: draw random numbers outside of the model and pass them as inputs" in said
 
 
 def test_dropout_that_no_mode_turns_off() -> None:
@@ -74,7 +92,8 @@ def test_dropout_that_no_mode_turns_off() -> None:
         "the model uses 1 unsupported operator:\n"
         "  aten.native_dropout.default (dropout in training: pass training=self.training)  1x  "
         f"at mistakes.py:{line}\n"
-        "hint: replace them in the model, or add their mapping to graphopt/frontend/aten"
+        "hint: draw random numbers outside of the model and pass them as inputs; dropout is for "
+        "training"
     )
 
 
@@ -87,7 +106,7 @@ def test_gradients_inside_a_model() -> None:
 def test_complex_weights() -> None:
     assert _message(UnsupportedError, mistakes.ComplexWeights()) == (
         "the model uses 1 unsupported operator:\n"
-        "  aten.sqrt.default (complex64)  1x  at mistakes.py:98\n"
+        "  aten.sqrt.default (complex64)  1x  at mistakes.py:99\n"
         "hint: replace them in the model, or add their mapping to graphopt/frontend/aten"
     )
 

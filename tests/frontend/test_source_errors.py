@@ -55,7 +55,7 @@ def _message(source: str) -> str:
             "make it a tensor: torch.from_numpy(array), torch.tensor(values)",
         ),
         ("no_tensor", "the example inputs of no_tensor in mistakes.py hold no tensor", RETURNS),
-        ("raises", "raises in mistakes.py raised KeyError: 'weights'", "mend mistakes.py:36"),
+        ("raises", "raises in mistakes.py raised KeyError: 'weights'", "mend mistakes.py:37"),
         ("net", "net in mistakes.py is a ReLU, not a function", f"wrap it: def build(): {RETURNS}"),
         ("tripel", "mistakes.py has no function 'tripel'", "did you mean 'triple'?"),
         ("dropout", "module 1 (Dropout) is in training mode", "call model.eval() first"),

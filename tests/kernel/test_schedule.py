@@ -93,6 +93,11 @@ def body(k: Kernel) -> str:
 
 # Text --------------------------------------------------------------------------------------------
 
+HALVED_BESIDE = """kernel k(y: f32[4] output, z: f32[8] output) {
+  for i in 0..8 { y[i // 2] = 1.0 }
+  for j in 0..8 { z[j] = 2.0 }
+}"""
+
 BEFORE_AFTER: list[tuple[str, Kernel, Callable[[Kernel], Kernel], str]] = [
     ("split", kernel(SCALE, n=50), lambda k: s.split(k, "i", 12, names=("io", "ii")),
      "for io in 0..4 { for ii in 0..12 { y[io * 12 + ii] = x[io * 12 + ii] * 2.0 } } "
@@ -173,6 +178,9 @@ BEFORE_AFTER: list[tuple[str, Kernel, Callable[[Kernel], Kernel], str]] = [
      "parallel i in 0..2 { for j in 0..3 { y[i, j] = x[i, j] + b[i] } }"),
     ("parallelize enough", kernel(ROWS, m=2, n=3), lambda k: s.parallelize(k, at_least=5),
      "parallel i_j in 0..6 { y[i_j // 3, i_j % 3] = x[i_j // 3, i_j % 3] + b[i_j // 3] }"),
+    ("parallelize what is proven", kernel(HALVED_BESIDE),
+     lambda k: s.parallelize(k, where_proven=True),
+     body(kernel(HALVED_BESIDE)).replace("for j", "parallel j")),
     ("parallelize one tile", kernel(SUM, n=4), s.parallelize, body(kernel(SUM, n=4))),
     ("simplify", s.split(s.fuse(kernel(ROWS, m=3, n=4), "i", "j", "f"), "f", 4, names=("a", "b")),
      s.simplify,

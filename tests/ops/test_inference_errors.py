@@ -221,6 +221,9 @@ _ERRORS: list[tuple[str, list[TensorType], Attrs, str]] = [
      "hint: the last axis of the indices is at most 1"),
     ("scatter_nd", [f32(4, 2), i64(3, 1), f32(3, 3)], ScatterNdAttrs(),
      "scatter_nd: updates f32[3,3] do not fit f32[4,2] at i64[3,1]\nhint: expected f32[3,2]"),
+    ("scatter_nd", [f32(4), i64(3, 1), f32(3)], ScatterNdAttrs(True, "sub"),
+     "scatter_nd: no combination 'sub'\n"
+     'hint: use one of "add", "mul", "maximum", "minimum"'),
     ("scatter_along", [f32(4), i64(3), f32(2)], ScatterAlongAttrs(0),
      "scatter_along: updates f32[2] and indices i64[3] differ in shape\n"
      "hint: slice or expand the updates"),

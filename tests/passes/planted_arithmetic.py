@@ -7,6 +7,7 @@ from graphopt_passes.simplify import (
     cancel_casts,
     eliminate_common_subexpressions,
     eliminate_dead_code,
+    eliminate_empties,
     merge_clamps,
     regroup_arithmetic,
     simplify_arithmetic,
@@ -237,6 +238,15 @@ plant(
         for n, v in (("p", "1"), ("q", "9"))
     )
     + "%a = mul %s, %p\n%b = mul %s, %q\n%y = sub %a, %b\nreturn %y",
+)
+plant(
+    "a bias dropped with the products that it was added to",
+    "eliminate-empties",
+    eliminate_empties,
+    "_RULES",
+    {"linear": lambda node: full(0, node.result.type.dims, node.result.type.dtype)},
+    "%x = input : f32[2,0]\n%w = input : f32[3,0]\n%b = input : f32[3]\n"
+    "%y = linear %x, %w, %b\nreturn %y",
 )
 plant(
     "the smallest of topk taken for the largest",

@@ -86,6 +86,19 @@ def test_a_transposed_right_factor_is_copied_once() -> None:
     assert [n.op.name for n in graph.nodes].count("relayout") == 1
 
 
+@pytest.mark.parametrize(("count", "copies"), [(8, 1), (7, 0)])
+def test_rows_that_lie_across_memory_are_copied_for_a_gather(count: int, copies: int) -> None:
+    """Once for two gathers, and where they read as much as there is."""
+    body = (
+        f"%x = input : f32[8,32]\n%i = input : i64[4,{count}]\n%t = transpose %x {{perm=[1,0]}}\n"
+    )
+    body += "%y = gather %t, %i {axis=0}\n%j = neg %i\n%z = gather %t, %j {axis=0}\n"
+    graph = assigned(body + "%s = add %y, %z\nreturn %s")
+    assert [n.op.name for n in graph.nodes].count("relayout") == copies
+    fused = Pipeline.parse("fuse").run(graph)
+    assert sum(n.op.name == "fused" for n in fused.nodes) == 1 + copies
+
+
 def test_products_with_layouts_of_no_elements() -> None:
     body = "%x = input : f32[4,6]\n%s = slice %x {starts=[2,0], stops=[2,6], steps=[1,1]}\n"
     graph = assigned(

@@ -18,7 +18,7 @@ def contraction_steps(naive: Kernel, tile: Tile, weights: str | None = None) -> 
     """From one multiply-add per iteration to a register tile of vectors, shared by threads.
     `weights` is the buffer of the packed ones, if there are any."""
     steps = register_tile_steps(naive, tile, weights)
-    k = s.simplify(s.parallelize(steps[-1][1], at_least=_SHARES))
+    k = s.simplify(s.parallelize(steps[-1][1], at_least=_SHARES, where_proven=True))
     return [*steps, ("parallelize", k)]
 
 

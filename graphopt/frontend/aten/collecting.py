@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from graphopt.frontend.aten.indexing import scatter
+from graphopt.frontend.aten.indexing import index_write, scatter
 from graphopt.frontend.aten.reduction import reduce
-from graphopt.frontend.builder import Builder, Mapping, Number, UnsupportedFormError, axis_of
+from graphopt.frontend.builder import Builder, Mapping, Number, UnsupportedFormError
 from graphopt.frontend.dtypes import promote
 from graphopt.ir.graph import Value
 from graphopt.ir.types import DType
-from graphopt.ops import IotaAttrs
+from graphopt.ops import CumsumAttrs, IotaAttrs
 
 _SUM, _MEAN, _MAX = range(3)
 
@@ -24,18 +25,24 @@ def embedding_bag(
     include_last: bool = False, padding: int = -1,
 ) -> Any:  # fmt: skip
     """Rows of `weight`, reduced by bag. offsets: where each bag starts in `indices`."""
-    bags = b.types[0].dims[0]
-    even = _even(offsets, bags, indices.type.numel)
-    rows = b.gather(weight, indices, 0)
+    rows, bags, count = b.gather(weight, indices, 0), b.types[0].dims[0], indices.type.numel
     if factors is not None:
         rows = b.mul(rows, b.unsqueeze(b.cast(factors, rows.type.dtype), 1))
-    lead = (1, indices.type.numel) if even is None else (bags, even)
-    rows = b.reshape(rows, (*lead, weight.type.dims[1]))
-    inside = b.full(True, DType.BOOL, lead) if even else _members(b, indices, offsets, bags)
+    kept = None
     if padding >= 0:
-        kept = b.emit("ne", b.reshape(indices, lead), b.full(padding, indices.type.dtype))
-        inside = b.emit("and", inside, kept)
-    return _bag(b, rows, inside, mode), None, None, None
+        kept = b.emit("ne", indices, b.full(padding, indices.type.dtype))
+        rows = b.where(b.unsqueeze(kept, 1), rows, _NEUTRAL[mode](rows.type.dtype), rows.type.dtype)
+    even = _even(offsets, bags, count)
+    if even:
+        return _even_bags(b, rows, kept, (bags, even), mode), None, None, None
+    y = _bags(b, rows, kept, _bag_of_each(b, offsets, count), offsets.type.numel, mode)
+    return b.slice(y, 0, 0, bags), None, None, None  # what the last offset ends is in no bag
+
+
+_NEUTRAL: dict[int, Callable[[DType], Number]] = {
+    _SUM: lambda dtype: 0, _MEAN: lambda dtype: 0, _MAX: lambda dtype: lowest(dtype),
+}  # fmt: skip
+"""What a row that does not count is."""
 
 
 def _even(offsets: Value, bags: int, count: int) -> int | None:
@@ -46,29 +53,54 @@ def _even(offsets: Value, bags: int, count: int) -> int | None:
     return int(node.attrs.step) if node.attrs.step * bags == count else None
 
 
-def _members(b: Builder, indices: Value, offsets: Value, bags: int) -> Value:
-    """[bags, n]: which indices lie in which bag."""
-    count = indices.type.numel
-    starts = b.slice(offsets, 0, 0, bags)
-    ends = b.slice(offsets, 0, 1, bags + 1)
-    if ends.type.numel < bags:
-        ends = b.concat([ends, b.full(count, offsets.type.dtype, (1,))], 0)
-    place = b.iota(0, 1, count, offsets.type.dtype)
-    after = b.emit("ge", place, b.unsqueeze(starts, 1))
-    return b.emit("and", after, b.emit("lt", place, b.unsqueeze(ends, 1)))
+def _even_bags(
+    b: Builder, rows: Value, kept: Value | None, bags: tuple[int, int], mode: int
+) -> Value:
+    """rows: [bags * n, d], kept: [bags * n]."""
+    dtype = rows.type.dtype
+    rows = b.reshape(rows, (*bags, rows.type.dims[1]))
+    if mode != _MAX:
+        total = reduce(b, "sum", rows, 1)
+        if mode == _SUM:
+            return total
+        if kept is None:
+            return b.div(total, bags[1])
+        return _mean(b, total, reduce(b, "sum", b.cast(b.reshape(kept, bags), dtype), 1))
+    top = reduce(b, "max", rows, 1)
+    if kept is None:
+        return top
+    any_kept = reduce(b, "any", b.reshape(kept, bags), 1)
+    return b.where(b.unsqueeze(any_kept, 1), top, 0, dtype)
 
 
-def _bag(b: Builder, rows: Value, inside: Value, mode: int) -> Value:
-    """rows: [bags or 1, n, d], inside: [bags, n]. A bag of nothing is 0."""
-    dtype, wide = rows.type.dtype, b.unsqueeze(inside, 2)
-    if mode == _MAX:
-        top = reduce(b, "max", b.where(wide, rows, lowest(dtype), dtype), 1)
-        return b.where(reduce(b, "any", wide, 1), top, 0, dtype)
-    total = reduce(b, "sum", b.where(wide, rows, 0, dtype), 1)
+def _bag_of_each(b: Builder, offsets: Value, count: int) -> Value:
+    """[count]: the bag that each index lies in, the number of bags that have begun less one."""
+    dtype = offsets.type.dtype
+    ones = b.full(1, dtype, offsets.type.dims)
+    begun = index_write(b, b.full(0, dtype, (count + 1,)), 0, offsets, ones, "add")
+    places = b.emit("cumsum", b.slice(begun, 0, 0, count), attrs=CumsumAttrs(0))
+    return b.sub(places, 1)
+
+
+def _bags(b: Builder, rows: Value, kept: Value | None, of: Value, bags: int, mode: int) -> Value:
+    """rows: [n, d], kept: [n], of: [n], the bag of each. A bag of nothing is 0."""
+    dtype = rows.type.dtype
+    start = b.full(_NEUTRAL[mode](dtype), dtype, (bags, rows.type.dims[1]))
+    y = index_write(b, start, 0, of, rows, "maximum" if mode == _MAX else "add")
     if mode == _SUM:
-        return total
-    count = reduce(b, "sum", b.cast(wide, dtype), 1)
-    return b.div(total, b.emit("maximum", count, b.full(1, dtype)))
+        return y
+    counted = b.full(1, dtype, of.type.dims) if kept is None else b.cast(kept, dtype)
+    count = index_write(b, b.full(0, dtype, (bags,)), 0, of, counted, "add")
+    if mode == _MEAN:
+        return _mean(b, y, count)
+    some = b.emit("gt", b.unsqueeze(count, 1), b.full(0, dtype))
+    return b.where(some, y, 0, dtype)
+
+
+def _mean(b: Builder, total: Value, count: Value) -> Value:
+    """total: [bags, d], count: [bags]."""
+    divisor = b.emit("maximum", count, b.full(1, count.type.dtype))
+    return b.div(total, b.unsqueeze(divisor, 1))
 
 
 def lowest(dtype: DType) -> Number:
@@ -88,34 +120,32 @@ def scatter_reduce(
     *, include_self: bool = True,
 ) -> Value:  # fmt: skip
     """Elements of `source` that go to the same place of `x`, reduced; with what was there, too."""
-    if how == "sum" and include_self:
-        return scatter(b, x, axis, indices, source, True)
-    axis, dtype = axis_of(axis, x.type.rank), x.type.dtype
-    if _others(indices, axis) != _others(x, axis):
-        raise UnsupportedFormError(f"scatter_reduce with reduce={how!r} of a part of x")
-    for i, n in enumerate(indices.type.dims):
-        source = b.slice(source, i, 0, n)
-    behind = (1,) * (x.type.rank - axis)
-    place = b.reshape(
-        b.iota(0, 1, x.type.dims[axis], indices.type.dtype), (x.type.dims[axis], *behind)
-    )
-    hit = b.emit("eq", b.unsqueeze(indices, axis), place)
-    found = reduce(b, "any", hit, axis + 1)
-    given = b.where(hit, b.unsqueeze(source, axis), _neutral(how, dtype), dtype)
-    y = reduce(b, _REDUCERS[how][0], given, axis + 1)
-    if include_self:
-        y = b.emit(_REDUCERS[how][1], x, y)
-    if how == "mean":
-        count = reduce(b, "sum", b.cast(hit, dtype), axis + 1)
-        count = b.add(count, 1) if include_self else b.emit("maximum", count, b.full(1, dtype))
-        y = b.emit("div" if dtype.is_float else "floor_div", y, count)
-    return b.where(found, y, x, dtype)
+
+    def write(into: Value, values: Value | Number, combine: str | None) -> Value:
+        return scatter(b, into, axis, indices, values, combine)
+
+    return _reduced(b, x, source, how, include_self, write)
 
 
-_REDUCERS = {
-    "sum": ("sum", "add"), "mean": ("sum", "add"), "prod": ("prod", "mul"),
-    "amax": ("max", "maximum"), "amin": ("min", "minimum"),
+_COMBINE = {
+    "sum": "add", "mean": "add", "prod": "mul", "amax": "maximum", "amin": "minimum",
 }  # fmt: skip
+
+Write = Callable[[Value, Value | Number, str | None], Value]
+"""`write(into, values, combine)`: values, or one number, at the places that are written."""
+
+
+def _reduced(
+    b: Builder, x: Value, source: Value, how: str, include_self: bool, write: Write
+) -> Value:
+    dtype = x.type.dtype
+    start = x if include_self else write(x, _neutral(how, dtype), None)
+    y = write(start, source, _COMBINE[how])
+    if how != "mean":
+        return y
+    count = write(b.full(int(include_self), dtype, x.type.dims), 1, "add")
+    count = b.emit("maximum", count, b.full(1, dtype))
+    return b.emit("div" if dtype.is_float else "floor_div", y, count)
 
 
 def _neutral(how: str, dtype: DType) -> Number:
@@ -124,17 +154,11 @@ def _neutral(how: str, dtype: DType) -> Number:
     return 1 if how == "prod" else 0
 
 
-def _others(x: Value, axis: int) -> tuple[int, ...]:
-    return x.type.dims[:axis] + x.type.dims[axis + 1 :]
-
-
 def scatter_by_name(
     b: Builder, x: Value, axis: int, indices: Value, source: Value | Number, *, reduce: str
 ) -> Value:
     """torch.scatter with reduce="add" or "multiply"."""
-    if not isinstance(source, Value):
-        source = b.full(source, x.type.dtype, indices.type.dims)
-    return scatter_reduce(b, x, axis, indices, source, {"add": "sum"}.get(reduce, "prod"))
+    return scatter(b, x, axis, indices, source, "add" if reduce == "add" else "mul")
 
 
 def index_reduce(
@@ -142,10 +166,16 @@ def index_reduce(
     *, include_self: bool = True,
 ) -> Value:  # fmt: skip
     """Whole slices go to places `indices`, a vector."""
-    axis = axis_of(axis, x.type.rank)
-    column = b.reshape(indices, (indices.type.numel, *(1,) * (x.type.rank - axis - 1)))
-    wide = b.expand(column, source.type.dims)
-    return scatter_reduce(b, x, axis, wide, source, how, include_self=include_self)
+
+    def write(into: Value, values: Value | Number, combine: str | None) -> Value:
+        rows = (
+            b.full(values, x.type.dtype, source.type.dims)
+            if not isinstance(values, Value)
+            else values
+        )
+        return index_write(b, into, axis, indices, rows, combine)
+
+    return _reduced(b, x, source, how, include_self, write)
 
 
 # Places among sorted numbers -------------------------------------------------------------------

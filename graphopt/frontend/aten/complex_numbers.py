@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from torch.utils import _pytree as pytree
 
 from graphopt.frontend.aten.creation import CREATION
@@ -20,8 +18,6 @@ from graphopt.frontend.builder import (
     Mapping,
     Number,
     Operand,
-    UnsupportedFormError,
-    axis_of,
 )
 from graphopt.ir.graph import Value
 
@@ -163,81 +159,6 @@ def exp(b: Builder, z: Complex) -> Complex:
     return polar(b, b.emit("exp", z.real), z.imag)
 
 
-# Fourier transforms ------------------------------------------------------------------------------
-
-_LARGEST = 1 << 22
-"""Elements of a transform's matrix: 2048 points by as many."""
-
-
-def _waves(points: int, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """cos and sin of 2π·i·j / points, [rows, columns]."""
-    if rows * columns > _LARGEST:
-        raise UnsupportedFormError(f"a Fourier transform of {points} points")
-    angle = np.outer(np.arange(rows), np.arange(columns)) % points * (2 * np.pi / points)
-    return np.cos(angle), np.sin(angle)
-
-
-def _along(b: Builder, axis: int, x: Value, matrix: np.ndarray) -> Value:
-    """x times a constant matrix along an axis."""
-    last = x.type.rank - 1
-    weight = b.constant(matrix.astype(x.type.dtype.numpy), "waves")
-    return b.move_axis(b.emit("matmul", b.move_axis(x, axis, last), weight), last, axis)
-
-
-def _transform(b: Builder, z: Complex, axis: int, sign: int) -> Complex:
-    n = z.real.type.dims[axis]
-    cos, sin = _waves(n, n, n)
-    sin = sign * sin
-    real = b.sub(_along(b, axis, z.real, cos), _along(b, axis, z.imag, sin))
-    return Complex(real, b.add(_along(b, axis, z.real, sin), _along(b, axis, z.imag, cos)))
-
-
-def _scale(points: int, normalization: int) -> float:
-    return (1.0, points**-0.5, 1 / points)[normalization]
-
-
-def _points(x: Value, axes: Sequence[int]) -> int:
-    return int(np.prod([x.type.dims[a] for a in axes]))
-
-
-def _scaled(b: Builder, z: Complex, by: float) -> Complex:
-    return z if by == 1 else Complex(b.mul(z.real, by), b.mul(z.imag, by))
-
-
-def complex_to_complex(
-    b: Builder, z: Complex, axes: Sequence[int], normalization: int, forward: bool
-) -> Complex:
-    by = _scale(_points(z.real, axes), normalization)
-    for axis in axes:
-        z = _transform(b, z, axis_of(axis, z.real.type.rank), -1 if forward else 1)
-    return _scaled(b, z, by)
-
-
-def real_to_complex(
-    b: Builder, x: Value, axes: Sequence[int], normalization: int, onesided: bool
-) -> Complex:
-    *others, last = (axis_of(a, x.type.rank) for a in axes)
-    n = x.type.dims[last]
-    cos, sin = _waves(n, n, n // 2 + 1 if onesided else n)
-    z = Complex(_along(b, last, x, cos), _along(b, last, x, -sin))
-    by = _scale(_points(x, axes), normalization)
-    return _scaled(b, complex_to_complex(b, z, others, 0, True), by)
-
-
-def complex_to_real(
-    b: Builder, z: Complex, axes: Sequence[int], normalization: int, size: int
-) -> Value:
-    """The missing half of the last axis mirrors the given one: each of its numbers counts twice."""
-    *others, last = (axis_of(a, z.real.type.rank) for a in axes)
-    by = _scale(_points(z.real, others) * size, normalization)
-    z = complex_to_complex(b, z, others, 0, False)
-    kept = z.real.type.dims[last]
-    cos, sin = _waves(size, kept, size)
-    alone = (np.arange(kept) == 0) | (np.arange(kept) * 2 == size)
-    weight = np.where(alone, 1.0, 2.0)[:, None] * by
-    return b.sub(_along(b, last, z.real, weight * cos), _along(b, last, z.imag, weight * sin))
-
-
 _MOVED = (
     *(
         name for name in MOVEMENT
@@ -273,8 +194,5 @@ COMPLEX: dict[str, Mapping] = {
     "aten.view_as_real.default": view_as_real,
     "aten.complex.default": from_parts,
     "aten.polar.default": polar,
-    "aten._fft_c2c.default": complex_to_complex,
-    "aten._fft_r2c.default": real_to_complex,
-    "aten._fft_c2r.default": complex_to_real,
 }
 """Operators that take or give complex tensors, by the parts that they are."""

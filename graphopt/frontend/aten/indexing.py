@@ -174,45 +174,48 @@ def masked_index(b: Builder, x: Value, mask: Value, indices: Indices, fill: Numb
 
 def scatter(
     b: Builder, x: Value, axis: int, indices: Value, source: Value | Number,
-    accumulate: bool = False,
+    combine: str | None = None,
 ) -> Value:  # fmt: skip
-    """torch.scatter and scatter_add; a longer source is cut to the indices."""
+    """torch.scatter and scatter_add; a longer source is cut to the indices. `combine`: what is done
+    with elements that meet, instead of overwriting."""
     if isinstance(source, Value):
         starts = b.cast(source, x.type.dtype)
         for i, n in enumerate(indices.type.dims):
             starts = b.slice(starts, i, 0, n)
     else:
         starts = b.full(source, x.type.dtype, indices.type.dims)
-    attrs = ScatterAlongAttrs(axis_of(axis, x.type.rank), accumulate)
+    axis = axis_of(axis, x.type.rank)
+    attrs = ScatterAlongAttrs(axis, True, combine) if combine else ScatterAlongAttrs(axis)
     return b.emit("scatter_along", x, indices, starts, attrs=attrs)
 
 
 def index_add(
     b: Builder, x: Value, axis: int, indices: Value, source: Value, *, alpha: Number = 1
 ) -> Value:
-    return _index_write(b, x, axis, indices, source if alpha == 1 else b.mul(source, alpha), True)
+    return index_write(b, x, axis, indices, source if alpha == 1 else b.mul(source, alpha), "add")
 
 
 def index_copy(b: Builder, x: Value, axis: int, indices: Value, source: Value) -> Value:
-    return _index_write(b, x, axis, indices, source, False)
+    return index_write(b, x, axis, indices, source)
 
 
 def index_fill(b: Builder, x: Value, axis: int, indices: Value, value: Number | Value) -> Value:
     shape = list(x.type.dims)
     shape[axis_of(axis, x.type.rank)] = indices.type.numel
     source = b.expand(b.operand(value, x.type.dtype), shape)
-    return _index_write(b, x, axis, indices, source, False)
+    return index_write(b, x, axis, indices, source)
 
 
-def _index_write(
-    b: Builder, x: Value, axis: int, indices: Value, source: Value, accumulate: bool
+def index_write(
+    b: Builder, x: Value, axis: int, indices: Value, source: Value, combine: str | None = None
 ) -> Value:
-    """Rows of `source` along the axis go to positions `indices` (a vector)."""
+    """Rows of `source` along the axis go to positions `indices` (a vector); `combine` as for
+    `scatter`."""
     axis = axis_of(axis, x.type.rank)
     positions = b.reshape(indices, (indices.type.numel, 1))
     front, rows = b.move_axis(x, axis, 0), b.move_axis(source, axis, 0)
-    y = b.emit("scatter_nd", front, positions, rows, attrs=ScatterNdAttrs(accumulate))
-    return b.move_axis(y, 0, axis)
+    attrs = ScatterNdAttrs(True, combine) if combine else ScatterNdAttrs()
+    return b.move_axis(b.emit("scatter_nd", front, positions, rows, attrs=attrs), 0, axis)
 
 
 def one_hot(b: Builder, x: Value, classes: int = -1) -> Value:
@@ -251,7 +254,7 @@ INDEXING: dict[str, Mapping] = {
     "aten._unsafe_index_put.default": index_put,
     "aten.scatter.src": scatter,
     "aten.scatter.value": scatter,
-    "aten.scatter_add.default": lambda b, x, axis, i, s: scatter(b, x, axis, i, s, True),
+    "aten.scatter_add.default": lambda b, x, axis, i, s: scatter(b, x, axis, i, s, "add"),
     "aten.index_add.default": index_add,
     "aten.index_copy.default": index_copy,
     "aten.index_fill.int_Scalar": index_fill,

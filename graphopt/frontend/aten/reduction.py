@@ -90,8 +90,10 @@ def arg(op: str) -> Mapping:
 
 
 def logsumexp(b: Builder, x: Value, axes: Axes, keepdim: bool = False) -> Value:
-    """Shifted by the maximum; where that is infinite the shift is 0."""
+    """Shifted by the maximum; where that is infinite the shift is 0. Of nothing: -inf."""
     x = b.cast(x, b.type.dtype)
+    if not x.type.numel:
+        return b.full(-math.inf, b.type.dtype, b.type.dims)
     top = reduce(b, "max", x, axes, True)
     top = b.where(b.emit("isinf", top), 0, top, x.type.dtype)
     total = reduce(b, "sum", b.emit("exp", b.sub(x, top)), axes, True)

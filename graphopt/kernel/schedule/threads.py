@@ -28,13 +28,14 @@ from graphopt.kernel.visit import substitute, uses_var, walk
 _TOUCHING = (Alloc, Load, Store)
 
 
-def parallelize(k: Kernel, at_least: int = 1) -> Kernel:
+def parallelize(k: Kernel, at_least: int = 1, *, where_proven: bool = False) -> Kernel:
     """Let threads share the outermost loop of every top-level nest with more than one iteration.
 
       for i { S(i) }   →   parallel i { S(i) }
 
     A loop of fewer than `at_least` iterations is first fused with the one directly inside it.
-    Raises: IRError when iterations write the same element.
+    `where_proven`: a loop whose iterations may meet stays serial; one thread runs it.
+    Raises: IRError when iterations write the same element, unless `where_proven`.
     """
 
     ranges = widest_ranges(k)
@@ -42,8 +43,13 @@ def parallelize(k: Kernel, at_least: int = 1) -> Kernel:
     def top(s: Stmt) -> Stmt:
         if not isinstance(s, For) or s.extent == 1:
             return s
-        _check_disjoint(s, "parallelize")
-        _check_carried(s, ranges, "parallelize")
+        try:
+            _check_disjoint(s, "parallelize")
+            _check_carried(s, ranges, "parallelize")
+        except IRError:
+            if where_proven:
+                return s
+            raise
         return dataclasses.replace(_fused(s, at_least), kind=LoopKind.PARALLEL)
 
     nests = _nests(k.body.body if isinstance(k.body, Block) else (k.body,))

@@ -21,6 +21,8 @@ from graphopt_passes.fuse.regions import FREE, MATERIAL, Partition, Region
 
 _INDEX_ONLY = frozenset({"slice", "transpose", "expand"})
 _HEAVY = ("contraction", "depthwise", "window", "attention", "reduction")
+_SCATTERS = {"scatter_nd": 2, "scatter_along": 2}
+"""The first operand that is read once per element: updates, not positions."""
 _PARAMETER_OPS = frozenset({"constant", *FREE})
 
 
@@ -92,12 +94,14 @@ class _Growth:
         return ""
 
     def prologues(self) -> None:
-        """Rows read their pointwise producers in place; attention and products read through
-        index arithmetic (done by copying it, see _Wrap)."""
+        """Rows read their pointwise producers in place, scatters what makes their updates;
+        attention and products read through index arithmetic (done by copying it, see _Wrap)."""
         for node in reversed(self.p.graph.nodes):
             region = self.p.of.get(node)
             if region is not None and region.kind == "reduction":
                 self._absorb(region, ("pointwise",))
+            elif region is not None and node.op.name in _SCATTERS:
+                self._absorb(region, ("pointwise", "movement"))
 
     def pointwise(self) -> None:
         """What is left joins along edges whose value nobody else reads."""
@@ -112,7 +116,7 @@ class _Growth:
         while changed:
             changed = False
             for node in list(region.nodes):
-                for operand in node.operands:
+                for operand in node.operands[_SCATTERS.get(node.op.name, 0) :]:
                     changed |= self._absorb_producer(region, operand, kinds)
 
     def _absorb_producer(self, region: Region, value: Value, kinds: tuple[str, ...]) -> bool:
@@ -124,7 +128,7 @@ class _Growth:
             return False
         if any(n.op.name in MATERIAL for n in other.nodes):
             self.ctx.rejected(
-                self.options.name, producer, f"{producer.op.name} is written in boxes"
+                self.options.name, producer, f"{producer.op.name} is written to memory"
             )
             return False
         if any(self.p.escapes(r, region) for n in other.nodes for r in n.results if n is producer):

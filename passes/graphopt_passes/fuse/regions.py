@@ -25,8 +25,9 @@ ROWS = frozenset(
 )  # fmt: skip
 FREE = frozenset({"full", "iota"})
 """Sources that every region that reads them holds a copy of."""
-MATERIAL = frozenset({"concat", "pad"})
-"""Movement that is written box by box: a region may end in it but not read through it."""
+MATERIAL = frozenset({"concat", "pad", "relayout"})
+"""Movement that is written box by box, or for a reader that wants it elsewhere: a region may end in
+it but not read through it."""
 
 
 class Region:

@@ -3,8 +3,8 @@ as that allows.
 
 Every kernel reads and writes any layout, so a change of layout costs nothing where a kernel runs
 anyway; a `relayout` is inserted only where nothing else would make the change: before a window op
-that would read channels first, before a product whose right factor lies transposed, and at graph
-outputs, which are row-major.
+that would read channels first, before a product whose right factor lies transposed, before a
+gather of rows that lie across memory, and at graph outputs, which are row-major.
 """
 
 from __future__ import annotations
@@ -81,7 +81,18 @@ def _copies(rw: Rewriter, node: Node) -> Mapping[int, Layout | None]:
         right = node.operands[1]
         if right.type.dims[-1] > 1 and right.type.strides[-1] != 1 and rw.array(right) is None:
             return {1: None}
+    if node.op.name == "gather" and x is not None and _scatters_rows(node, x.type):
+        return {0: None}
     return {}
+
+
+def _scatters_rows(node: Node, x: TensorType) -> bool:
+    """Whether a gather reads rows whose elements lie apart, as many as there are or more, and
+    writes them side by side: each element is a cache line."""
+    last: bool = node.attrs.axis == x.rank - 1  # type: ignore[attr-defined]
+    apart = not last and x.dims[-1] > 1 and x.strides[-1] != 1
+    follows = x.rank == node.result.type.rank
+    return apart and not follows and node.result.type.numel >= x.numel
 
 
 def _relaid(rw: Rewriter, x: Value, layout: Layout | None) -> Value:

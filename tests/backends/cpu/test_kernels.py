@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from graphopt_backends.cpu.lower import lower_region
 from graphopt_backends.cpu.targets import TARGETS, host
-from regions import check_regions, graph_of
+from graphopt_passes.fuse.fuse import Fuse
+from regions import check_regions, graph_of, run_region
 
 from graphopt.ir.graph import Value
 from graphopt.ir.types import DType, Layout, TensorType
@@ -44,6 +45,7 @@ from graphopt.ops import (
     TransposeAttrs,
 )
 from graphopt.ops.base import Attrs
+from graphopt.passbase import PassContext
 from graphopt.rewrite import Rewriter
 from graphopt.target import Target
 
@@ -403,6 +405,41 @@ def test_scatters(accumulate: bool, tmp_path: Path) -> None:
         ),
     )
     check_regions(graph, [random(2, 4), along, random(2, 2)], host(), tmp_path)
+
+
+@pytest.mark.parametrize("combine", ["add", "mul", "maximum", "minimum"])
+@pytest.mark.parametrize("n", EDGES)
+def test_scattered_rows_that_meet(n: int, combine: str, tmp_path: Path) -> None:
+    """Duplicates, negative positions; updates that are computed and gathered on the way."""
+    at, rows = np.array([[2], [-1], [2], [0]]), np.array([1, 1, 0, 2])
+    attrs = ScatterNdAttrs(True, combine)
+
+    def body(rw: Rewriter, x: Value, i: Value, r: Value, u: Value) -> Value:
+        picked = rw.emit("gather", rw.emit("exp", u), r, attrs=GatherAttrs(0))
+        return rw.emit("scatter_nd", x, i, picked, attrs=attrs)
+
+    graph = graph_of([f32(3, 2, n), TensorType.of(at), TensorType.of(rows), f32(3, 2, n)], [], body)
+    arrays = [random(3, 2, n), at, rows, random(3, 2, n)]
+    fused = check_regions(graph, arrays, host(), tmp_path)
+    assert [n.op.name for n in fused.nodes] == ["fused"]
+
+
+def test_scattered_rows_outside_are_dropped(tmp_path: Path) -> None:
+    at = np.array([[3], [-4], [1]])
+    graph = graph_of(
+        [f32(3, 20), TensorType.of(at), f32(3, 20)], [],
+        lambda rw, x, i, u: rw.emit("scatter_nd", x, i, u, attrs=ScatterNdAttrs(True)),
+    )  # fmt: skip
+    x, u = random(3, 20), random(3, 20)
+    fused = Fuse().run(graph, PassContext())
+    arrays = (x.reshape(-1), at.reshape(-1), u.reshape(-1))
+    memory = dict(zip(fused.inputs, arrays, strict=True))
+
+    run_region(fused.nodes[0], fused, memory, host(), tmp_path)
+
+    wanted = x.copy()
+    wanted[1] += u[2]
+    np.testing.assert_array_equal(memory[fused.outputs[0]].reshape(3, 20), wanted)
 
 
 UNARY = ["exp", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "erf", "sigmoid", "silu", "relu",

@@ -38,8 +38,11 @@ def _cases() -> Iterator[tuple[str, Case]]:
     yield "sort-first-axis", _topk(x, 70, 0, False)
     yield "sort-rows", _topk(x, 3, 1, True)
     for accumulate in (True, False):
-        yield f"scatter-nd-{accumulate}", _scatter_nd(accumulate)
-        yield f"scatter-along-{accumulate}", _scatter_along(accumulate)
+        yield f"scatter-nd-{accumulate}", _scatter_nd(ScatterNdAttrs(accumulate))
+        yield f"scatter-along-{accumulate}", _scatter_along(ScatterAlongAttrs(1, accumulate))
+    for combine in ("mul", "maximum", "minimum"):
+        yield f"scatter-nd-{combine}", _scatter_nd(ScatterNdAttrs(True, combine))
+        yield f"scatter-along-{combine}", _scatter_along(ScatterAlongAttrs(1, True, combine))
 
 
 def _topk(x: np.ndarray, k: int, axis: int, largest: bool) -> Case:
@@ -49,18 +52,17 @@ def _topk(x: np.ndarray, k: int, axis: int, largest: bool) -> Case:
     return Case(graph, [x])
 
 
-def _scatter_nd(accumulate: bool) -> Case:
+def _scatter_nd(attrs: ScatterNdAttrs) -> Case:
     at = np.array([[0], [3], [-1], [3], [2]])  # one place twice
     graph = graph_of(
         [tensor(5, 6), TensorType.of(at), tensor(5, 6)], [],
-        lambda rw, x, i, u: rw.emit("scatter_nd", x, i, u, attrs=ScatterNdAttrs(accumulate)),
+        lambda rw, x, i, u: rw.emit("scatter_nd", x, i, u, attrs=attrs),
     )  # fmt: skip
     return Case(graph, [random(5, 6), at, random(5, 6)])
 
 
-def _scatter_along(accumulate: bool) -> Case:
+def _scatter_along(attrs: ScatterAlongAttrs) -> Case:
     at = np.array([[0, 2], [1, 1]])
-    attrs = ScatterAlongAttrs(1, accumulate)
     graph = graph_of(
         [tensor(2, 4), TensorType.of(at), tensor(2, 2)], [],
         lambda rw, x, i, u: rw.emit("scatter_along", x, i, u, attrs=attrs),

@@ -155,6 +155,21 @@ def _indexings() -> Iterator[Case]:
             ScatterNdAttrs(accumulate),
             lambda t, x, i, u, a=accumulate: x.index_put((i[:, 0], i[:, 1]), u, a),
         )
+    for combine, how in (("mul", "prod"), ("maximum", "amax"), ("minimum", "amin")):
+        yield Case(
+            "scatter_along",
+            combine,
+            (x, ints(0, 4, 2, 4, 4), normal(2, 4, 4)),
+            ScatterAlongAttrs(1, True, combine),
+            lambda t, x, i, u, h=how: x.scatter_reduce(1, i, u, h),
+        )
+        yield Case(
+            "scatter_nd",
+            combine,
+            (normal(3, 4), np.array([[2], [0], [2]]), normal(3, 4)),
+            ScatterNdAttrs(True, combine),
+            lambda t, x, i, u, h=how: x.scatter_reduce(0, i.expand(3, 4), u, h),
+        )
     twice = np.array([[1], [1]])
     yield Case(
         "scatter_nd",

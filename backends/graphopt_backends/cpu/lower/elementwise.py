@@ -6,6 +6,7 @@ wherever that keeps every access affine.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from graphopt.ir.graph import Node
@@ -30,8 +31,10 @@ from graphopt.lower.pieces import Piece, pieces_of
 from graphopt.lower.region import Lowered, Region
 from graphopt.target import Target
 
-_BLOCK = 16
-"""Vectors of a block of a transposing copy; measured, 16 and 32 are best."""
+_BLOCK = 2
+"""Vectors of a block of a transposing copy. Lines that lie a power of two apart share a set of the
+cache: with 16 vectors [1024, 768] took 769 us, with 2 it takes 150; where the stride is another
+number all blocks are alike."""
 
 
 def lower(node: Node, target: Target) -> Lowered:
@@ -76,12 +79,12 @@ class _Nest:
     def _by_blocks(self, loop: For, groups: Groups) -> Stmt:
         """The outer loops around a block of vectors at a time, so that lines that are read across
         are still near when the next element of each is."""
-        blocks, left = divmod(loop.extent, _BLOCK)
-        if left or blocks == 1:
-            return self._around(loop, groups)
-        xb, xi = self.region.loop("xb", blocks), self.region.loop("xi", _BLOCK)
-        at = binary("+", binary("*", xb, index_const(_BLOCK)), xi)
-        body = For("xi", _BLOCK, substitute(loop.body, {"x": at}))
+        size = math.gcd(loop.extent, _BLOCK)
+        blocks = loop.extent // size
+        xb, xi = self.region.loop("xb", blocks), self.region.loop("xi", size)
+        at = binary("+", binary("*", xb, index_const(size)), xi)
+        body: Stmt = substitute(loop.body, {"x": at})
+        body = For("xi", size, body) if size > 1 else body
         return For("xb", blocks, self._around(body, groups))
 
     def _around(self, body: Stmt, groups: Groups) -> Stmt:

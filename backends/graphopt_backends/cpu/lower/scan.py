@@ -3,7 +3,7 @@ selection, scatter. One scalar nest each; threads share the rows where rows are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from graphopt.errors import UnsupportedError
 from graphopt.ir.graph import Node, Value
@@ -14,17 +14,24 @@ from graphopt.kernel.ir import (
     Expr,
     For,
     If,
+    Let,
+    Ramp,
     Stmt,
     Store,
     binary,
     block,
+    broadcast,
     cast,
     const,
     index_const,
+    index_var,
     load,
     select,
 )
+from graphopt.lower.loops import chunks
 from graphopt.lower.region import Lowered, Region
+from graphopt.lower.rows import ACCUMULATE
+from graphopt.ops.base import Attrs
 from graphopt.target import Target
 from graphopt_backends.cpu.lower.serial import at, cell, rows
 from graphopt_backends.cpu.lower.sorting import topk
@@ -99,35 +106,65 @@ def _wrapped(i: Expr, extent: int) -> Expr:
     return select(binary("<", i, index_const(0)), binary("+", i, index_const(extent)), i)
 
 
-def _write(region: Region, index: tuple[Expr, ...], value: Expr, accumulate: bool) -> Stmt:
-    """A store at data-dependent indices; those outside are dropped, never written."""
-    dims = region.body.outputs[0].type.dims
-    inside: Expr = const(True, DType.BOOL)
-    for i, d in zip(index, dims, strict=True):
-        ok = binary("and", binary(">=", i, index_const(0)), binary("<", i, index_const(d)))
-        inside = binary("and", inside, ok)
+def _inside(index: Expr, extent: int) -> Expr:
+    """Whether a data-dependent index lies in an axis: elements outside are dropped."""
+    return binary(
+        "and", binary(">=", index, index_const(0)), binary("<", index, index_const(extent))
+    )
+
+
+def _written(region: Region, index: tuple[Expr, ...], value: Expr, attrs: Attrs) -> Stmt:
+    """A scatter's store."""
     store = region.store(0, index, value)
     assert isinstance(store, Store)
-    if accumulate:
-        store = Store(store.buffer, store.index, store.value, "+")
-    return If(inside, store)
+    if attrs.accumulate:  # type: ignore[attr-defined]
+        reduce = ACCUMULATE[attrs.combine]  # type: ignore[attr-defined]
+        store = Store(store.buffer, store.index, store.value, reduce)
+    return store
 
 
 def _scatter_nd(region: Region, root: Node) -> Stmt:
+    """Positions are read once for the rows that they name."""
     x, i, u = root.operands
-    depth = i.type.dims[-1]
-    lead = i.type.rank - 1
-    loops = [region.loop(f"u{a}", d) for a, d in enumerate(u.type.dims)]
-    picked = tuple(
-        _wrapped(region.access.at(i, (*loops[:lead], index_const(c))), x.type.dims[c])
-        for c in range(depth)
-    )
-    value = region.access.at(u, tuple(loops))
-    accumulate = root.attrs.accumulate  # type: ignore[attr-defined]
-    body = _write(region, (*picked, *loops[lead:]), value, accumulate)
-    for a, d in reversed(list(enumerate(u.type.dims))):
+    depth, lead = i.type.dims[-1], i.type.rank - 1
+    loops = tuple(region.loop(f"u{a}", d) for a, d in enumerate(i.type.dims[:lead]))
+    lets: list[Stmt] = []
+    inside: Expr = const(True, DType.BOOL)
+    for c in range(depth):
+        picked = _wrapped(region.access.at(i, (*loops, index_const(c))), x.type.dims[c])
+        lets.append(Let(f"p{c}", picked))
+        inside = binary("and", inside, _inside(index_var(f"p{c}"), x.type.dims[c]))
+    at = tuple(index_var(f"p{c}") for c in range(depth))
+
+    def row(index: tuple[Expr, ...], lanes: int) -> Stmt:
+        value = broadcast(region.access.at(u, (*loops, *index)), lanes)
+        return _written(region, (*at, *index), value, root.attrs)
+
+    body = block(*lets, If(inside, _rows_of(region, u.type.dims[lead:], row)))
+    for a, d in reversed(list(enumerate(i.type.dims[:lead]))):
         body = For(f"u{a}", d, body) if d > 1 else body
     return block(_copy(region, x), body)
+
+
+def _rows_of(
+    region: Region, dims: Sequence[int], stored: Callable[[tuple[Expr, ...], int], Stmt]
+) -> Stmt:
+    """`stored(index, lanes)` for every element of a part of the result's last axes, in vectors
+    where they lie side by side."""
+    if not dims:
+        return stored((), 1)
+    outer = tuple(region.loop(f"v{a}", d) for a, d in enumerate(dims[:-1]))
+    lanes = region.target.lanes_f32 if region.body.outputs[0].type.strides[-1] == 1 else 1
+    nests: list[Stmt] = []
+    for start, width, count in chunks(dims[-1], lanes):
+        x = region.loop("x", count)
+        first = binary("+", binary("*", x, index_const(width)), index_const(start))
+        body = stored((*outer, Ramp(INDEX, width, first, 1) if width > 1 else first), width)
+        nests.append(For("x", count, body) if count > 1 else body)
+    body = block(*nests)
+    for a, d in reversed(list(enumerate(dims[:-1]))):
+        body = For(f"v{a}", d, body) if d > 1 else body
+    return body
 
 
 def _scatter_along(region: Region, root: Node) -> Stmt:
@@ -136,8 +173,8 @@ def _scatter_along(region: Region, root: Node) -> Stmt:
     loops = [region.loop(f"u{a}", d) for a, d in enumerate(i.type.dims)]
     picked = _wrapped(region.access.at(i, tuple(loops)), x.type.dims[axis])
     at = tuple(picked if a == axis else loops[a] for a in range(x.type.rank))
-    value = region.access.at(u, tuple(loops))
-    body = _write(region, at, value, root.attrs.accumulate)  # type: ignore[attr-defined]
+    store = _written(region, at, region.access.at(u, tuple(loops)), root.attrs)
+    body: Stmt = If(_inside(picked, x.type.dims[axis]), store)
     for a, d in reversed(list(enumerate(i.type.dims))):
         body = For(f"u{a}", d, body) if d > 1 else body
     return block(_copy(region, x), body)

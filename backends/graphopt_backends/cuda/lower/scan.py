@@ -35,6 +35,8 @@ from graphopt.lower.access import delinearized
 from graphopt.lower.order import beats, over_earlier, ties
 from graphopt.lower.pieces import Piece
 from graphopt.lower.region import Lowered
+from graphopt.lower.rows import ACCUMULATE
+from graphopt.ops.base import Attrs
 from graphopt.target import Target
 from graphopt.tune.space import Point
 from graphopt_backends.cuda.lower.elementwise import Box, choose_tile
@@ -234,8 +236,8 @@ def _wrapped(i: Expr, extent: int) -> Expr:
     return select(binary("<", i, index_const(0)), binary("+", i, index_const(extent)), i)
 
 
-def _write(region: GpuRegion, index: tuple[Expr, ...], value: Expr, accumulate: bool) -> Stmt:
-    """A store at data-dependent indices; those outside are dropped, never written."""
+def _write(region: GpuRegion, index: tuple[Expr, ...], value: Expr, attrs: Attrs) -> Stmt:
+    """A scatter's store at data-dependent indices; those outside are dropped, never written."""
     inside: Expr | None = None
     for i, d in zip(index, region.body.outputs[0].type.dims, strict=True):
         known = bounds(i, region.access.ranges)
@@ -244,8 +246,9 @@ def _write(region: GpuRegion, index: tuple[Expr, ...], value: Expr, accumulate: 
                                          binary("<", i, index_const(d))))  # fmt: skip
     store = region.store(0, index, value)
     assert isinstance(store, Store)
-    if accumulate:
-        store = Store(store.buffer, store.index, store.value, "+")
+    if attrs.accumulate:  # type: ignore[attr-defined]
+        reduce = ACCUMULATE[attrs.combine]  # type: ignore[attr-defined]
+        store = Store(store.buffer, store.index, store.value, reduce)
     return guarded(inside, store)
 
 
@@ -262,8 +265,7 @@ def _scatter_nd(region: GpuRegion, root: Node) -> Stmt:
             for c in range(depth)
         )
         value = region.access.at(u, (*loops, *inner))
-        accumulate = root.attrs.accumulate  # type: ignore[attr-defined]
-        body = _write(region, (*picked, *inner), value, accumulate)
+        body = _write(region, (*picked, *inner), value, root.attrs)
         for a, d in reversed(list(enumerate(dims[:lead]))):
             body = For(f"u{a}", d, body) if d > 1 else body
         return body
@@ -281,8 +283,7 @@ def _scatter_along(region: GpuRegion, root: Node) -> Stmt:
         at = _at(index, axis, region.loop("k", dims[axis]))
         picked = _wrapped(region.access.at(i, at), x.type.dims[axis])
         value = region.access.at(u, at)
-        accumulate = root.attrs.accumulate  # type: ignore[attr-defined]
-        body = _write(region, _at(index, axis, picked), value, accumulate)
+        body = _write(region, _at(index, axis, picked), value, root.attrs)
         return For("k", dims[axis], body) if dims[axis] > 1 else body
 
     return block(_copy(region, x), _rows(region, i, axis, row))

@@ -1,0 +1,85 @@
+"""The machinery of `python -m bench.census`: records of processes that end in every way, the table,
+small configurations, and one model from its class to its record."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.census.attempt import (
+    CRASHED,
+    PASSED,
+    REFUSED,
+    SKIPPED,
+    SLOW,
+    TOLERANCE,
+    WRONG,
+    Record,
+    attempt,
+    difference,
+    isolated,
+)
+from bench.census.report import failed, read, table, write
+
+
+def _hangs(name: str) -> Record:
+    time.sleep(60)
+    return Record(name, PASSED)
+
+
+def _dies(name: str) -> Record:
+    os._exit(3)
+
+
+def test_processes() -> None:
+    passed = isolated("bert", 30, lambda name: Record(name, PASSED, error=1e-7))
+    assert (passed.type, passed.outcome, passed.error) == ("bert", PASSED, 1e-7)
+    assert isolated("bert", 0.2, _hangs).outcome == SLOW
+    dead = isolated("bert", 30, _dies)
+    assert (dead.outcome, dead.detail) == (CRASHED, "exit status 3")
+
+
+def test_differences() -> None:
+    exact = np.array([1.0, -4.0, np.inf])
+    assert difference(exact, exact, exact) == (0.0, TOLERANCE)
+    off, allowed = difference(exact + np.array([0, 0.4, 0]), exact, exact + np.array([0.1, 0, 0]))
+    assert off == pytest.approx(0.1)
+    assert allowed == pytest.approx(0.2)  # eight times what eager is off
+    assert difference(np.array([1.0, np.nan, np.inf]), exact, exact)[0] == np.inf
+    assert difference(exact[:2], exact, exact)[0] == np.inf
+
+
+def test_table(tmp_path: Path) -> None:
+    records = {
+        "a": Record("a", PASSED, error=1e-6),
+        "b": Record("b", REFUSED, "no | such operator"),
+        "c": Record("c", WRONG, "logits is off by 1"),
+    }
+    write(records, tmp_path)
+    assert read(tmp_path) == records
+    text = table(records.values())
+    assert "| passed | 1 |" in text
+    assert "| b | no \\| such operator |" in text
+    assert failed(records.values()) == ["c"]
+
+
+@pytest.mark.transformers
+@pytest.mark.compiler
+def test_a_model_type(tmp_path: Path) -> None:
+    found = attempt("bert", tmp_path / "artifact")
+    assert found.outcome == PASSED, found.detail
+    assert attempt("no such type", tmp_path / "artifact").outcome == SKIPPED
+
+
+@pytest.mark.transformers
+def test_small_configurations() -> None:
+    transformers = pytest.importorskip("transformers")
+    from bench.census.small import small_config
+
+    config = small_config(transformers.CLIPConfig)
+    assert config.text_config.hidden_size == config.vision_config.hidden_size == 64
+    assert config.vision_config.num_hidden_layers == 2
