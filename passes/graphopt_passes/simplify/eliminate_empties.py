@@ -53,6 +53,11 @@ def _product(node: Node) -> Recipe:
     return make("reshape", bias, attrs=ReshapeAttrs((*bias.type.dims, *(1,) * spatial)))
 
 
+def _chosen_product(node: Node) -> Recipe:
+    """Sums of nothing, or by weights of which there are none."""
+    return full(0, node.result.type.dims, node.result.type.dtype)
+
+
 def _scatter(node: Node) -> Recipe | None:
     x, _, updates = node.operands
     return x if is_empty(updates.type) else None
@@ -69,6 +74,7 @@ def _attention(node: Node) -> Recipe:
 
 _RULES: Mapping[str, Callable[[Node], Recipe | None]] = {
     "concat": _concat, "linear": _product, "conv": _product, "conv_transpose": _product,
+    "grouped_matmul": _chosen_product, "gathered_matmul": _chosen_product,
     "scatter_nd": _scatter, "scatter_along": _scatter, "attention": _attention,
 }  # fmt: skip
 """What is left of a node that reads something empty and something else."""
