@@ -16,6 +16,7 @@ from graphopt.ir.views import Storages, is_view, storage_of, stored_parts
 from graphopt.kernel.footprint import aligned, workspace
 from graphopt.kernel.ir import Kernel
 from graphopt.kernel.text import print_kernel
+from graphopt.lower.placed import alone_in_memory
 from graphopt.lower.region import Delegated, Lowered, Packing
 from graphopt.ops import OPS, FusedAttrs
 from graphopt.ops.base import NoAttrs
@@ -129,9 +130,13 @@ class Linker:
 
     def _call(self, node: Node) -> None:
         region = region_digest(node)
-        name, lowered = self._lowered(node, region)
+        alone, places = alone_in_memory(node, self.align)
+        name, lowered = self._lowered(alone, region)
         args = [self._address(v, lowered.packings.get(i)) for i, v in enumerate(node.operands)]
         args += [self._address(v) for v in node.results]
+        args = [
+            dataclasses.replace(a, offset=a.offset + n) for a, n in zip(args, places, strict=True)
+        ]
         assert node.body is not None
         locs = tuple(dict.fromkeys(n.loc for n in node.body.nodes if n.loc != Loc()))
         results = tuple(CallResult(v.name, v.type) for v in node.results)
@@ -150,12 +155,15 @@ class Linker:
         return tuple(dict.fromkeys(v.name for v in computed))
 
     def _lowered(self, node: Node, region: str) -> tuple[str, Lowered | Delegated]:
-        """The region's kernel by name: regions that compute alike are lowered once."""
-        if region not in self.regions:
-            lowered = self.lower(node, self.target, self.schedules.get(region))
+        """The region's kernel by name: regions that compute alike are lowered once. `region` is
+        what records know it by."""
+        schedule = self.schedules.get(region)
+        key = region_digest(node) if schedule is None else region
+        if key not in self.regions:
+            lowered = self.lower(node, self.target, schedule)
             name = lowered.name if isinstance(lowered, Delegated) else self._kernel(node, lowered)
-            self.regions[region] = name, lowered
-        return self.regions[region]
+            self.regions[key] = name, lowered
+        return self.regions[key]
 
     def _kernel(self, node: Node, lowered: Lowered) -> str:
         """Kernels of equal text are one function, whatever weights they run on."""

@@ -15,7 +15,9 @@ from graphopt_passes.legalize.explicit_padding import ExplicitPadding
 from graphopt_passes.memory.join_concats import JoinConcats
 from regions import check_regions
 
-from graphopt.check import random_constant
+from graphopt.artifact.loader import load
+from graphopt.check import execute, random_constant
+from graphopt.driver import build
 from graphopt.ir.graph import Graph
 from graphopt.ir.text import parse
 from graphopt.ir.views import is_view
@@ -99,3 +101,25 @@ def test_a_region_writes_its_part(kind: str, target: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_region_reads_a_part_or_the_whole(kind: str, whole: bool, tmp_path: Path) -> None:
     check(joined(PRODUCERS["contraction"], READERS[kind], whole), host(), tmp_path)
+
+
+@pytest.mark.parametrize(("width", "kernels"), [(16, 1), (7, 6)])
+def test_steps_that_write_rows_of_one_buffer_share_a_kernel(
+    width: int, kernels: int, tmp_path: Path
+) -> None:
+    """Where every row begins with a cache line."""
+    text = f'%h0 = input : f32[1,{width}]\n%w = constant {{key="w"}} : f32[{width},{width}]\n'
+    for t in range(6):
+        text += f"%l{t} = linear %h{t}, %w\n%h{t + 1} = tanh %l{t}\n"
+    rows = ", ".join(f"%h{t + 1}" for t in range(6))
+    graph = parse(text + f"%y = concat {rows} {{axis=0}}\nreturn %y", fill=random_constant)
+    made = build(graph, out=tmp_path / "artifact")
+    assert made.artifact is not None
+    x = np.random.default_rng(0).standard_normal((1, width), dtype=np.float32)
+
+    result = load(made.artifact)(x)
+
+    (wanted,) = execute(graph, [x], precision=np.float64)
+    np.testing.assert_allclose(result, wanted, rtol=0, atol=1e-5)
+    assert made.report.calls == 6
+    assert made.report.kernels == kernels
