@@ -62,6 +62,7 @@ def test_table(tmp_path: Path) -> None:
     write(records, tmp_path)
     assert read(tmp_path) == records
     text = table(records.values())
+    assert "3 types, from a to c." in text
     assert "| passed | 1 |" in text
     assert "| b | no \\| such operator |" in text
     assert failed(records.values()) == ["c"]

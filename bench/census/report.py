@@ -33,7 +33,10 @@ def table(records: Iterable[Record]) -> str:
     """How many of each outcome, then every type that did not pass, and why."""
     records = list(records)
     counts = Counter(r.outcome for r in records)
-    lines = ["# Census of transformers' model types", "", "| outcome | types |", "|---|---|"]
+    lines = ["# Census of transformers' model types", ""]
+    if records:
+        lines += [f"{len(records)} types, from {records[0].type} to {records[-1].type}.", ""]
+    lines += ["| outcome | types |", "|---|---|"]
     lines += [f"| {o} | {counts[o]} |" for o in OUTCOMES if counts[o]]
     lines += ["", "## Which passed", "", ", ".join(_types(records, PASSED)) or "None."]
     for outcome in OUTCOMES:
