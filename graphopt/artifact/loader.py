@@ -313,7 +313,7 @@ class Model:
             if dtype != _NUMPY[spec.dtype] or tuple(value.shape) != spec.shape:
                 raise does_not_fit(spec, dtype, tuple(value.shape))
             held = value.detach().contiguous()
-            return held, held.data_ptr()
+            return held, address_of(held)
         array = np.asarray(value)
         if array.dtype != self._input_dtypes[i] or array.shape != spec.shape:
             native = array.dtype.isnative
@@ -348,8 +348,14 @@ def is_torch(value: Any) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
+_NOWHERE = ctypes.create_string_buffer(1)
+"""Where tensors of no elements lie: torch says NULL of them."""
+
+
 def address_of(value: Any) -> int:
     """Of a numpy array, or what says it as torch tensors do."""
+    if 0 in value.shape:
+        return ctypes.addressof(_NOWHERE)
     return int(value.data_ptr() if hasattr(value, "data_ptr") else value.ctypes.data)
 
 

@@ -15,6 +15,7 @@ from graphopt.driver import Options, build
 from graphopt.errors import IRError
 from graphopt.ir.graph import Graph, Value
 from graphopt.ir.infer import infer
+from graphopt.ir.text import parse
 from graphopt.ir.types import TensorType
 from graphopt.ops import (
     OPS,
@@ -131,3 +132,23 @@ def test_compiles_and_means_what_the_reference_says(level: str, tmp_path: Path) 
 
 def _single(x: np.ndarray) -> np.ndarray:
     return x.astype(np.float32) if x.dtype == np.float64 else x
+
+
+@pytest.mark.compiler
+@pytest.mark.torch
+def test_empty_tensors_of_torch_are_passed(tmp_path: Path) -> None:
+    """Whose address is NULL."""
+    torch = pytest.importorskip("torch")
+    graph = parse("""
+        %x = input : f32[0,3]
+        %y = input : f32[2,3]
+        %z = concat %x, %y {axis=0}
+        %r = relu %x
+        return %z, %r""")
+    made = build(graph, out=tmp_path / "artifact")
+    y = torch.randn(2, 3)
+
+    whole, empty = load(made.artifact)(torch.empty(0, 3), y)
+
+    assert torch.equal(whole, y)
+    assert empty.shape == (0, 3)
