@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.census.overrides import INPUTS
 from bench.census.small import VOCABULARY
+from bench.census.special_inputs import INPUTS, ids, random
 
 Inputs = dict[str, Tensor]
 TOKENS = 16
@@ -65,7 +65,7 @@ def candidates(model: nn.Module, config: Any) -> Iterator[Inputs]:
     """What the model may run with, the likeliest first."""
     named = inspect.signature(model.forward).parameters
     text, media = _text(named, config), list(_media(named, config))
-    decoder = {"decoder_input_ids": _ids(1, 8)} if "decoder_input_ids" in named else {}
+    decoder = {"decoder_input_ids": ids(1, 8)} if "decoder_input_ids" in named else {}
     if text and getattr(model, "main_input_name", "input_ids") == "input_ids":
         both = [{**text, **m} for m in media]
         alone = [{**text, **decoder}, *([text] if decoder else [])]
@@ -76,19 +76,11 @@ def candidates(model: nn.Module, config: Any) -> Iterator[Inputs]:
     yield from ({**text, **m} for m in media) if text else ()
 
 
-def _random(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
-
-
-def _ids(*shape: int, below: int = VOCABULARY - 1) -> Tensor:
-    return torch.randint(3, below, shape, generator=torch.Generator().manual_seed(sum(shape)))
-
-
 def _text(named: Any, config: Any) -> Inputs:
     if "input_ids" not in named:
         return {}
     text = {
-        "input_ids": _ids(1, TOKENS, below=min(VOCABULARY - 1, _number(config, 100, "vocab_size")))
+        "input_ids": ids(1, TOKENS, below=min(VOCABULARY - 1, _number(config, 100, "vocab_size")))
     }
     if "attention_mask" in named:
         text["attention_mask"] = (torch.arange(TOKENS) < TOKENS - 4).long()[None]  # padded
@@ -102,22 +94,22 @@ def _media(named: Any, config: Any) -> Iterator[Inputs]:
     frames = _number(config, 0, "num_frames", "frames_per_clip")
     if "pixel_values" in named:
         if frames:
-            yield {"pixel_values": _random(1, frames, channels, size, size)}
+            yield {"pixel_values": random(1, frames, channels, size, size)}
         for side in dict.fromkeys((size, 64, 96, 128, 224)):
-            yield {"pixel_values": _random(1, channels, side, side)}
+            yield {"pixel_values": random(1, channels, side, side)}
     if "pixel_values_videos" in named:
-        yield {"pixel_values_videos": _random(1, frames or 8, channels, size, size)}
+        yield {"pixel_values_videos": random(1, frames or 8, channels, size, size)}
     mels = _number(config, 16, "num_mel_bins", "feature_size", "input_feat_per_channel", "mel_bins")
     if "input_values" in named:
         for shape in ((1, 2000), (1, 4000), (1, 64, mels), (1, 1, 2000), (1, 40, mels)):
-            yield {"input_values": _random(*shape)}
+            yield {"input_values": random(*shape)}
     if "input_features" in named:
         length = 2 * _number(config, 20, "max_source_positions")
         for shape in ((1, mels, length), (1, 64, mels), (1, mels, 64), (1, 1, 1001, 64)):
-            yield {"input_features": _random(*shape)}
+            yield {"input_features": random(*shape)}
     if "past_values" in named:
         length = _number(config, 32, "context_length", "prediction_length")
-        yield {"past_values": _random(1, length, _number(config, 7, "num_input_channels"))}
+        yield {"past_values": random(1, length, _number(config, 7, "num_input_channels"))}
 
 
 def _number(config: Any, default: int, *names: str) -> int:

@@ -1,22 +1,11 @@
-"""What is particular to a type: fields that its class wants besides small sizes, inputs that no
-name suggests, and the head that is looked at in the place of the bare model."""
+"""What is particular to a type: fields that its class wants besides small sizes, and the head that
+is looked at in the place of the bare model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import torch
 import transformers
-from torch import Tensor
-
-
-def _random(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
-
-
-def _ids(*shape: int, below: int = 80) -> Tensor:
-    return torch.randint(3, below, shape, generator=torch.Generator().manual_seed(0))
 
 
 def _resnet(**more: Any) -> Any:
@@ -348,82 +337,6 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "tapas": {},
 }
 
-
-def _series(config: Any) -> dict[str, Tensor]:
-    return {
-        "past_values": _random(2, 19),
-        "past_time_features": _random(2, 19, 2),
-        "past_observed_mask": torch.ones(2, 19),
-        "future_values": _random(2, 8),
-        "future_time_features": _random(2, 8, 2),
-    }
-
-
-def _boxes() -> Tensor:
-    n = 16
-    return torch.stack(
-        [
-            torch.arange(n) * 3,
-            torch.arange(n) * 2,
-            torch.arange(n) * 3 + 9,
-            torch.arange(n) * 2 + 9,
-        ],
-        -1,
-    )[None]
-
-
-INPUTS: dict[str, Callable[[Any], dict[str, Tensor]]] = {
-    "lilt": lambda c: {"input_ids": _ids(1, 16), "bbox": _boxes()},
-    "bros": lambda c: {"input_ids": _ids(1, 16), "bbox": _boxes().float() / 60},
-    "esm": lambda c: {
-        "input_ids": _ids(1, 16, below=30),
-        "attention_mask": torch.ones(1, 16, dtype=torch.long),
-    },
-    "autoformer": _series,
-    "informer": _series,
-    "time_series_transformer": _series,
-    "decision_transformer": lambda c: {
-        "states": _random(1, 4, 5),
-        "actions": _random(1, 4, 3),
-        "rewards": _random(1, 4, 1),
-        "returns_to_go": _random(1, 4, 1),
-        "timesteps": torch.arange(4)[None],
-        "attention_mask": torch.ones(1, 4, dtype=torch.long),
-    },
-    "perceiver": lambda c: {"inputs": _random(1, 12, 64)},
-    "wav2vec2-bert": lambda c: {"input_features": _random(1, 20, 16)},
-    "lxmert": lambda c: {
-        "input_ids": _ids(1, 16),
-        "visual_feats": _random(1, 5, 2048),
-        "visual_pos": _random(1, 5, 4).abs(),
-    },
-    "prompt_depth_anything": lambda c: {
-        "pixel_values": _random(1, 3, 56, 56),
-        "prompt_depth": _random(1, 1, 28, 28).abs(),
-    },
-    "depth_anything": lambda c: {"pixel_values": _random(1, 3, 56, 56)},
-    "mgp-str": lambda c: {"pixel_values": _random(1, 3, 32, 128)},
-    "vitpose_backbone": lambda c: {"pixel_values": _random(1, 3, 64, 48)},
-    "musicgen_decoder": lambda c: {"input_ids": _ids(4, 16)},
-    "conditional_detr": lambda c: {"pixel_values": _random(1, 3, 64, 64)},
-    "table-transformer": lambda c: {"pixel_values": _random(1, 3, 64, 64)},
-    "deformable_detr": lambda c: {"pixel_values": _random(1, 3, 64, 64)},
-    "dab-detr": lambda c: {"pixel_values": _random(1, 3, 64, 64)},
-    "rt_detr": lambda c: {"pixel_values": _random(1, 3, 64, 64)},
-    "rt_detr_v2": lambda c: {"pixel_values": _random(1, 3, 64, 64)},
-    "mask2former": lambda c: {"pixel_values": _random(1, 3, 64, 64)},
-    "maskformer": lambda c: {"pixel_values": _random(1, 3, 64, 64)},
-    "sam": lambda c: {
-        "pixel_values": _random(1, 3, 64, 64),
-        "input_points": torch.tensor([[[[10.0, 20.0]]]]),
-    },
-    "instructblip_qformer": lambda c: {"query_embeds": _random(1, 4, 64)},
-    "blip_2_qformer": lambda c: {
-        "query_embeds": _random(1, 4, 64),
-        "encoder_hidden_states": _random(1, 7, c.encoder_hidden_size),
-    },
-    "align": lambda c: {"input_ids": _ids(1, 16), "pixel_values": _random(1, 3, 64, 64)},
-}
 
 HEADS = {
     "yolos": "YolosForObjectDetection",

@@ -348,14 +348,14 @@ def is_torch(value: Any) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
-_NOWHERE = ctypes.create_string_buffer(1)
+_NOWHERE = np.empty(0, np.float64)
 """Where tensors of no elements lie: torch says NULL of them."""
 
 
 def address_of(value: Any) -> int:
     """Of a numpy array, or what says it as torch tensors do."""
     if 0 in value.shape:
-        return ctypes.addressof(_NOWHERE)
+        value = _NOWHERE
     return int(value.data_ptr() if hasattr(value, "data_ptr") else value.ctypes.data)
 
 

@@ -131,7 +131,8 @@ class Linker:
     def _call(self, node: Node) -> None:
         region = region_digest(node)
         alone, places = alone_in_memory(node, self.align)
-        name, lowered = self._lowered(alone, region)
+        alike = region if alone is node else region_digest(alone)
+        name, lowered = self._lowered(alone, region, alike)
         args = [self._address(v, lowered.packings.get(i)) for i, v in enumerate(node.operands)]
         args += [self._address(v) for v in node.results]
         args = [
@@ -154,11 +155,11 @@ class Linker:
         computed = (v for v in storages if v.producer is None or v.producer.op.name == "fused")
         return tuple(dict.fromkeys(v.name for v in computed))
 
-    def _lowered(self, node: Node, region: str) -> tuple[str, Lowered | Delegated]:
-        """The region's kernel by name: regions that compute alike are lowered once. `region` is
+    def _lowered(self, node: Node, region: str, alike: str) -> tuple[str, Lowered | Delegated]:
+        """The region's kernel by name: regions that compute `alike` are lowered once. `region` is
         what records know it by."""
         schedule = self.schedules.get(region)
-        key = region_digest(node) if schedule is None else region
+        key = alike if schedule is None else region
         if key not in self.regions:
             lowered = self.lower(node, self.target, schedule)
             name = lowered.name if isinstance(lowered, Delegated) else self._kernel(node, lowered)
@@ -182,7 +183,7 @@ class Linker:
             if source != Arg(Space.OUTPUT, i):
                 node = _copy_region(v)
                 region = region_digest(node)
-                name, _ = self._lowered(node, region)
+                name, _ = self._lowered(node, region, region)
                 args = (source, Arg(Space.OUTPUT, i))
                 results, reads = (CallResult(v.name, v.type),), self._reads(node)
                 moved = 2 * _moved_bytes(v.type)

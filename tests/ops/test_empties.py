@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from op_cases import CASES
 
-from graphopt.artifact.loader import load
+from graphopt.artifact.loader import address_of, load
 from graphopt.check import execute
 from graphopt.driver import Options, build
 from graphopt.errors import IRError
@@ -152,3 +152,6 @@ def test_empty_tensors_of_torch_are_passed(tmp_path: Path) -> None:
 
     assert torch.equal(whole, y)
     assert empty.shape == (0, 3)
+    address = address_of(torch.empty(0, 3))
+    assert address
+    assert address % 16 == 0, "as models for GPUs ask of every tensor"

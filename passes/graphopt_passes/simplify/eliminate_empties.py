@@ -42,20 +42,19 @@ def _concat(node: Node) -> Recipe:
     return parts[0] if len(parts) == 1 else make("concat", *parts, attrs=node.attrs)
 
 
+def _zeros(node: Node) -> Recipe:
+    """Sums of nothing."""
+    return full(0, node.result.type.dims, node.result.type.dtype)
+
+
 def _product(node: Node) -> Recipe:
     """Sums of nothing, and a bias."""
-    type = node.result.type
     if len(node.operands) < 3:
-        return full(0, type.dims, type.dtype)
-    bias, spatial = node.operands[2], type.rank - 2
+        return _zeros(node)
+    bias, spatial = node.operands[2], node.result.type.rank - 2
     if node.op.name == "linear":
         return bias
     return make("reshape", bias, attrs=ReshapeAttrs((*bias.type.dims, *(1,) * spatial)))
-
-
-def _chosen_product(node: Node) -> Recipe:
-    """Sums of nothing, or by weights of which there are none."""
-    return full(0, node.result.type.dims, node.result.type.dtype)
 
 
 def _scatter(node: Node) -> Recipe | None:
@@ -67,14 +66,14 @@ def _attention(node: Node) -> Recipe:
     """Without keys there is nothing to add up; without features every score is 0."""
     q, k, v, *mask = node.operands
     if is_empty(v.type):
-        return full(0, node.result.type.dims, node.result.type.dtype)
+        return _zeros(node)
     zeros = (full(0, (*x.type.dims[:3], 1), x.type.dtype) for x in (q, k))
     return make("attention", *zeros, v, *mask, attrs=node.attrs)
 
 
 _RULES: Mapping[str, Callable[[Node], Recipe | None]] = {
     "concat": _concat, "linear": _product, "conv": _product, "conv_transpose": _product,
-    "grouped_matmul": _chosen_product, "gathered_matmul": _chosen_product,
+    "grouped_matmul": _zeros, "gathered_matmul": _zeros,
     "scatter_nd": _scatter, "scatter_along": _scatter, "attention": _attention,
 }  # fmt: skip
 """What is left of a node that reads something empty and something else."""

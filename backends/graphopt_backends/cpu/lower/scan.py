@@ -21,19 +21,16 @@ from graphopt.kernel.ir import (
     binary,
     block,
     broadcast,
-    cast,
     const,
     index_const,
     index_var,
     load,
-    select,
 )
 from graphopt.lower.loops import chunks
 from graphopt.lower.region import Lowered, Region
-from graphopt.lower.rows import ACCUMULATE
-from graphopt.ops.base import Attrs
+from graphopt.lower.serial import at, cell, inside, scattered, wrapped
 from graphopt.target import Target
-from graphopt_backends.cpu.lower.serial import at, cell, rows
+from graphopt_backends.cpu.lower.serial import rows
 from graphopt_backends.cpu.lower.sorting import topk
 
 
@@ -101,49 +98,25 @@ def _copy(region: Region, x: Value) -> Stmt:
     return body
 
 
-def _wrapped(i: Expr, extent: int) -> Expr:
-    i = cast(i, INDEX)
-    return select(binary("<", i, index_const(0)), binary("+", i, index_const(extent)), i)
-
-
-def _inside(index: Expr, extent: int) -> Expr:
-    """Whether a data-dependent index lies in an axis: elements outside are dropped."""
-    return binary(
-        "and", binary(">=", index, index_const(0)), binary("<", index, index_const(extent))
-    )
-
-
-def _written(region: Region, index: tuple[Expr, ...], value: Expr, attrs: Attrs) -> Stmt:
-    """A scatter's store."""
-    store = region.store(0, index, value)
-    assert isinstance(store, Store)
-    if attrs.accumulate:  # type: ignore[attr-defined]
-        reduce = ACCUMULATE[attrs.combine]  # type: ignore[attr-defined]
-        store = Store(store.buffer, store.index, store.value, reduce)
-    return store
-
-
 def _scatter_nd(region: Region, root: Node) -> Stmt:
     """Positions are read once for the rows that they name."""
     x, i, u = root.operands
     depth, lead = i.type.dims[-1], i.type.rank - 1
     loops = tuple(region.loop(f"u{a}", d) for a, d in enumerate(i.type.dims[:lead]))
     lets: list[Stmt] = []
-    inside: Expr = const(True, DType.BOOL)
+    among: Expr = const(True, DType.BOOL)
     for c in range(depth):
-        picked = _wrapped(region.access.at(i, (*loops, index_const(c))), x.type.dims[c])
-        lets.append(Let(f"p{c}", picked))
-        inside = binary("and", inside, _inside(index_var(f"p{c}"), x.type.dims[c]))
-    at = tuple(index_var(f"p{c}") for c in range(depth))
+        place = wrapped(region.access.at(i, (*loops, index_const(c))), x.type.dims[c])
+        lets.append(Let(f"p{c}", place))
+        among = binary("and", among, inside(index_var(f"p{c}"), x.type.dims[c]))
+    places = tuple(index_var(f"p{c}") for c in range(depth))
 
     def row(index: tuple[Expr, ...], lanes: int) -> Stmt:
         value = broadcast(region.access.at(u, (*loops, *index)), lanes)
-        return _written(region, (*at, *index), value, root.attrs)
+        return scattered(region, (*places, *index), value, root.attrs)
 
-    body = block(*lets, If(inside, _rows_of(region, u.type.dims[lead:], row)))
-    for a, d in reversed(list(enumerate(i.type.dims[:lead]))):
-        body = For(f"u{a}", d, body) if d > 1 else body
-    return block(_copy(region, x), body)
+    body = block(*lets, If(among, _rows_of(region, u.type.dims[lead:], row)))
+    return block(_copy(region, x), _over("u", i.type.dims[:lead], body))
 
 
 def _rows_of(
@@ -161,9 +134,13 @@ def _rows_of(
         first = binary("+", binary("*", x, index_const(width)), index_const(start))
         body = stored((*outer, Ramp(INDEX, width, first, 1) if width > 1 else first), width)
         nests.append(For("x", count, body) if count > 1 else body)
-    body = block(*nests)
-    for a, d in reversed(list(enumerate(dims[:-1]))):
-        body = For(f"v{a}", d, body) if d > 1 else body
+    return _over("v", dims[:-1], block(*nests))
+
+
+def _over(name: str, dims: Sequence[int], body: Stmt) -> Stmt:
+    """Loops `{name}0`, `{name}1`, ... around a body, the last one innermost."""
+    for a, d in reversed(list(enumerate(dims))):
+        body = For(f"{name}{a}", d, body) if d > 1 else body
     return body
 
 
@@ -171,13 +148,11 @@ def _scatter_along(region: Region, root: Node) -> Stmt:
     x, i, u = root.operands
     axis = root.attrs.axis  # type: ignore[attr-defined]
     loops = [region.loop(f"u{a}", d) for a, d in enumerate(i.type.dims)]
-    picked = _wrapped(region.access.at(i, tuple(loops)), x.type.dims[axis])
-    at = tuple(picked if a == axis else loops[a] for a in range(x.type.rank))
-    store = _written(region, at, region.access.at(u, tuple(loops)), root.attrs)
-    body: Stmt = If(_inside(picked, x.type.dims[axis]), store)
-    for a, d in reversed(list(enumerate(i.type.dims))):
-        body = For(f"u{a}", d, body) if d > 1 else body
-    return block(_copy(region, x), body)
+    place = wrapped(region.access.at(i, tuple(loops)), x.type.dims[axis])
+    places = tuple(place if a == axis else loops[a] for a in range(x.type.rank))
+    store = scattered(region, places, region.access.at(u, tuple(loops)), root.attrs)
+    body = If(inside(place, x.type.dims[axis]), store)
+    return block(_copy(region, x), _over("u", i.type.dims, body))
 
 
 _RULES: Mapping[str, Callable[[Region, Node], Stmt]] = {

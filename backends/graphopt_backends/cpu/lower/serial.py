@@ -1,12 +1,11 @@
-"""What nests of dependent steps share: loops over rows, and their elements."""
+"""Loops over the rows of ops whose steps depend on each other."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from graphopt.ir.graph import Value
-from graphopt.ir.types import DType
-from graphopt.kernel.ir import Buffer, Expr, For, Scope, Stmt
+from graphopt.kernel.ir import Expr, For, Stmt
 from graphopt.lower.loops import in_parallel
 from graphopt.lower.region import Region
 
@@ -24,13 +23,3 @@ def rows(region: Region, value: Value, axis: int) -> tuple[dict[int, Expr], Call
         return in_parallel(body)
 
     return index, around
-
-
-def at(index: dict[int, Expr], axis: int, i: Expr) -> tuple[Expr, ...]:
-    """The index of element i of a row."""
-    return tuple({**index, axis: i}[a] for a in range(len(index) + 1))
-
-
-def cell(name: str, dtype: DType) -> Buffer:
-    """A scalar in a register."""
-    return Buffer.dense(name, dtype, (), Scope.REGISTER)

@@ -7,7 +7,7 @@ only the first k are wanted, no run keeps more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
@@ -34,9 +34,10 @@ from graphopt.kernel.ir import (
     load,
     select,
 )
-from graphopt.lower.order import beats, over_earlier, ties
+from graphopt.lower.order import Index, beats, over_earlier, picked, selected
 from graphopt.lower.region import Region
-from graphopt_backends.cpu.lower.serial import at, cell, rows
+from graphopt.lower.serial import at, cell
+from graphopt_backends.cpu.lower.serial import rows
 
 _ZERO = index_const(0)
 _RUN = 64
@@ -53,16 +54,17 @@ def topk(region: Region, root: Node) -> Stmt:
     axis, k = attrs.axis, attrs.k  # type: ignore[attr-defined]
     index, around = rows(region, x, axis)
     extent = x.type.dims[axis]
-    row = _Row(
-        region, root, extent, k, attrs.largest,  # type: ignore[attr-defined]
-        lambda i: region.access.at(x, at(index, axis, i)), lambda i: at(index, axis, i),
-    )  # fmt: skip
-    if not k:
-        return around(row.selected())
-    levels = _levels(extent, k)
+
+    def place(i: Expr) -> tuple[Expr, ...]:
+        return at(index, axis, i)
+
+    levels = _levels(extent, k) if k else []
     sorting = extent * min(extent, _RUN) / _RANK + _STEP * sum(x.total for x in levels[1:])
     looking = _STEP * k * extent
-    return around(row.selected() if looking <= sorting else row.sorted(levels))
+    if looking <= sorting:
+        return around(selected(region, root, place))
+    row = _Row(region, root, extent, k, attrs.largest, place)  # type: ignore[attr-defined]
+    return around(row.sorted(levels))
 
 
 @dataclass(frozen=True)
@@ -111,51 +113,14 @@ class _Row:
     extent: int
     k: int
     largest: bool
-    element: Callable[[Expr], Expr]
-    index: Callable[[Expr], tuple[Expr, ...]]
+    index: Index
 
     @property
     def dtype(self) -> DType:
         return self.root.operands[0].type.dtype
 
-    def _results(self, i: Expr, value: Expr, place: Expr) -> list[Stmt]:
-        """Whichever of the two results the region has."""
-        return [
-            self.region.store(
-                which, self.index(i), value if result is self.root.results[0] else place
-            )
-            for which, result in enumerate(self.region.body.outputs)
-        ]
-
-    # A few -------------------------------------------------------------------------------------
-
-    def selected(self) -> Stmt:
-        """k times the best element that comes after the last pick."""
-        p, i = self.region.loop("p", self.k), self.region.loop("k", self.extent)
-        last, best = cell("last", self.dtype), cell("best", self.dtype)
-        last_at, best_at = cell("last_at", INDEX), cell("best_at", INDEX)
-        element = self.element(i)
-        later = binary("and", ties(element, load(last)), binary(">", i, load(last_at)))
-        left = binary("or", beats(load(last), element, self.largest), later)
-        left = binary("or", binary("==", p, index_const(0)), left)
-        none = binary("<", load(best_at), index_const(0))
-        better = binary("or", none, beats(element, load(best), self.largest))
-        take = block(Store(best, (), element), Store(best_at, (), i))
-        pick = block(
-            Store(best_at, (), index_const(-1)),
-            For("k", self.extent, If(binary("and", left, better), take)),
-            *self._results(p, load(best), load(best_at)),
-            Store(last, (), load(best)),
-            Store(last_at, (), load(best_at)),
-        )
-        zero = const(0.0 if self.dtype.is_float else 0, self.dtype)
-        start = block(
-            Store(last, (), zero), Store(best, (), zero), Store(last_at, (), index_const(-1))
-        )
-        cells = (Alloc(b) for b in (last, best, last_at, best_at))
-        return block(*cells, start, For("p", self.k, pick))
-
-    # Many --------------------------------------------------------------------------------------
+    def _element(self, i: Expr) -> Expr:
+        return self.region.access.at(self.root.operands[0], self.index(i))
 
     def sorted(self, levels: Sequence[_Level]) -> Stmt:
         source, other = self._keys("a"), self._keys("b")
@@ -165,7 +130,9 @@ class _Row:
             source, other = other, source
             out.append(self._merged(source, other, before, after))
         p = self.region.loop("p", self.k)
-        results = self._results(p, load(other.value, p), load(other.place, p))
+        results = picked(
+            self.region, self.root, self.index(p), load(other.value, p), load(other.place, p)
+        )
         return block(*out, For("p", self.k, block(*results)))
 
     def _keys(self, name: str) -> _Keys:
@@ -177,7 +144,7 @@ class _Row:
     def _ranked(self, source: _Keys, out: _Keys, level: _Level) -> list[Stmt]:
         """Runs of `_RUN`, each sorted by how many of its elements stand before one."""
         c = self.region.loop("c", self.extent)
-        copy = For("c", self.extent, Store(source.value, (c,), self.element(c)))
+        copy = For("c", self.extent, Store(source.value, (c,), self._element(c)))
         full, left = divmod(self.extent, _RUN)
         runs = [self._run(source, out, level, 0, _RUN, full)] if full else []
         return [copy, *runs, *([self._run(source, out, level, full, left, 1)] if left else [])]

@@ -312,8 +312,8 @@ void go_parallel(go_pool *pool, go_parallel_for host, void *host_state, int thre
     j->scratch_bytes = scratch_bytes;
     j->threads = threads;
     /* Whole runs where there are several for each thread; else each prepares once. */
-    j->least = extent / run >= 4 * (int64_t)threads ? run : (extent + threads - 1) / threads;
-    if (run == 1) j->least = 1;
+    const int whole = run == 1 || extent / run >= 4 * (int64_t)threads;
+    j->least = whole ? run : (extent + threads - 1) / threads;
     divide(j, extent);
     if (host != NULL) host(host_state, threads, work_as_task, j);
     else run_on_pool(pool);

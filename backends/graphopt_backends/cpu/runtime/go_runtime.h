@@ -19,7 +19,7 @@ go_pool *go_pool_create(int threads);
 void go_pool_destroy(go_pool *pool);
 
 /* Share `extent` iterations among `threads`; thread i uses scratch + i * scratch_bytes.
-   every thread prepares anew for the part it gets of each `run` of them. `host` replaces the pool
+   Every thread prepares anew for the part it gets of each `run` of them. `host` replaces the pool
    when not NULL. */
 void go_parallel(go_pool *pool, go_parallel_for host, void *host_state, int threads, go_body body,
                  const void *frame, char *scratch, size_t scratch_bytes, int64_t extent,

@@ -9,17 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from graphopt.errors import UnsupportedError
 from graphopt.ir.graph import Node, Value
-from graphopt.ir.types import DType
 from graphopt.kernel.affine import bounds
 from graphopt.kernel.ir import (
     INDEX,
     Alloc,
-    Buffer,
     Expr,
     For,
     If,
     Let,
-    Scope,
     Stmt,
     Store,
     binary,
@@ -29,13 +26,12 @@ from graphopt.kernel.ir import (
     index_const,
     index_var,
     load,
-    select,
 )
 from graphopt.lower.access import delinearized
-from graphopt.lower.order import beats, over_earlier, ties
+from graphopt.lower.order import over_earlier, picked, selected
 from graphopt.lower.pieces import Piece
 from graphopt.lower.region import Lowered
-from graphopt.lower.rows import ACCUMULATE
+from graphopt.lower.serial import at, cell, inside, scattered, wrapped
 from graphopt.ops.base import Attrs
 from graphopt.target import Target
 from graphopt.tune.space import Point
@@ -93,24 +89,16 @@ def _rows(
     return _each(region, [(a, dims[a]) for a in value.type.order if a != axis], body)
 
 
-def _at(index: dict[int, Expr], axis: int, i: Expr) -> tuple[Expr, ...]:
-    return tuple({**index, axis: i}[a] for a in range(len(index) + 1))
-
-
-def _cell(name: str, dtype: DType) -> Buffer:
-    return Buffer.dense(name, dtype, (), Scope.REGISTER)
-
-
 def _cumsum(region: GpuRegion, root: Node) -> Stmt:
     (x,), axis = root.operands, root.attrs.axis  # type: ignore[attr-defined]
 
     def row(index: dict[int, Expr]) -> Stmt:
         k = region.loop("k", x.type.dims[axis])
-        total = _cell("total", x.type.dtype)
-        at = _at(index, axis, k)
+        total = cell("total", x.type.dtype)
+        here = at(index, axis, k)
         step = block(
-            Store(total, (), region.access.at(x, at), reduce="+"),
-            region.store(0, at, load(total)),
+            Store(total, (), region.access.at(x, here), reduce="+"),
+            region.store(0, here, load(total)),
         )
         zero = const(0.0 if x.type.dtype.is_float else 0, x.type.dtype)
         return block(Alloc(total), Store(total, (), zero), For("k", x.type.dims[axis], step))
@@ -124,12 +112,12 @@ def _arg(region: GpuRegion, root: Node) -> Stmt:
 
     def row(index: dict[int, Expr]) -> Stmt:
         k = region.loop("k", x.type.dims[axis])
-        best, where = _cell("best", x.type.dtype), _cell("where", INDEX)
-        element = region.access.at(x, _at(index, axis, k))
+        best, where = cell("best", x.type.dtype), cell("where", INDEX)
+        element = region.access.at(x, at(index, axis, k))
         better = binary(">" if root.op.name == "argmax" else "<", element, load(best))
-        first = region.access.at(x, _at(index, axis, index_const(0)))
+        first = region.access.at(x, at(index, axis, index_const(0)))
         take = block(Store(where, (), k), Store(best, (), element))
-        full = _at(index, axis, index_const(0))
+        full = at(index, axis, index_const(0))
         keep = attrs.keepdims  # type: ignore[attr-defined]
         out = full if keep else tuple(i for a, i in enumerate(full) if a != axis)
         return block(
@@ -150,15 +138,7 @@ def _topk(region: GpuRegion, root: Node) -> Stmt:
     (x,), attrs = root.operands, root.attrs
     sms = region.target.sms if isinstance(region.target, GpuTarget) else 1
     steps = max(1.0, x.type.numel / (sms * _RESIDENT))
-    return (_ranked if steps < attrs.k else _selected)(region, root)  # type: ignore[attr-defined]
-
-
-def _picked(region: GpuRegion, root: Node, out: tuple[Expr, ...], *both: Expr) -> list[Stmt]:
-    """Stores of a value and its position, whichever the region has."""
-    return [
-        region.store(which, out, both[0 if result is root.results[0] else 1])
-        for which, result in enumerate(region.body.outputs)
-    ]
+    return (_ranked if steps < attrs.k else _looked_for)(region, root)  # type: ignore[attr-defined]
 
 
 def _ranked(region: GpuRegion, root: Node) -> Stmt:
@@ -170,14 +150,14 @@ def _ranked(region: GpuRegion, root: Node) -> Stmt:
     def element(index: dict[int, Expr]) -> Stmt:
         j, i = region.loop("j", dims[axis]), index[axis]
         rest = {a: e for a, e in index.items() if a != axis}
-        rank = _cell("rank", INDEX)
-        own, each = (region.access.at(x, _at(rest, axis, place)) for place in (i, j))
+        rank = cell("rank", INDEX)
+        own, each = (region.access.at(x, at(rest, axis, place)) for place in (i, j))
 
         def counted(before: Expr) -> Stmt:
             return For("j", dims[axis], Store(rank, (), cast(before, INDEX), "+"))
 
         place = binary("max", binary("min", load(rank), index_const(k - 1)), index_const(0))
-        stores = block(*_picked(region, root, _at(rest, axis, place), own, i))
+        stores = block(*picked(region, root, at(rest, axis, place), own, i))
         return block(
             Alloc(rank),
             Store(rank, (), index_const(0)),
@@ -188,40 +168,10 @@ def _ranked(region: GpuRegion, root: Node) -> Stmt:
     return _each(region, [(a, dims[a]) for a in x.type.order], element)
 
 
-def _selected(region: GpuRegion, root: Node) -> Stmt:
-    """k times the best element that comes after the last pick."""
-    (x,), attrs = root.operands, root.attrs
-    axis, largest = attrs.axis, attrs.largest  # type: ignore[attr-defined]
-    extent, count = x.type.dims[axis], attrs.k  # type: ignore[attr-defined]
-
-    def row(index: dict[int, Expr]) -> Stmt:
-        p, k = region.loop("p", count), region.loop("k", extent)
-        last, best = _cell("last", x.type.dtype), _cell("best", x.type.dtype)
-        last_at, best_at = _cell("last_at", INDEX), _cell("best_at", INDEX)
-        element = region.access.at(x, _at(index, axis, k))
-        later = binary("and", ties(element, load(last)), binary(">", k, load(last_at)))
-        left = binary("or", beats(load(last), element, largest), later)
-        left = binary("or", binary("==", p, index_const(0)), left)
-        none = binary("<", load(best_at), index_const(0))
-        better = binary("or", none, beats(element, load(best), largest))
-        take = block(Store(best, (), element), Store(best_at, (), k))
-        zero = const(0.0 if x.type.dtype.is_float else 0, x.type.dtype)
-        pick = block(
-            Store(best_at, (), index_const(-1)),
-            For("k", extent, If(binary("and", left, better), take)),
-            *_picked(region, root, _at(index, axis, p), load(best), load(best_at)),
-            Store(last, (), load(best)),
-            Store(last_at, (), load(best_at)),
-        )
-        cells = [Alloc(b) for b in (last, best, last_at, best_at)]
-        initial = [
-            Store(last, (), zero),
-            Store(best, (), zero),
-            Store(last_at, (), index_const(-1)),
-        ]
-        return block(*cells, *initial, For("p", count, pick))
-
-    return _rows(region, x, axis, row)
+def _looked_for(region: GpuRegion, root: Node) -> Stmt:
+    """A thread for each row."""
+    (x,), axis = root.operands, root.attrs.axis  # type: ignore[attr-defined]
+    return _rows(region, x, axis, lambda row: selected(region, root, lambda i: at(row, axis, i)))
 
 
 def _copy(region: GpuRegion, x: Value) -> Stmt:
@@ -231,25 +181,14 @@ def _copy(region: GpuRegion, x: Value) -> Stmt:
     return grid(region, [Box(region, 0, piece).part(tile)])
 
 
-def _wrapped(i: Expr, extent: int) -> Expr:
-    i = cast(i, INDEX)
-    return select(binary("<", i, index_const(0)), binary("+", i, index_const(extent)), i)
-
-
 def _write(region: GpuRegion, index: tuple[Expr, ...], value: Expr, attrs: Attrs) -> Stmt:
     """A scatter's store at data-dependent indices; those outside are dropped, never written."""
-    inside: Expr | None = None
+    among: Expr | None = None
     for i, d in zip(index, region.body.outputs[0].type.dims, strict=True):
         known = bounds(i, region.access.ranges)
         if known is None or known[0] < 0 or known[1] >= d:
-            inside = both(inside, binary("and", binary(">=", i, index_const(0)),
-                                         binary("<", i, index_const(d))))  # fmt: skip
-    store = region.store(0, index, value)
-    assert isinstance(store, Store)
-    if attrs.accumulate:  # type: ignore[attr-defined]
-        reduce = ACCUMULATE[attrs.combine]  # type: ignore[attr-defined]
-        store = Store(store.buffer, store.index, store.value, reduce)
-    return guarded(inside, store)
+            among = both(among, inside(i, d))
+    return guarded(among, scattered(region, index, value, attrs))
 
 
 def _scatter_nd(region: GpuRegion, root: Node) -> Stmt:
@@ -260,12 +199,12 @@ def _scatter_nd(region: GpuRegion, root: Node) -> Stmt:
     def element(index: dict[int, Expr]) -> Stmt:
         loops = [region.loop(f"u{a}", dims[a]) for a in range(lead)]
         inner = [index[a] for a in range(lead, u.type.rank)]
-        picked = tuple(
-            _wrapped(region.access.at(i, (*loops, index_const(c))), x.type.dims[c])
+        places = tuple(
+            wrapped(region.access.at(i, (*loops, index_const(c))), x.type.dims[c])
             for c in range(depth)
         )
         value = region.access.at(u, (*loops, *inner))
-        body = _write(region, (*picked, *inner), value, root.attrs)
+        body = _write(region, (*places, *inner), value, root.attrs)
         for a, d in reversed(list(enumerate(dims[:lead]))):
             body = For(f"u{a}", d, body) if d > 1 else body
         return body
@@ -280,10 +219,10 @@ def _scatter_along(region: GpuRegion, root: Node) -> Stmt:
     dims = i.type.dims
 
     def row(index: dict[int, Expr]) -> Stmt:
-        at = _at(index, axis, region.loop("k", dims[axis]))
-        picked = _wrapped(region.access.at(i, at), x.type.dims[axis])
-        value = region.access.at(u, at)
-        body = _write(region, _at(index, axis, picked), value, root.attrs)
+        here = at(index, axis, region.loop("k", dims[axis]))
+        place = wrapped(region.access.at(i, here), x.type.dims[axis])
+        value = region.access.at(u, here)
+        body = _write(region, at(index, axis, place), value, root.attrs)
         return For("k", dims[axis], body) if dims[axis] > 1 else body
 
     return block(_copy(region, x), _rows(region, i, axis, row))

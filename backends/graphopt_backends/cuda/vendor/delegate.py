@@ -28,12 +28,7 @@ from graphopt_backends.cuda.vendor.geometry import geometry
 from graphopt_backends.cuda.vendor.instance import emit_convolution, emit_product
 from graphopt_backends.cuda.vendor.match import CUTLASS, LIBRARY, Match, Mismatch, match
 from graphopt_backends.cuda.vendor.matrices import matrices
-from graphopt_backends.cuda.vendor.schedules import (
-    Schedule,
-    convolution_schedule,
-    schedule,
-    schedules,
-)
+from graphopt_backends.cuda.vendor.schedules import Schedule, named
 from graphopt_backends.cuda.vendor.visitor import Product
 
 _ACTIVATION = {"": 0, "relu": 1, "gelu_tanh": 2}
@@ -60,12 +55,11 @@ def delegate(node: Node, target: GpuTarget) -> Delegated:
     found = match(body)
     if not isinstance(found, Match) or found.result not in body.outputs:
         raise InternalError(f"no library computes the region at {node.loc}")
-    precision = how
     fields = _matmul(found) if found.function == "matmul" else _conv(found)
     common = {
         "activation": _ACTIVATION[found.activation],
         "dtype": _DTYPE[found.result.type.dtype],
-        "precision": int(precision == "tf32"),
+        "precision": int(how == "tf32"),
     }
     call = LibraryCall(
         LIBRARY[found.function],
@@ -78,7 +72,7 @@ def delegate(node: Node, target: GpuTarget) -> Delegated:
         if "w" in found.roles
         else {}
     )
-    return Delegated(_name(found, precision, fields), call, packings)
+    return Delegated(_name(found, how, fields), call, packings)
 
 
 def _attention(node: Node, body: Graph) -> Delegated:
@@ -105,13 +99,12 @@ def _instantiated(node: Node, target: GpuTarget, how: str) -> Delegated:
     found = computed(node.body)
     if isinstance(found, Mismatch):
         raise InternalError(f"CUTLASS does not compute the region at {node.loc}: {found.reason}")
-    other = next((s for s in schedules(found, target.sms) if str(s) == how), None)
-    if how and other is None:
+    s = named(found, target.sms, how)
+    if s is None:
         raise InternalError(f"CUTLASS has no schedule {how!r} for the region at {node.loc}")
     if isinstance(found, Convolution):
-        tile = other or convolution_schedule(found, target.sms)
-        return _instantiated_convolution(found, tile, node.body.inputs[found.w].type, target)
-    return _instantiated_product(found, other or schedule(found, target.sms), target)
+        return _instantiated_convolution(found, s, node.body.inputs[found.w].type, target)
+    return _instantiated_product(found, s, target)
 
 
 def _instantiated_product(p: Product, s: Schedule, target: GpuTarget) -> Delegated:

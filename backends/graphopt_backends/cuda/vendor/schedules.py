@@ -71,6 +71,13 @@ def schedules(of: Product | Convolution, sms: int) -> tuple[Schedule, ...]:
     return tuple(s for s in (_few if usual.turned else _many)(of, sms) if s != usual)
 
 
+def named(of: Product | Convolution, sms: int, name: str) -> Schedule | None:
+    """The schedule that `schedules` calls so; the table's for ""."""
+    if name:
+        return next((s for s in schedules(of, sms) if str(s) == name), None)
+    return convolution_schedule(of, sms) if isinstance(of, Convolution) else schedule(of, sms)
+
+
 def schedule(p: Product, sms: int) -> Schedule:
     """The schedule of a product on a GPU of `sms` multiprocessors."""
     if p.m <= _FEW_ROWS[-1]:
