@@ -67,6 +67,14 @@ _RT_DETR: dict[str, Any] = {
     "encoder_attention_heads": 4,
     "anchor_image_size": None,
 }
+_SWIN: dict[str, Any] = {
+    "embed_dim": 16,
+    "depths": [2, 2],
+    "num_heads": [2, 4],
+    "window_size": 4,
+    "image_size": 32,
+    "patch_size": 2,
+}
 OVERRIDES: dict[str, dict[str, Any]] = {
     "gptj": {"rotary_dim": 8},
     "codegen": {"rotary_dim": 8},
@@ -122,30 +130,9 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     },
     "lilt": {"hidden_size": 96, "num_attention_heads": 4},
     "bros": {},
-    "swinv2": {
-        "embed_dim": 16,
-        "depths": [2, 2],
-        "num_heads": [2, 4],
-        "window_size": 4,
-        "image_size": 32,
-        "patch_size": 2,
-    },
-    "donut-swin": {
-        "embed_dim": 16,
-        "depths": [2, 2],
-        "num_heads": [2, 4],
-        "window_size": 4,
-        "image_size": 32,
-        "patch_size": 2,
-    },
-    "maskformer-swin": {
-        "embed_dim": 16,
-        "depths": [2, 2],
-        "num_heads": [2, 4],
-        "window_size": 4,
-        "image_size": 32,
-        "patch_size": 2,
-    },
+    "swinv2": _SWIN,
+    "donut-swin": _SWIN,
+    "maskformer-swin": _SWIN,
     "bit": {"embedding_size": 16, "hidden_sizes": [32, 64], "depths": [1, 2], "num_groups": 8},
     "hiera": {
         "embed_dim": 16,
