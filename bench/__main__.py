@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench.picture import draw
 from bench.readme import fill
-from bench.zoo import FOUNDATION
+from bench.zoo import FOUNDATION, MODELS
 from graphopt.check.peers import OURS, Lap, as_json, costs, from_json, race, table
 
 HERE = Path(__file__).resolve().parent
@@ -45,6 +45,9 @@ def main(
     """Race graphopt beside other engines on MODELS (default: the zoo of the README)."""
     if out is None and (readme or add):
         out = HERE / "results" / f"{threads}-thread"
+    unknown = [model for model in models if model not in MODELS]
+    if unknown:
+        raise click.UsageError(f"there is no model {unknown[0]!r}; choose from {', '.join(MODELS)}")
     engines = [OURS, *dict.fromkeys(e for e in against.split(",") if e not in ("", OURS))]
     results: dict[str, list[Lap]] = {}
     if out is not None and add:

@@ -56,7 +56,7 @@ def compile(
     tuned: bool | str | Path = False,
     prefix: str = PREFIX,
     static: bool = False,
-    without: Sequence[str] = (),
+    without: str | Sequence[str] = (),
     threads: int = 1,
     precision: str = "fp32",
     vendor: str = "auto",
@@ -69,7 +69,7 @@ def compile(
     by content. budget: limits such as `size=2MB,memory=8MB,latency=10ms`, which fail the build when
     they do not hold. tuned: use the records of `graphopt.tune`, of the file named or of the one in
     the cache folder. prefix: what every name of the C begins with. static: also make `model.a`.
-    without: passes to leave out, such as choose-strassen.
+    without: passes to leave out, such as `choose-winograd,choose-strassen`, or a list of names.
     precision: fp32, tf32, fp16 or bf16, for targets that have it. vendor: whose libraries may be
     called: auto, none, or names such as `cublaslt,cudnn`.
     Returns the loaded model; its `report` tells what was done.
@@ -78,9 +78,10 @@ def compile(
     from graphopt.budget import Budget
 
     limits = None if budget is None else Budget.parse(budget)
+    left_out = tuple(filter(None, without.split(","))) if isinstance(without, str) else without
     options = Options(level, passes, verify_each, cc, emit_source, limits, kernel_passes,
                       records_path(tuned), prefix, static, precision, vendor,
-                      tuple(without))  # fmt: skip
+                      tuple(left_out))  # fmt: skip
     from graphopt.artifact.loader import load
 
     made = make(source, example_inputs, target=target, out=out, options=options, progress=progress)

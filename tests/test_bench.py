@@ -53,6 +53,12 @@ def test_results_are_drawn_anew_without_a_race(
     assert (tmp_path / "results.svg").is_file()
 
 
+def test_a_model_that_is_not_there_is_refused_before_any_race() -> None:
+    done = CliRunner().invoke(main, ["resnet50", "vit_b16"])
+    assert done.exit_code == 2
+    assert "there is no model 'vit_b16'; choose from resnet50" in done.output.replace("\n", " ")
+
+
 def test_adding_to_nothing_is_refused(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["--add", "--out", str(tmp_path)])
     assert done.exit_code == 2

@@ -160,6 +160,10 @@ def test_passes_can_be_left_out(run: Run, source: Source, tmp_path: Path) -> Non
     assert run("compile", given, "-o", tmp_path / "m", *without, "-q").exit_code == 0
     manifest = json.loads((tmp_path / "m" / "manifest.json").read_text())
     assert not {"choose-winograd", "choose-strassen"} & set(manifest["pipeline"].split(","))
+    for names in (without[1], without[1].split(",")):
+        graphopt.compile(given, out=tmp_path / "n", without=names)
+        same = json.loads((tmp_path / "n" / "manifest.json").read_text())
+        assert same["pipeline"] == manifest["pipeline"]
     assert not any(c["error_bound"] for c in manifest["calls"])
     done = run("compile", given, "-o", tmp_path / "n", "--without", "choose-winogard", "-q")
     assert done.stderr == (

@@ -14,13 +14,14 @@ from regions import check_regions, graph_of
 
 from graphopt.ir.graph import Graph, Value
 from graphopt.ir.types import DType, TensorType
-from graphopt.kernel.ir import For
+from graphopt.kernel.ir import Alloc, For
 from graphopt.kernel.visit import walk
 from graphopt.ops import AttentionAttrs
 from graphopt.passbase import PassContext
 from graphopt.rewrite import Rewriter
 
-SIZES = [(1, 1), (5, 5), (77, 77), (33, 70), (70, 33), (130, 130)]
+SIZES = [(1, 1), (5, 5), (77, 77), (33, 70), (70, 33), (130, 130), (131, 261)]
+"""Queries and keys; V of the last is packed."""
 
 
 def random(*shape: int) -> np.ndarray:
@@ -46,6 +47,19 @@ def test_causal_rows_see_what_came_before(
     graph, inputs = attention(queries, keys, 4, 2)
     row = host() if target == "host" else TARGETS[target]
     check_regions(graph, inputs, row, tmp_path, tolerance=2e-6)
+
+
+@pytest.mark.parametrize(("queries", "keys", "packed"), [(131, 261, True), (20, 261, False),
+                                                         (131, 131, False)])  # fmt: skip
+def test_values_are_packed_where_they_are_read_often_from_beyond_level_1(
+    queries: int, keys: int, packed: bool
+) -> None:
+    graph, _ = attention(queries, keys, 2, 2)
+    target = TARGETS["x86-64-v3"]
+    fused = Fuse().run(graph, PassContext(target=target)).nodes[-1]
+    kernel = lower_region(fused, target).kernel
+    buffers = {p.buffer.name for p in walk(kernel.body) if isinstance(p, Alloc)}
+    assert ("values" in buffers) is packed
 
 
 def test_early_queries_read_few_keys() -> None:

@@ -3,17 +3,19 @@ divides, blocks that reach past the last row, and what an epilogue can be."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from graphopt_backends.cpu.lower.domain import Sizes, odd_lines
+from graphopt_backends.cpu.lower import strassen
+from graphopt_backends.cpu.lower.domain import Sizes, odd_lines, passed_together
 from graphopt_backends.cpu.lower.strassen import (
     block_choices,
     choose_block,
     shared_time,
 )
-from graphopt_backends.cpu.lower.tiles import Panel
+from graphopt_backends.cpu.lower.tiles import TOGETHER, Panel, Tile
 from graphopt_backends.cpu.targets import TARGETS, host
 from regions import check_regions, graph_of
 
@@ -24,7 +26,7 @@ from graphopt.ops.strassen import ERROR, SCHEMES, Scheme, multiplied, summed_wei
 from graphopt.rewrite import Rewriter
 
 NHWC = Layout.ordered((0, 2, 3, 1))
-V4 = TARGETS["x86-64-v4"]
+V3, V4 = TARGETS["x86-64-v3"], TARGETS["x86-64-v4"]
 
 
 def random(*shape: int) -> np.ndarray:
@@ -130,6 +132,33 @@ def test_convolution_agrees_with_the_direct_sum(
     scheme: int, dims: tuple[int, ...], channels: int, stride: int, target: str, tmp_path: Path
 ) -> None:
     check_conv(scheme, dims, channels, stride, target, tmp_path)
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize("together", TOGETHER)
+@pytest.mark.parametrize("spread", [False, True])
+@pytest.mark.parametrize("target", ["host", "x86-64-v3"])
+def test_panels_that_pass_over_rows_together(
+    together: int, spread: bool, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More columns than a panel has, and a number of them that only 1 and 2 divide."""
+
+    def tile(usual: Tile, *_: object) -> Tile:
+        return replace(usual, rows=3, vectors=1, together=together, spread=spread, prefetch=0)
+
+    monkeypatch.setattr(strassen, "passed_together", tile)
+    check_linear(26, (1, 29, 64), 512, target, tmp_path)
+    check_linear(7, (1, 29, 64), 96, target, tmp_path)
+
+
+def test_rows_that_spill_are_passed_by_for_several_panels_at_once() -> None:
+    """Unless they stay in level 2, or too few panels are left for threads."""
+    tile, large = Tile(6, 2, 8), Sizes(26, 192, 768)
+    assert passed_together(tile, large, 64, V3).together == 2
+    assert passed_together(tile, large, 8, V3).together == 1
+    assert passed_together(tile, Sizes(26, 256, 16), 64, V3).together == 1
+    assert passed_together(tile, Sizes(26, 192, 760), 64, V3).together == 1
+    assert passed_together(Tile(9, 3, 16), large, 64, V4).together == 1
 
 
 every_scheme = pytest.mark.parametrize("scheme", SCHEMES.values(), ids=map(str, SCHEMES))

@@ -13,6 +13,7 @@ from graphopt_backends.cpu.lower.tiles import (
     choose_even_tile,
     choose_tile,
     choose_window_tile,
+    cycles,
     even_split,
     most_rows,
     passes_once,
@@ -64,6 +65,31 @@ def test_rows_that_share_a_set_are_few() -> None:
     shape = (14, 14), 256, 1024
     assert choose_tile(shape, V4, 4160).rows == 14
     assert choose_tile(shape, V4, 4096).rows <= 7
+
+
+@pytest.mark.parametrize(
+    ("shape", "once"),
+    [
+        (((7, 7), 512, 4608), False),  # a panel of two vectors alone stays in level 2
+        (((56, 56), 64, 256), True),
+        (((58,), 64, 512), False),
+    ],
+)
+def test_panels_are_narrow_where_every_tile_fetches_them(
+    shape: tuple[tuple[int, ...], int, int], once: bool
+) -> None:
+    """4 vectors by 2 rows, which need as few cycles of multiply-adds, ask for twice the weights."""
+    tile = choose_tile(shape, V3, once=once)
+    assert (tile.vectors, tile.panel_outer) == (2, not once)
+    near = cycles(shape, Tile(2, 4, 8), replace(V3, l1_bytes=1 << 30), once=once)
+    far = cycles(shape, Tile(2, 4, 8), V3, once=once)
+    assert far > near
+
+
+def test_weights_of_a_single_tile_are_read_once_wherever_they_are() -> None:
+    shape = (4,), 512, 4608
+    near = replace(V3, l1_bytes=1 << 30)
+    assert cycles(shape, Tile(4, 2, 8), V3) == cycles(shape, Tile(4, 2, 8), near)
 
 
 @pytest.mark.parametrize("rows", [7, 8])

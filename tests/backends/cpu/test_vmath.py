@@ -87,6 +87,23 @@ def test_single_precision(tmp_path: Path, target: Target, lanes: int) -> None:
         assert distance[worst] <= bound + slack, f"{name}({x[worst]!r}) = {got[worst]!r}"
 
 
+@pytest.mark.parametrize("lanes", [1, 4, 16])
+@pytest.mark.parametrize("target", [host(), TARGETS["scalar"]], ids=["host", "no-fma"])
+def test_an_exponential_without_subnormal_results(
+    tmp_path: Path, target: Target, lanes: int
+) -> None:
+    """Nothing is exactly what is left of minus infinity: masked scores weigh 0."""
+    x = arguments()
+    x = np.where(x > 88, np.float32(-1.0), x)
+    kernel = elementwise("e", lambda v: call("exp_flushed", v), [F32], F32, lanes, len(x))
+    (got,) = Running(program_of(kernel), target, tmp_path)(x)
+    with np.errstate(all="ignore"):
+        distance = ulps(normal(got.astype(np.float64)), normal(np.exp(x.astype(np.float64))))
+    assert distance.max() <= 1.6
+    assert not got[x <= -88].any()
+    assert np.isnan(got[np.isnan(x)]).all()
+
+
 @pytest.mark.parametrize("lanes", [1, 16])
 def test_normal_cdf_and_gelu_are_off_by_a_rounding_of_one(tmp_path: Path, lanes: int) -> None:
     """Absolute bounds: next to 1 nothing else can be asked of what is 1 plus or minus something."""

@@ -46,10 +46,20 @@ _SCALEF = """
     return __builtin_ia32_scalefps512_mask(p, k, p, 0xffff, 4);
 #endif"""
 
-_EXP_FLUSH = (
+_EXP_SMALL = (
     """
 /* exp where |x| <= 87.3 needs no second scale; 1.0 ulp */
 INLINE $F $exp_small($F x) {"""
+    + _EXP_CORE
+    + """    return p * $from_bits((n + 127) << 23);
+}"""
+)
+
+_EXP_FLUSHED = (
+    """
+/* exp for x <= 88, subnormal results flushed; 1.0 ulp. n is -127 at the least, whose scale is 0 */
+INLINE $F $exp_flushed($F x) {
+    x = $at_least(x, $splat(-88.0f));"""
     + _EXP_CORE
     + """    return p * $from_bits((n + 127) << 23);
 }"""
@@ -292,7 +302,8 @@ _TAN = "\n/* tan; 4 ulp */\nINLINE $F $tan($F x) { return $sin(x) / $cos(x); }"
 
 F32_ROWS: dict[str, str] = {
     "exp": _EXP,
-    "exp_small": _EXP_FLUSH,
+    "exp_small": _EXP_SMALL,
+    "exp_flushed": _EXP_FLUSHED,
     "scaled": _SCALED,
     "exp2": _EXP2,
     "expm1": _EXPM1,
@@ -332,6 +343,8 @@ def template(name: str, dtype: DType, lanes: int) -> str:
         return "\nINLINE $F $rsqrt($F x) { return 1.0 / $sqrt(x); }"
     if name == "normal_cdf":
         return "\nINLINE $F $normal_cdf($F x) { return 0.5 * $erfc(x * -0.70710678118654752440); }"
+    if name == "exp_flushed":
+        return "\nINLINE $F $exp_flushed($F x) { return $exp(x); }"
     if name == "sigmoid":
         return "\nINLINE $F $sigmoid($F x) { return 1.0 / (1.0 + $exp(-x)); }"
     return _by_lane(name, LIBM[name], lanes)

@@ -7,9 +7,11 @@ block of query rows: scores, softmax, product with V. Any sequence length: a blo
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from graphopt.errors import UnsupportedError
 from graphopt.ir.graph import Node
@@ -49,6 +51,10 @@ from graphopt_backends.cpu.lower.spaces import register_space
 from graphopt_backends.cpu.lower.tiles import Panel, Shape, choose_tile, even_split, panels_of
 
 _MASKED = -math.inf
+_CHAINS = 4
+"""Of maxima: each waits for the one before, for a comparison and a selection."""
+_OFTEN = 8
+"""Tiles of queries that V is packed for."""
 _SEGMENTS = 4
 """Of the queries of causal attention: each is code of its own. Five eighths of the work is left of
 what is half in the limit."""
@@ -95,7 +101,8 @@ class _Attention:
         self.lanes = region.target.lanes_f32
         self.shape: Shape = ((m,), min(t, e), d)
         self.tile = choose_tile(self.shape, region.target)
-        self.packed = Buffer.dense("keys", self.dtype, (t * d,), Scope.SCRATCH)
+        self.keys = Buffer.dense("keys", self.dtype, (t * d,), Scope.SCRATCH)
+        self.values = Buffer.dense("values", self.dtype, (t * e,), Scope.SCRATCH)
         for out in region.body.outputs:
             if out.type.dims != root.result.type.dims:
                 raise UnsupportedError(f"epilogue of attention at {root.loc} changes the shape")
@@ -119,7 +126,9 @@ class _Attention:
         self.b = binary("//", bh, index_const(z.heads))
         self.h = binary("%", bh, index_const(z.heads))
         self.hk = binary("//", self.h, index_const(z.heads // z.kv_heads))
-        parts = [Alloc(self.packed), self._pack_keys()]
+        parts = [Alloc(self.keys), self._pack_keys()]
+        if self._packs_values:
+            parts += [Alloc(self.values), self._pack_values()]
         for start, end, keys in self._segments():
             for rows, count in even_split(end - start, self.tile.rows):
                 parts.append(self._blocks(start, rows, count, keys))
@@ -139,17 +148,39 @@ class _Attention:
             (s, e, min(z.keys, -(-e // panel) * panel)) for s, e in zip(starts, ends, strict=True)
         ]
 
+    @property
+    def _packs_values(self) -> bool:
+        """Whether V is packed, too: where it is read often, and beyond the level 1 cache, of which
+        lines of a head that lie rows apart fill a part alone."""
+        z = self.size
+        often = z.queries >= _OFTEN * self.tile.rows
+        return often and self.dtype.size_bytes * z.keys * z.width > self.region.target.l1_bytes
+
     def _pack_keys(self) -> Stmt:
         """keys[panel][d][column] = k[t, d]."""
+        return self._packed(
+            self.keys, self.size.keys, self.size.depth,
+            lambda t, d: self.access.at(self.k, (self.b, self.hk, t, d)),
+        )  # fmt: skip
+
+    def _pack_values(self) -> Stmt:
+        """values[panel][t][column] = v[t, e]."""
+        return self._packed(
+            self.values, self.size.width, self.size.keys,
+            lambda e, t: self.access.at(self.v, (self.b, self.hk, t, e)),
+        )  # fmt: skip
+
+    def _packed(
+        self, packed: Buffer, columns: int, rows: int, element: Callable[[Expr, Expr], Expr]
+    ) -> Stmt:
+        """packed[panel][row][column] = element(column, row)."""
         nests: list[Stmt] = []
-        for p in self._panels(self.size.keys):
-            d = self.region.loop("d", self.size.depth)
+        for p in self._panels(columns):
+            row = self.region.loop("d", rows)
             jb, j = self.region.loop("jb", p.count), self.region.loop("j", p.width)
-            t = self._column(p, jb, j)
-            at = self._packed_at(p, jb, d, j)
-            element = self.access.at(self.k, (self.b, self.hk, t, d))
-            body: Stmt = Store(self.packed, (at,), element)
-            for name, extent in (("j", p.width), ("d", self.size.depth), ("jb", p.count)):
+            at = self._packed_at(p, jb, row, j, rows)
+            body: Stmt = Store(packed, (at,), element(self._column(p, jb, j), row))
+            for name, extent in (("j", p.width), ("d", rows), ("jb", p.count)):
                 body = For(name, extent, body) if extent > 1 else body
             nests.append(body)
         return block(*nests)
@@ -179,7 +210,8 @@ class _Attention:
             d = self.region.loop("k", self.size.depth)
             acc = Buffer.dense("acc", self.dtype, (), Scope.REGISTER)
             q = self.access.at(self.q, (self.b, self.h, m, d))
-            k = load(self.packed, self.access.simplify(self._packed_at(p, jb, d, j)))
+            at = self._packed_at(p, jb, d, j, self.size.depth)
+            k = load(self.keys, self.access.simplify(at))
             value = self._masked(self._scaled(load(acc)), m, t)
             stored = Store(scores, (mi, self.access.simplify(t)), value)
             body = self._accumulate(acc, binary("*", q, k), self.size.depth, [stored])
@@ -230,7 +262,7 @@ class _Attention:
             shifted = binary("-", load(scores, *at), broadcast(shift, acc.numel))
             e = Var(self.dtype, acc.numel, "e")
             stored = Store(scores, at, e), Store(acc, (lane,), e, reduce="+")
-            return block(Let("e", call("exp", shifted)), *stored)
+            return block(Let("e", call("exp_flushed", shifted)), *stored)
 
         return self._reduced(scores, i, "+", "total", part)
 
@@ -239,6 +271,7 @@ class _Attention:
         return self._reduced(
             scores, i, "max", "top",
             lambda acc, lane, at: Store(acc, (lane,), load(scores, *at), reduce="max"),
+            chains=_CHAINS,
         )  # fmt: skip
 
     def _reduced(
@@ -248,28 +281,41 @@ class _Attention:
         op: str,
         name: str,
         part: Callable[[Buffer, Expr, tuple[Expr, ...]], Stmt],
+        chains: int = 1,
     ) -> list[Stmt]:
-        """`part` accumulates a vector of scores, given the accumulator, its lanes, and where."""
+        """`part` accumulates a vector of scores, given the accumulator, its lanes, and where; in
+        several `chains` where one would wait for itself."""
         out: list[Stmt] = []
         total: Expr | None = None
         for start, width, count in chunks(scores.shape[1], self.lanes):
-            acc = Buffer.dense(f"{name}{width}", self.dtype, (width,), Scope.REGISTER)
+            ways = chains if count >= 2 * chains else 1
+            steps = count // ways
             lane: Expr = Ramp(INDEX, width, index_const(0), 1) if width > 1 else index_const(0)
+            accs = [
+                Buffer.dense(f"{name}{width}{way}", self.dtype, (width,), Scope.REGISTER)
+                for way in "abcdefgh"[:ways]
+            ]
             initial = const(0.0 if op == "+" else _MASKED, self.dtype, width)
-            stmt = part(acc, lane, (i, self._vector(start, width, count)))
-            out += [Alloc(acc), Store(acc, (lane,), initial)]
-            out.append(For("x", count, stmt) if count > 1 else stmt)
-            value: Expr = load(acc, lane)
+            out += [s for acc in accs for s in (Alloc(acc), Store(acc, (lane,), initial))]
+
+            def vector(number: Expr, start: int = start, width: int = width) -> tuple[Expr, ...]:
+                first = binary("+", binary("*", number, index_const(width)), index_const(start))
+                return (i, Ramp(INDEX, width, first, 1) if width > 1 else first)
+
+            x = binary("*", self.region.loop("x", steps), index_const(ways))
+            body = block(*(
+                part(acc, lane, vector(binary("+", x, index_const(way))))
+                for way, acc in enumerate(accs)
+            ))  # fmt: skip
+            out.append(For("x", steps, body) if steps > 1 else body)
+            left = enumerate(range(steps * ways, count))
+            out += [part(accs[way], lane, vector(index_const(at))) for way, at in left]
+            value = functools.reduce(partial(binary, op), (load(acc, lane) for acc in accs))
             if width > 1:
                 value = Call(self.dtype, 1, "reduce_add" if op == "+" else "reduce_max", (value,))
             total = value if total is None else binary(op, total, value)
         assert total is not None
         return [*out, Let(name, total)]
-
-    def _vector(self, start: int, width: int, count: int) -> Expr:
-        x = self.region.loop("x", count)
-        first = binary("+", binary("*", x, index_const(width)), index_const(start))
-        return Ramp(INDEX, width, first, 1) if width > 1 else first
 
     # Weighted sum of V -------------------------------------------------------------------------
 
@@ -280,7 +326,12 @@ class _Attention:
             m, e = binary("+", first, mi), self._column(p, jb, j)
             t = self.region.loop("k", keys)
             acc = Buffer.dense("acc", self.dtype, (), Scope.REGISTER)
-            term = binary("*", load(scores, mi, t), self.access.at(self.v, (self.b, self.hk, t, e)))
+            if self._packs_values:
+                at = self._packed_at(p, jb, t, j, self.size.keys)
+                right = load(self.values, self.access.simplify(at))
+            else:
+                right = self.access.at(self.v, (self.b, self.hk, t, e))
+            term = binary("*", load(scores, mi, t), right)
             value = binary("*", load(acc), load(sums, mi))
             self.access.keep(self.root.result, _always(value))
             index = (self.b, self.h, m, e)
@@ -308,10 +359,10 @@ class _Attention:
             "+", binary("+", binary("*", jb, index_const(p.width)), j), index_const(p.start)
         )
 
-    def _packed_at(self, p: Panel, jb: Expr, d: Expr, j: Expr) -> Expr:
-        at = binary("+", binary("*", jb, index_const(self.size.depth)), d)
+    def _packed_at(self, p: Panel, jb: Expr, row: Expr, j: Expr, rows: int) -> Expr:
+        at = binary("+", binary("*", jb, index_const(rows)), row)
         at = binary("+", binary("*", at, index_const(p.width)), j)
-        return binary("+", at, index_const(p.start * self.size.depth))
+        return binary("+", at, index_const(p.start * rows))
 
     def _tile_loops(self, p: Panel, rows: int) -> tuple[Expr, Expr, Expr]:
         jr = self.region.loop("jr", p.width // p.lanes)

@@ -86,10 +86,9 @@ def _default(builder: Builder, target: Target) -> Tile:
     if builder.product.per_channel:
         filters = builder.product.weight is not None
         return choose_window_tile(builder.shape(), target, filters=filters)
-    tile = choose_tile(builder.shape(), target, builder.row_bytes())
     depth, channels = builder.product.depth, builder.product.channels
-    if passes_once(builder.left_bytes(), 4 * depth * channels, target):
-        tile = replace(tile, panel_outer=False)
+    once = passes_once(builder.left_bytes(), 4 * depth * channels, target)
+    tile = choose_tile(builder.shape(), target, builder.row_bytes(), once=once)
     if builder.is_streamable and streams(builder.shape(), tile, target):
         tile = replace(tile, spread=True)
     return tile

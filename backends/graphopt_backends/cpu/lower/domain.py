@@ -10,7 +10,7 @@ and the results, still in cache, are transformed back through the epilogue.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -35,11 +35,12 @@ from graphopt.kernel.ir import (
     index_const,
     load,
 )
+from graphopt.lower.access import linear_index
 from graphopt.lower.loops import chunks
 from graphopt.lower.region import Lowered, Packing, Region
 from graphopt.target import Target
 from graphopt_backends.cpu.lower.contraction import pack_panels
-from graphopt_backends.cpu.lower.tiles import Panel, Tile, even_split, panels_of
+from graphopt_backends.cpu.lower.tiles import TOGETHER, Panel, Tile, even_split, panels_of
 
 _BYTES_PER_NS = 30.0
 _FLOPS_PER_NS_AND_LANE = 12.0
@@ -54,6 +55,9 @@ _REREAD, _REREAD_ROWS = 4.0, 8.0
 _LEVEL_3 = 6
 """How much of level 3 is one kernel's, in level 2 caches. All four are fitted to products of 128 to
 1500 rows in 1 to 64 blocks, their weights from memory (bench/NOTES.md)."""
+
+_WIDEST = 64
+"""Columns of panels that pass over transformed rows together: wider ones gain no more."""
 
 _LINE = 16
 """float32s."""
@@ -75,9 +79,14 @@ class Sizes:
         return self.inputs + 16
 
     @property
+    def depth(self) -> int:
+        """Weights of a column."""
+        return self.elements * self.inputs
+
+    @property
     def weights(self) -> int:
         """Of one group."""
-        return self.elements * self.inputs * self.channels
+        return self.depth * self.channels
 
     def nanoseconds(
         self, rows: int, total: int, width: int, target: Target, *, ahead: bool = False
@@ -107,6 +116,19 @@ class Sizes:
         return streamed + blocks * ((1 + panels) * v + 2 * panels * m) / hidden
 
 
+def passed_together(tile: Tile, sizes: Sizes, rows: int, target: Target) -> Tile:
+    """The tile with as many narrow panels together as leave the products of a block of `rows` half
+    of the level 2 cache, if transformed rows do not fit there and come from beyond it for each; all
+    panels are alike, and there are several for threads to share."""
+    width = tile.vectors * target.lanes_f32
+    panels, rest = divmod(sizes.channels, width)
+    left, products = (4 * sizes.elements * rows * size for size in (sizes.stride, width))
+    if rest or left + products <= target.l2_bytes:
+        return tile
+    most = min(_WIDEST // width, target.l2_bytes // 2 // products, panels // 2)
+    return replace(tile, together=max(n for n in TOGETHER if n <= max(1, most) and panels % n == 0))
+
+
 def shareable(panels: Sequence[Panel]) -> int:
     """How many of them threads may share: those of one width alone."""
     return panels[0].count if len(panels) == 1 else 1
@@ -132,8 +154,12 @@ class Domain:
         group: Expr = _ALL,
     ) -> None:
         self.region, self.operand, self.sizes, self.group = region, operand, sizes, group
+        lanes = region.target.lanes_f32
+        if sizes.channels % (tile.vectors * tile.together * lanes):
+            tile = replace(tile, together=1)
         self.rows, self.tile, self.dtype = rows, tile, dtype
-        self.panels = panels_of(sizes.channels, tile, region.target.lanes_f32)
+        wide = replace(tile, vectors=tile.vectors * tile.together)
+        self.panels = panels_of(sizes.channels, wide, lanes)
         region.resize(operand, sizes.groups * sizes.weights)
         widest = max(p.width for p in self.panels)
         self.v = self._scratch("v", sizes.elements * self._left_stride)
@@ -221,20 +247,27 @@ class Domain:
             mo, mi = self.region.loop("mo", count), self.region.loop("mi", rows)
             first = binary("+", binary("*", mo, index_const(rows)), index_const(start))
             nest = self._sum(panel, jb, e, binary("+", first, mi))
-            loops = (("jl", panel.lanes), ("jr", panel.width // panel.lanes), ("mi", rows))
+            vectors = panel.width // self.tile.together // panel.lanes
+            loops = (("jl", panel.lanes), ("jr", vectors), ("mi", rows))
             for name, extent in loops:
                 nest = For(name, extent, nest)
             out.append(For("mo", count, nest) if count > 1 else nest)
             start += rows * count
-        return For("e", self.sizes.elements, block(*out))
+        body, together = block(*out), self.tile.together
+        return For("e", self.sizes.elements, For("js", together, body) if together > 1 else body)
 
     def _sum(self, p: Panel, jb: Expr, e: Expr, row: Expr) -> Stmt:
-        jr = self.region.loop("jr", p.width // p.lanes)
-        j = binary("+", binary("*", jr, index_const(p.lanes)), self.region.loop("jl", p.lanes))
+        width = p.width // self.tile.together
+        js, jr = (
+            self.region.loop("js", self.tile.together),
+            self.region.loop("jr", width // p.lanes),
+        )
+        within = binary("+", binary("*", jr, index_const(p.lanes)), self.region.loop("jl", p.lanes))
+        j = binary("+", binary("*", js, index_const(width)), within)
         k = self.region.loop("k", self.sizes.inputs)
         acc = Buffer.dense("acc", self.dtype, (), Scope.REGISTER)
         left = load(self.v, self._left_at(e, row, k))
-        term = binary("*", left, self._weight(p, jb, e, k, j))
+        term = binary("*", left, self._weight(p, (jb, e, js, k, within)))
         return block(
             Alloc(acc),
             Store(acc, (), const(0.0, self.dtype)),
@@ -242,15 +275,13 @@ class Domain:
             Store(self.m, (self._product_at(p, e, row, j),), load(acc)),
         )
 
-    def _weight(self, p: Panel, jb: Expr, e: Expr, k: Expr, j: Expr) -> Expr:
-        """Packed [group][panel][e][k][width], panels of one width after the other."""
-        depth = self.sizes.elements * self.sizes.inputs
-        row = binary("+", binary("*", e, index_const(self.sizes.inputs)), k)
-        row = binary("+", binary("*", jb, index_const(depth)), row)
-        at = binary("+", binary("*", row, index_const(p.width)), j)
-        at = binary("+", at, index_const(p.start * depth))
-        at = binary("+", at, binary("*", self.group, index_const(self.sizes.weights)))
-        return load(self.region.inputs[self.operand], self.region.access.simplify(at))
+    def _weight(self, p: Panel, at: tuple[Expr, Expr, Expr, Expr, Expr]) -> Expr:
+        """Packed [group][panel][e][narrow panel][k][width], panels of one width after the other."""
+        sizes, together = self.sizes, self.tile.together
+        extents = (p.count, sizes.elements, together, sizes.inputs, p.width // together)
+        index = binary("+", linear_index(at, extents), index_const(p.start * sizes.depth))
+        index = binary("+", index, binary("*", self.group, index_const(sizes.weights)))
+        return load(self.region.inputs[self.operand], self.region.access.simplify(index))
 
     # Schedule ------------------------------------------------------------------------------------
 
@@ -269,7 +300,7 @@ class Domain:
             k = s.unroll(k, var)
         weights = self.region.inputs[self.operand].name
         if self.tile.spread and self.sizes.inputs > 1:
-            k = s.prefetch_next(k, weights, "e", "k")
+            k = s.prefetch_next(k, weights, "js" if self.tile.together > 1 else "e", "k")
         elif self.tile.prefetch and self.sizes.inputs > 1:
             k = s.prefetch(k, weights, "k", self.tile.prefetch)
         k = s.simplify(k)
@@ -277,12 +308,17 @@ class Domain:
         return Lowered(k, {self.operand: self._packing(key, transformed)}, tuple(steps))
 
     def _packing(self, key: str, transformed: Callable[[np.ndarray], np.ndarray]) -> Packing:
-        panels, sizes = self.panels, self.sizes
+        panels, sizes, together = self.panels, self.sizes, self.tile.together
 
         def pack(array: np.ndarray) -> np.ndarray:
-            """To panels of [e, k, width], group by group."""
+            """To panels of [e, narrow panel, k, width], group by group."""
             u = transformed(array).reshape(-1, sizes.groups, sizes.channels)
-            return pack_panels(u.swapaxes(0, 1), panels)
+            packed = pack_panels(u.swapaxes(0, 1), panels)
+            if together == 1:
+                return packed
+            narrow = packed.reshape(-1, sizes.inputs, together, panels[0].width // together)
+            return np.ascontiguousarray(narrow.swapaxes(1, 2)).ravel()
 
         widths = "-".join(f"{p.width}x{p.count}" for p in panels)
+        widths += f"by{together}" if together > 1 else ""
         return Packing(f"{key}_{widths}", sizes.groups * sizes.weights, pack)

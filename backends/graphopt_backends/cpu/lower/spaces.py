@@ -10,6 +10,7 @@ from graphopt.tune.space import Parameter, Point, Space
 from graphopt_backends.cpu.lower.tiles import (
     AHEAD,
     LONG,
+    TOGETHER,
     Shape,
     Tile,
     candidates,
@@ -66,14 +67,22 @@ def window_space(shape: Shape, target: Target, default: Tile) -> Space:
 
 
 def register_space(shape: Shape, target: Target, default: Tile, *, packed: bool = False) -> Space:
-    """Rows and vectors, and the distance of prefetches where there are packed weights."""
+    """Rows and vectors; where there are packed weights, the distance of prefetches and how many
+    panels pass over the rows together."""
     distances = _DISTANCES if packed and shape[2] > 1 and target.lanes_f32 > 1 else ()
 
     def fits(tile: Tile) -> bool:
-        return tile.rows <= most_rows(tile.vectors, target) and not (tile.spread and tile.prefetch)
+        columns = tile.vectors * tile.together * target.lanes_f32
+        if (tile.together > 1 and shape[1] % columns) or (tile.spread and tile.prefetch):
+            return False
+        return tile.rows <= most_rows(tile.vectors, target)
 
-    spread = (0, 1) if distances else ()
-    choices = {**_register_tile(shape, target), "prefetch": distances, "spread": spread}
+    choices = {
+        **_register_tile(shape, target),
+        "prefetch": distances,
+        "spread": (0, 1) if distances else (),
+        "together": TOGETHER if packed else (),
+    }
     return tile_space(default, choices, fits, _ranked(shape, target))
 
 

@@ -38,7 +38,7 @@ from graphopt.target import Target
 from graphopt.tune.space import Parameter, Point, Space, with_parameter
 from graphopt_backends.cpu.lower.combine import transformed
 from graphopt_backends.cpu.lower.contraction import Builder, borders, pack_panels
-from graphopt_backends.cpu.lower.domain import Domain, Sizes, shareable
+from graphopt_backends.cpu.lower.domain import Domain, Sizes, passed_together, shareable
 from graphopt_backends.cpu.lower.spaces import register_space
 from graphopt_backends.cpu.lower.tiles import (
     Panel,
@@ -125,6 +125,7 @@ class _Strassen:
         panels = panels_of(sizes.channels, usual, target.lanes_f32)
         self.groups = choose_block(groups, sizes, panels, target)
         tile = choose_block_tile(self.groups, sizes.inputs, usual, sizes.channels, target)
+        tile = passed_together(tile, sizes, self.groups, target)
         if point is not None:
             tile = tile.at(point)
             self.groups = point.number("groups") if "groups" in point else self.groups

@@ -25,6 +25,9 @@ _MISS = 0.4
 """Cycles that a row costs a step of k when its set holds more rows than it has ways."""
 _LINE_CYCLES = 7.0
 """What a cache line of weights takes from beyond level 2."""
+_FROM_LEVEL_2, _FROM_LEVEL_3 = 1.15, 1.7
+"""Cycles that a vector of weights takes that every tile of positions finds there, and not in the
+level 1 cache. Zen 3 is measured (bench/NOTES.md): 28 and 19 bytes a cycle."""
 LONG = 32
 """Steps of k from which on it is not unrolled, since each is written out for all of the tile, but
 stepped and prefetched."""
@@ -40,7 +43,9 @@ Zen 4; on Zen 5 4 are 8 percent slower than 2 (16 rows of depth 256, bench/NOTES
 _SPREAD = 20
 """Rows of a product from which on it asks for the next one's weights even if its first tile hardly
 waits for its own; measured on such a core, 16 are too few."""
-_NUMBERS = ("rows", "vectors", "outer_rows", "k_step", "prefetch")
+TOGETHER = (1, 2, 4)
+"""Panels that may pass over transformed rows as one."""
+_NUMBERS = ("rows", "vectors", "outer_rows", "k_step", "prefetch", "together")
 _FLAGS = ("panel_outer", "unroll_k", "spread")
 
 
@@ -65,7 +70,7 @@ class Tile:
     unrolls the reduction, so that overlapping windows of a row share their loads; `k_step` steps of
     its innermost loop are one iteration. `prefetch` is how many steps ahead of their use packed
     weights are asked for, 0 for not at all; `spread`: what the next product reads, all along
-    the tiles of one.
+    the tiles of one. `together`: panels, all of one width, that pass over transformed rows as one.
     """
 
     rows: int
@@ -77,6 +82,7 @@ class Tile:
     k_step: int = 1
     prefetch: int = 0
     spread: bool = False
+    together: int = 1
 
     def whole_panels(self, channels: int) -> int:
         """Panels of the full width."""
@@ -130,18 +136,21 @@ def candidates(shape: Shape, target: Target) -> Iterator[Tile]:
                 yield Tile(rows, vectors, target.lanes_f32, outer_rows=2)
 
 
-def choose_tile(shape: Shape, target: Target, row_bytes: int = 0, most_vectors: int = 6) -> Tile:
+def choose_tile(
+    shape: Shape, target: Target, row_bytes: int = 0, most_vectors: int = 6, *, once: bool = False
+) -> Tile:
     """The tile of least estimated cycles; among near ties the widest panel of fewest rows.
-    `row_bytes` lie between neighbouring rows of the left factor."""
+    `row_bytes` lie between neighbouring rows of the left factor, which is passed by `once`, all
+    panels for each of its tiles, or panel by panel."""
     fitting = (t for t in candidates(shape, target) if t.vectors <= most_vectors)
-    costs = {t: cycles(shape, t, target, row_bytes) for t in fitting}
+    costs = {t: cycles(shape, t, target, row_bytes, once=once) for t in fitting}
     floor = min(costs.values())
     near = [t for t, cost in costs.items() if cost <= floor * 1.02]
     chosen = max(near, key=lambda t: (t.vectors <= 4, t.vectors, -abs(t.rows - 6)))
     m, n, _ = shape
     few_panels = chosen.whole_panels(n) < 2
     outer = m[0] if m else 1
-    panel_outer = not (few_panels and outer > 1)
+    panel_outer = not once and not (few_panels and outer > 1)
     return Tile(chosen.rows, chosen.vectors, chosen.lanes, chosen.outer_rows, panel_outer)
 
 
@@ -169,25 +178,41 @@ def passes_once(left_bytes: int, weight_bytes: int, target: Target) -> bool:
     return left_bytes > target.l2_bytes and 2 * weight_bytes <= target.l2_bytes
 
 
-def cycles(shape: Shape, tile: Tile, target: Target, row_bytes: int = 0) -> float:
+def cycles(
+    shape: Shape, tile: Tile, target: Target, row_bytes: int = 0, *, once: bool = False
+) -> float:
     """Estimated cycles per step of k for the whole output: the larger of multiply-adds (two vector
-    units), loads (two ports: weights, broadcasts) and the latency of one accumulator chain (4), and
-    the step itself, and the rows that push each other out of the level 1 cache."""
-    m, n, _ = shape
+    units), loads (two ports: weights, broadcasts), weights that come from another cache than the
+    first, and the latency of one accumulator chain (4), and the step itself, and the rows that push
+    each other out of the level 1 cache."""
+    m, n, k = shape
     inner = m[-1] if m else 1
     outer = m[-2] if len(m) > 1 else 1
     rest = prod(m[:-2]) if len(m) > 2 else 1
     total, missed = 0.0, _MISS * rows_missed(tile.rows * tile.outer_rows, row_bytes, target)
     for panel in panels_of(n, tile, target.lanes_f32):
         vectors = max(1, panel.width // panel.lanes)
+        weight = _weight_cycles(4 * k * (n if once else panel.width), tile, shape, target)
         per_outer = sum(
-            count * (_step(rows * tile.outer_rows, vectors) + missed)
+            count * (_step(rows * tile.outer_rows, vectors, weight) + missed)
             for rows, count in _split(inner, tile.rows)
         )
         full, left = divmod(outer, tile.outer_rows)
-        tail = sum(c * _step(r * left, vectors) for r, c in _split(inner, tile.rows)) if left else 0
+        split = _split(inner, tile.rows) if left else []
+        tail = sum(c * _step(r * left, vectors, weight) for r, c in split)
         total += panel.count * (full * per_outer + tail)
     return total * rest
+
+
+def _weight_cycles(again: int, tile: Tile, shape: Shape, target: Target) -> float:
+    """Cycles per vector of weights of which every tile of positions reads so many bytes `again`,
+    beside its rows: none where they stay in the level 1 cache, or where all positions are one
+    tile's and nothing is read twice."""
+    m, _, k = shape
+    rows = tile.rows * tile.outer_rows
+    if prod(m) <= rows or again + 4 * k * rows <= target.l1_bytes:
+        return 0.0
+    return _FROM_LEVEL_2 if again <= target.l2_bytes else _FROM_LEVEL_3
 
 
 def rows_missed(rows: int, row_bytes: int, target: Target) -> int:
@@ -205,8 +230,8 @@ def _split(extent: int, rows: int) -> list[tuple[int, int]]:
     return [(r, c) for r, c in ((rows, full), (left, 1 if left else 0)) if c]
 
 
-def _step(rows: int, vectors: int) -> float:
-    return max(rows * vectors / 2, (rows + vectors) / 2, 4.0) + _TURN
+def _step(rows: int, vectors: int, weight: float = 0.0) -> float:
+    return max(rows * vectors / 2, (rows + vectors) / 2, weight * vectors, 4.0) + _TURN
 
 
 def even_split(extent: int, rows: int) -> list[tuple[int, int]]:

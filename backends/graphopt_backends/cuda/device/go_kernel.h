@@ -109,6 +109,8 @@ GO_INLINE double rsqrt(double x) { return ::rsqrt(x); }
 GO_INLINE float normal_cdf(float x) { return ::normcdff(x); }
 GO_INLINE double normal_cdf(double x) { return ::normcdf(x); }
 #endif
+GO_INLINE float exp_flushed(float x) { return expf(x); }
+GO_INLINE double exp_flushed(double x) { return ::exp(x); }
 GO_INLINE float sigmoid(float x) { return 1 / (1 + expf(-x)); }
 GO_INLINE double sigmoid(double x) { return 1 / (1 + ::exp(-x)); }
 GO_INLINE bool isnan(float x) { return x != x; }
@@ -192,7 +194,8 @@ GO_OPERATOR(bool, >) GO_OPERATOR(bool, >=)
     template <typename T, int N> GO_INLINE vec<T, N> name(T x, vec<T, N> y) { \
         return name(splat<N>(x), y); \
     }
-GO_EACH_1(exp) GO_EACH_1(exp2) GO_EACH_1(expm1) GO_EACH_1(log) GO_EACH_1(log1p) GO_EACH_1(log2)
+GO_EACH_1(exp) GO_EACH_1(exp_flushed) GO_EACH_1(exp2) GO_EACH_1(expm1) GO_EACH_1(log)
+GO_EACH_1(log1p) GO_EACH_1(log2)
 GO_EACH_1(sqrt) GO_EACH_1(rsqrt) GO_EACH_1(tanh) GO_EACH_1(erf) GO_EACH_1(erfc) GO_EACH_1(sin)
 GO_EACH_1(cos) GO_EACH_1(tan) GO_EACH_1(asin) GO_EACH_1(acos) GO_EACH_1(atan) GO_EACH_1(sinh)
 GO_EACH_1(cosh) GO_EACH_1(asinh) GO_EACH_1(acosh) GO_EACH_1(atanh) GO_EACH_1(floor)
