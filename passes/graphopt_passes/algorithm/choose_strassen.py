@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import ClassVar
 
-from graphopt.ir.graph import Node
+from graphopt.ir.graph import Graph, Node
 from graphopt.ir.types import DType
 from graphopt.ops import ConvAttrs, LinearAttrs
 from graphopt.ops.strassen import ERROR, SCHEMES, Scheme
-from graphopt.passbase import Numerics, RewritePass, approximates
+from graphopt.passbase import Numerics, PassContext, RewritePass, approximates
 from graphopt.rewrite import Plan, Reject, Rewriter
 from graphopt_passes.algorithm.normalized import NORMALIZED, is_normalized
 
@@ -28,6 +28,10 @@ _LARGE, _FROM_MEMORY = 1 << 19, 4.7
 """Elements from which on such a factor is not found in a cache, and what each costs more then. All
 these numbers are fitted to 41 shapes of 8 to 12544 rows (bench/NOTES.md)."""
 
+_CACHE_BYTES, _SPILLED = 1 << 20, 2.0
+"""The level 2 cache of the machine they were fitted on, and how many times as much sums cost with a
+smaller one, where they are written to level 3; fitted to 14 shapes on a core with 512 KiB."""
+
 _MARGIN = 0.95
 """Weights grow: that much has to be gained."""
 
@@ -41,11 +45,12 @@ _LANES = 16
 
 @dataclass(frozen=True)
 class Shape:
-    """A product of [rows, depth] by [depth, channels]."""
+    """A product of [rows, depth] by [depth, channels], on a core with such a level 2 cache."""
 
     rows: int
     depth: int
     channels: int
+    cache_bytes: int = _CACHE_BYTES
 
     def direct_cost(self) -> float:
         """In multiply-adds."""
@@ -61,6 +66,7 @@ class Shape:
         # blocks are loaded, added up and stored; products are stored and loaded
         sums = self._sums(_LEFT, (left + loads) / loads, self.depth)
         sums += self._sums(_RESULT, (result + 2 * scheme.products) / stores, parted)
+        sums *= _SPILLED if self.cache_bytes < _CACHE_BYTES else 1.0
         rest = replace(self, channels=self.channels - parted).direct_cost()
         return products * _padded(part) + groups * scheme.rows * sums + rest
 
@@ -92,7 +98,8 @@ def _padded(channels: int) -> int:
 @dataclass(frozen=True)
 class ChooseStrassen(RewritePass):
     """Linears and convolutions of one pixel; their weights grow by up to three quarters. `largest`:
-    the most elements of a weight that may; 0 forbids the algorithm.
+    the most elements of a weight that may; 0 forbids the algorithm. `cache_bytes`: of the level 2
+    cache, 0 for the target's.
 
     Numerics: approximates; in exact arithmetic it is the same sum, in float32 it rounds two to
     four times as much (`graphopt.ops.strassen.ERROR`). Refuses: groups and larger kernels; extents
@@ -104,6 +111,12 @@ class ChooseStrassen(RewritePass):
     numerics: ClassVar[Numerics] = approximates(max(ERROR.values()))
     root: ClassVar = (LinearAttrs, ConvAttrs)
     largest: int = 1 << 26
+    cache_bytes: int = 0
+
+    def run(self, graph: Graph, ctx: PassContext) -> Graph:
+        if ctx.target is None or self.cache_bytes:
+            return super().run(graph, ctx)
+        return replace(self, cache_bytes=ctx.target.l2_bytes).run(graph, ctx)
 
     def plan_in(self, node: Node, rw: Rewriter) -> Plan | Reject:
         attrs, (x, w) = node.attrs, node.operands[:2]
@@ -117,7 +130,8 @@ class ChooseStrassen(RewritePass):
             return Reject("its extents are told only when it runs")
         if not node.result.type.numel:
             return Reject("its result has no elements")
-        shape = Shape(node.result.type.numel // channels, depth, channels)
+        cache = self.cache_bytes or _CACHE_BYTES
+        shape = Shape(node.result.type.numel // channels, depth, channels, cache)
         if not shape.fitting():
             return Reject("its channels cannot be parted")
         if w.producer is None or w.producer.op.name != "constant":
