@@ -61,11 +61,21 @@ INLINE $F $exp_small($F x) {"""
 
 _EXP_FLUSHED = (
     """
-/* exp for x <= 88, subnormal results flushed; 1.03 ulp. n is -127 at the least, whose scale is 0 */
+/* exp for x <= 88, where subnormal results may be 0; 1.03 ulp. n is -127 at the least, whose scale
+   is 0 */
 INLINE $F $exp_flushed($F x) {
     x = $at_least(x, $splat(-88.0f));"""
     + _EXP_CORE
     + """    return p * $from_bits((n + 127) << 23);
+}"""
+)
+_EXP_FLUSHED_BY_INSTRUCTION = (
+    """
+/* exp for x <= 88; 1.03 ulp */
+INLINE $F $exp_flushed($F x) {
+    x = $at_least(x, $splat(-104.0f));"""
+    + _EXP_CORE
+    + """    return $scaled(p, k, n);
 }"""
 )
 
@@ -333,6 +343,8 @@ def template(name: str, dtype: DType, lanes: int) -> str:
     """The template of a function for a float type."""
     if name == "trig_large":
         return _TRIG_LARGE
+    if name == "exp_flushed" and lanes == 16 and dtype is not DType.F64:
+        return _EXP_FLUSHED_BY_INSTRUCTION
     if dtype is not DType.F64 and name in F32_ROWS:
         large = _LARGE_SCALAR if lanes == 1 else _LARGE_VECTOR
         scalef = _SCALEF if lanes == 16 else ""
