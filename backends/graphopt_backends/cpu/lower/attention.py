@@ -1,8 +1,8 @@
 """Attention without scores in memory: a few query rows at a time, their scores in cache.
 
-For every batch and head K is packed once so that scores are vectors along the keys; then, for each
-block of query rows: scores, softmax, product with V. Any sequence length: a block's scores are
-`rows * keys` elements of per-thread scratch.
+For every batch and head K is packed once so that scores are vectors along the keys, and V where it
+is read often; then, for each block of query rows: scores, softmax, product with V. Any sequence
+length: a block's scores are `rows * keys` elements of per-thread scratch.
 """
 
 from __future__ import annotations
