@@ -63,13 +63,15 @@ def _commands(block: Block) -> Iterator[tuple[str, list[str]]]:
 
 
 def _matches(shown: str, expected: list[str]) -> bool:
-    """`...` alone on a line stands for lines, inside of one for part of it."""
+    """`...` alone on a line stands for lines, inside of one for part of it; several spaces for
+    any number, as columns are as wide as what they hold."""
     pattern = ""
     for line in expected:
         if line.strip() == "...":
             pattern += r"(?:.*\n)*?"
         else:
-            pattern += re.escape(line.rstrip()).replace(re.escape("..."), ".*") + r" *\n"
+            words = map(re.escape, re.split(" {2,}", line.strip()))
+            pattern += " *" + " +".join(words).replace(re.escape("..."), ".*") + r" *\n"
     lines = [x for x in shown.splitlines() if not _PROGRESS.match(x) and x.strip()]
     return re.fullmatch(pattern, "".join(f"{x}\n" for x in lines)) is not None
 
