@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graphopt_backends.cpu.lower import strassen
+from graphopt_backends.cpu.lower import lower_region, strassen
 from graphopt_backends.cpu.lower.domain import Sizes, odd_lines, passed_together
 from graphopt_backends.cpu.lower.strassen import (
     block_choices,
@@ -17,12 +17,18 @@ from graphopt_backends.cpu.lower.strassen import (
 )
 from graphopt_backends.cpu.lower.tiles import TOGETHER, Panel, Tile
 from graphopt_backends.cpu.targets import TARGETS, host
+from graphopt_passes.fuse.fuse import Fuse
 from regions import check_regions, graph_of
 
+from graphopt.check import random_constant
 from graphopt.ir.graph import Value
+from graphopt.ir.text import parse
 from graphopt.ir.types import DType, Layout, TensorType
+from graphopt.kernel.ir import For
+from graphopt.kernel.visit import walk
 from graphopt.ops import ConvAttrs, GeluAttrs, LinearAttrs, PadAttrs
 from graphopt.ops.strassen import ERROR, SCHEMES, Scheme, multiplied, summed_weights
+from graphopt.passbase import PassContext
 from graphopt.rewrite import Rewriter
 
 NHWC = Layout.ordered((0, 2, 3, 1))
@@ -159,6 +165,18 @@ def test_rows_that_spill_are_passed_by_for_several_panels_at_once() -> None:
     assert passed_together(tile, Sizes(26, 256, 16), 64, V3).together == 1
     assert passed_together(tile, Sizes(26, 192, 760), 64, V3).together == 1
     assert passed_together(Tile(9, 3, 16), large, 64, V4).together == 1
+
+
+def test_a_pass_over_rows_is_a_loop_over_its_panels() -> None:
+    graph = parse(
+        "%x = input : f32[128,768]\n"
+        '%w = constant {key="w"} : f32[3072,768]\n'
+        "%y = linear %x, %w {strassen=26}\nreturn %y",
+        fill=random_constant,
+    )
+    fused = Fuse().run(graph, PassContext(target=V3)).nodes[-1]
+    kernel = lower_region(fused, V3).kernel
+    assert {p.extent for p in walk(kernel.body) if isinstance(p, For) and p.var == "js"} == {2}
 
 
 every_scheme = pytest.mark.parametrize("scheme", SCHEMES.values(), ids=map(str, SCHEMES))

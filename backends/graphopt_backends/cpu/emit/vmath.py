@@ -2,7 +2,7 @@
 
 f32 polynomials and reductions are Cephes' (Moshier), erf is N. Juffa's, the large-argument
 reduction of sin and cos Payne and Hanek's; the largest error over all 2^32 arguments, measured on
-16 lanes with fused multiply-add, stands in each comment. Functions without a row here go through
+vectors with fused multiply-add, stands in each comment. Functions without a row here go through
 the C library lane by lane, as does all of f64. exp and log are summed by halves (Estrin): as fast
 as one term after the other where loops overlap, up to 1.15 times as fast where they wait.
 """
@@ -59,25 +59,10 @@ INLINE $F $exp_small($F x) {"""
 }"""
 )
 
-_EXP_FLUSHED = (
-    """
+_EXP_FLUSHED = """
 /* exp for x <= 88, where subnormal results may be 0; 1.03 ulp. n is -127 at the least, whose scale
    is 0 */
-INLINE $F $exp_flushed($F x) {
-    x = $at_least(x, $splat(-88.0f));"""
-    + _EXP_CORE
-    + """    return p * $from_bits((n + 127) << 23);
-}"""
-)
-_EXP_FLUSHED_BY_INSTRUCTION = (
-    """
-/* exp for x <= 88; 1.03 ulp */
-INLINE $F $exp_flushed($F x) {
-    x = $at_least(x, $splat(-104.0f));"""
-    + _EXP_CORE
-    + """    return $scaled(p, k, n);
-}"""
-)
+INLINE $F $exp_flushed($F x) { return $exp_small($at_least(x, $splat(-88.0f))); }"""
 
 _LOG_CORE = """
     const $F tiny = x * 8388608.0f;
@@ -343,8 +328,9 @@ def template(name: str, dtype: DType, lanes: int) -> str:
     """The template of a function for a float type."""
     if name == "trig_large":
         return _TRIG_LARGE
-    if name == "exp_flushed" and lanes == 16 and dtype is not DType.F64:
-        return _EXP_FLUSHED_BY_INSTRUCTION
+    if name == "exp_flushed" and (lanes == 16 or dtype is DType.F64):
+        # which scale by one instruction where there is AVX-512, or call the library
+        return "\nINLINE $F $exp_flushed($F x) { return $exp(x); }"
     if dtype is not DType.F64 and name in F32_ROWS:
         large = _LARGE_SCALAR if lanes == 1 else _LARGE_VECTOR
         scalef = _SCALEF if lanes == 16 else ""
@@ -353,8 +339,6 @@ def template(name: str, dtype: DType, lanes: int) -> str:
         return "\nINLINE $F $rsqrt($F x) { return 1.0 / $sqrt(x); }"
     if name == "normal_cdf":
         return "\nINLINE $F $normal_cdf($F x) { return 0.5 * $erfc(x * -0.70710678118654752440); }"
-    if name == "exp_flushed":
-        return "\nINLINE $F $exp_flushed($F x) { return $exp(x); }"
     if name == "sigmoid":
         return "\nINLINE $F $sigmoid($F x) { return 1.0 / (1.0 + $exp(-x)); }"
     return _by_lane(name, LIBM[name], lanes)

@@ -7,11 +7,10 @@ length: a block's scores are `rows * keys` elements of per-thread scratch.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 
 from graphopt.errors import UnsupportedError
 from graphopt.ir.graph import Node
@@ -292,11 +291,12 @@ class _Attention:
             steps = count // ways
             lane: Expr = Ramp(INDEX, width, index_const(0), 1) if width > 1 else index_const(0)
             accs = [
-                Buffer.dense(f"{name}{width}{way}", self.dtype, (width,), Scope.REGISTER)
-                for way in "abcdefgh"[:ways]
+                Buffer.dense(f"{name}{width}_{way}", self.dtype, (width,), Scope.REGISTER)
+                for way in range(ways)
             ]
             initial = const(0.0 if op == "+" else _MASKED, self.dtype, width)
-            out += [s for acc in accs for s in (Alloc(acc), Store(acc, (lane,), initial))]
+            for acc in accs:
+                out += [Alloc(acc), Store(acc, (lane,), initial)]
 
             def vector(number: Expr, start: int = start, width: int = width) -> tuple[Expr, ...]:
                 first = binary("+", binary("*", number, index_const(width)), index_const(start))
@@ -310,7 +310,7 @@ class _Attention:
             out.append(For("x", steps, body) if steps > 1 else body)
             left = enumerate(range(steps * ways, count))
             out += [part(accs[way], lane, vector(index_const(at))) for way, at in left]
-            value = functools.reduce(partial(binary, op), (load(acc, lane) for acc in accs))
+            value = reduce(partial(binary, op), (load(acc, lane) for acc in accs))
             if width > 1:
                 value = Call(self.dtype, 1, "reduce_add" if op == "+" else "reduce_max", (value,))
             total = value if total is None else binary(op, total, value)
