@@ -127,6 +127,18 @@ def test_a_block_may_be_several_images(
     check(transform, (4, 18, 9, 11), 20, "host", tmp_path, groups, parts=3)
 
 
+@pytest.mark.compiler
+@every_transform
+@pytest.mark.parametrize("groups", [1, 2])
+def test_panels_that_pass_over_tiles_together(
+    transform: Transform, groups: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        winograd, "passed_together", lambda tile, *_: replace(tile, vectors=1, together=2)
+    )
+    check(transform, (1, 18, 9, 11), 128, "x86-64-v3", tmp_path, groups, parts=3)
+
+
 def test_blocks_are_parts_of_an_image_or_images() -> None:
     assert Grid(1, 14, 14).blocks == (1, 2, 7, 14)
     assert Grid(6, 4, 4).blocks == (1, 2, 4, 8, 12, 24)
