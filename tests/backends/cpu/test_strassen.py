@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from graphopt_backends.cpu.lower import lower_region, strassen
-from graphopt_backends.cpu.lower.domain import Sizes, odd_lines, passed_together
+from graphopt_backends.cpu.lower.domain import Sizes, choose_domain_tile, odd_lines
 from graphopt_backends.cpu.lower.strassen import (
     block_choices,
     choose_block,
@@ -30,6 +30,7 @@ from graphopt.ops import ConvAttrs, GeluAttrs, LinearAttrs, PadAttrs
 from graphopt.ops.strassen import ERROR, SCHEMES, Scheme, multiplied, summed_weights
 from graphopt.passbase import PassContext
 from graphopt.rewrite import Rewriter
+from graphopt.target import Target
 
 NHWC = Layout.ordered((0, 2, 3, 1))
 V3, V4 = TARGETS["x86-64-v3"], TARGETS["x86-64-v4"]
@@ -149,10 +150,10 @@ def test_panels_that_pass_over_rows_together(
 ) -> None:
     """More columns than a panel has, and a number of them that only 1 and 2 divide."""
 
-    def tile(usual: Tile, *_: object) -> Tile:
+    def tile(rows: int, sizes: Sizes, usual: Tile, target: Target) -> Tile:
         return replace(usual, rows=3, vectors=1, together=together, spread=spread, prefetch=0)
 
-    monkeypatch.setattr(strassen, "passed_together", tile)
+    monkeypatch.setattr(strassen, "choose_domain_tile", tile)
     check_linear(26, (1, 29, 64), 512, target, tmp_path)
     check_linear(7, (1, 29, 64), 96, target, tmp_path)
 
@@ -160,11 +161,11 @@ def test_panels_that_pass_over_rows_together(
 def test_rows_that_spill_are_passed_by_for_several_panels_at_once() -> None:
     """Unless they stay in level 2, or too few panels are left for threads."""
     tile, large = Tile(6, 2, 8), Sizes(26, 192, 768)
-    assert passed_together(tile, large, 64, V3).together == 2
-    assert passed_together(tile, large, 8, V3).together == 1
-    assert passed_together(tile, Sizes(26, 256, 16), 64, V3).together == 1
-    assert passed_together(tile, Sizes(26, 192, 760), 64, V3).together == 1
-    assert passed_together(Tile(9, 3, 16), large, 64, V4).together == 1
+    assert choose_domain_tile(64, large, tile, V3).together == 2
+    assert choose_domain_tile(8, large, tile, V3).together == 1
+    assert choose_domain_tile(64, Sizes(26, 256, 16), tile, V3).together == 1
+    assert choose_domain_tile(64, Sizes(26, 192, 760), tile, V3).together == 1
+    assert choose_domain_tile(64, large, Tile(9, 3, 16), V4).together == 1
 
 
 def test_a_pass_over_rows_is_a_loop_over_its_panels() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from graphopt_backends.cpu.lower import winograd
 from graphopt_backends.cpu.lower.domain import Sizes
-from graphopt_backends.cpu.lower.tiles import choose_even_tile
+from graphopt_backends.cpu.lower.tiles import Tile, choose_even_tile
 from graphopt_backends.cpu.lower.winograd import Grid, choose_tile_rows
 from graphopt_backends.cpu.targets import TARGETS, host
 from hypothesis import given, settings
@@ -133,9 +133,10 @@ def test_a_block_may_be_several_images(
 def test_panels_that_pass_over_tiles_together(
     transform: Transform, groups: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        winograd, "passed_together", lambda tile, *_: replace(tile, vectors=1, together=2)
-    )
+    def tile(rows: int, sizes: Sizes, usual: Tile, target: Target) -> Tile:
+        return replace(usual, vectors=1, together=2)
+
+    monkeypatch.setattr(winograd, "choose_domain_tile", tile)
     check(transform, (1, 18, 9, 11), 128, "x86-64-v3", tmp_path, groups, parts=3)
 
 

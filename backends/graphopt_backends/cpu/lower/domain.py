@@ -40,7 +40,14 @@ from graphopt.lower.loops import chunks
 from graphopt.lower.region import Lowered, Packing, Region
 from graphopt.target import Target
 from graphopt_backends.cpu.lower.contraction import pack_panels
-from graphopt_backends.cpu.lower.tiles import TOGETHER, Panel, Tile, even_split, panels_of
+from graphopt_backends.cpu.lower.tiles import (
+    TOGETHER,
+    Panel,
+    Tile,
+    choose_block_tile,
+    even_split,
+    panels_of,
+)
 
 _BYTES_PER_NS = 30.0
 _FLOPS_PER_NS_AND_LANE = 12.0
@@ -116,10 +123,11 @@ class Sizes:
         return streamed + blocks * ((1 + panels) * v + 2 * panels * m) / hidden
 
 
-def passed_together(tile: Tile, sizes: Sizes, rows: int, target: Target) -> Tile:
-    """The tile with as many narrow panels together as leave the products of a block of `rows` half
-    of the level 2 cache, if transformed rows do not fit there and come from beyond it for each; all
-    panels are alike, and there are several for threads to share."""
+def choose_domain_tile(rows: int, sizes: Sizes, usual: Tile, target: Target) -> Tile:
+    """The tile of a block of `rows`; `usual` is that of many rows. Narrow panels pass together over
+    transformed rows that do not fit the level 2 cache, and would come from beyond it for each: as
+    many as leave their products half of it, all alike, and several for threads to share."""
+    tile = choose_block_tile(rows, sizes.inputs, usual, sizes.channels, target)
     width = tile.vectors * target.lanes_f32
     panels, rest = divmod(sizes.channels, width)
     left, products = (4 * sizes.elements * rows * size for size in (sizes.stride, width))

@@ -38,12 +38,11 @@ from graphopt.target import Target
 from graphopt.tune.space import Parameter, Point, Space, with_parameter
 from graphopt_backends.cpu.lower.combine import transformed
 from graphopt_backends.cpu.lower.contraction import Builder, borders, pack_panels
-from graphopt_backends.cpu.lower.domain import Domain, Sizes, passed_together, shareable
+from graphopt_backends.cpu.lower.domain import Domain, Sizes, choose_domain_tile, shareable
 from graphopt_backends.cpu.lower.spaces import register_space
 from graphopt_backends.cpu.lower.tiles import (
     Panel,
     Shape,
-    choose_block_tile,
     choose_even_tile,
     choose_tile,
     panels_of,
@@ -124,8 +123,7 @@ class _Strassen:
         usual = choose_even_tile(self.shape, target)
         panels = panels_of(sizes.channels, usual, target.lanes_f32)
         self.groups = choose_block(groups, sizes, panels, target)
-        tile = choose_block_tile(self.groups, sizes.inputs, usual, sizes.channels, target)
-        tile = passed_together(tile, sizes, self.groups, target)
+        tile = choose_domain_tile(self.groups, sizes, usual, target)
         if point is not None:
             tile = tile.at(point)
             self.groups = point.number("groups") if "groups" in point else self.groups

@@ -36,7 +36,7 @@ from graphopt.target import Target
 from graphopt.tune.space import Parameter, Point, Space, with_parameter
 from graphopt_backends.cpu.lower.combine import transformed
 from graphopt_backends.cpu.lower.contraction import borders
-from graphopt_backends.cpu.lower.domain import Domain, Sizes, passed_together
+from graphopt_backends.cpu.lower.domain import Domain, Sizes, choose_domain_tile
 from graphopt_backends.cpu.lower.spaces import register_space
 from graphopt_backends.cpu.lower.tiles import (
     Panel,
@@ -125,8 +125,7 @@ class _Winograd:
         usual = choose_even_tile(self.shape, target)
         self.tile_rows = choose_tile_rows(self.grid, sizes, usual, target)
         rows = self.tile_rows * self.grid.columns
-        tile = choose_block_tile(rows, sizes.inputs, usual, sizes.channels, target)
-        tile = passed_together(tile, sizes, rows, target)
+        tile = choose_domain_tile(rows, sizes, usual, target)
         if point is not None:
             tile = tile.at(point)
             if "tile_rows" in point:
