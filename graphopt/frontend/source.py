@@ -19,7 +19,6 @@ from torch.utils import _pytree as pytree
 
 from graphopt.errors import FrontendError, GraphoptError
 from graphopt.frontend.provenance import source_line
-from graphopt.frontend.torch_export import quiet
 
 FORMS = "write file.py:function, package.module:function or model.pt2"
 RETURNS = "return (model.eval(), (torch.randn(1, 3, 224, 224),)): the model and its example inputs"
@@ -56,6 +55,8 @@ def load_program(path: Path) -> Loaded:
     if not path.is_file():
         raise FrontendError(f"there is no file {path}", hint=_near_file(path))
     try:
+        from graphopt.frontend.torch_export import quiet  # takes seconds
+
         with quiet():
             program = torch.export.load(path)
     except Exception as error:  # torch.export.load raises whatever its archive reader does

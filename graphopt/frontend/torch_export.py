@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias
 
 import torch
 from torch.export import ExportedProgram, _trace
@@ -14,11 +13,10 @@ from torch.nn.modules import transformer
 
 from graphopt.errors import FrontendError, GraphoptError
 from graphopt.frontend import decompositions
+from graphopt.frontend.example_inputs import ExampleInputs, arguments
 from graphopt.frontend.importer import DATA_HINT, Importer
 from graphopt.frontend.provenance import source_line
 from graphopt.ir.graph import Graph
-
-ExampleInputs: TypeAlias = torch.Tensor | Sequence[Any] | Mapping[str, Any]
 
 
 def trace(model: torch.nn.Module, example_inputs: ExampleInputs) -> Graph:
@@ -89,19 +87,6 @@ def _masks_as_they_are() -> Iterator[None]:
         yield
     finally:
         transformer._detect_is_causal_mask = asked
-
-
-def arguments(inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if isinstance(inputs, torch.Tensor):
-        return (inputs,), {}
-    if isinstance(inputs, Mapping):
-        return (), dict(inputs)
-    if isinstance(inputs, (tuple, list)):
-        return tuple(inputs), {}
-    raise FrontendError(
-        f"example inputs are {type(inputs).__name__}",
-        hint="pass a tuple of tensors, or a dict of tensors by parameter name",
-    )
 
 
 def refuse_training(model: torch.nn.Module) -> None:

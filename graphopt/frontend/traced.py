@@ -13,14 +13,9 @@ from torch.utils import _pytree as pytree
 
 from graphopt.errors import FrontendError
 from graphopt.frontend.dtypes import as_numpy
+from graphopt.frontend.example_inputs import ExampleInputs, arguments
 from graphopt.frontend.source import load_source
-from graphopt.frontend.torch_export import (
-    ExampleInputs,
-    arguments,
-    export,
-    import_exported,
-    refuse_training,
-)
+from graphopt.frontend.torch_export import export, import_exported, refuse_training
 from graphopt.frontend.widen import exact_outputs
 from graphopt.ir.graph import Graph
 

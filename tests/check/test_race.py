@@ -149,11 +149,11 @@ def run_race(source: str, *engines: str, **options: Any) -> list[Lap]:
 @pytest.mark.torch
 @pytest.mark.compiler
 def test_a_race_of_two(source: Callable[[str], str]) -> None:
-    ours, eager = run_race(source("model"), "graphopt", "eager")
-    assert not ours.failure
-    assert not eager.failure
+    """Of a model with inputs by name and outputs in a dict."""
+    ours, eager = run_race(source("by_name"), "graphopt", "eager")
+    assert (ours.failure, eager.failure) == ("", "")
+    assert (ours.error, eager.error) == (0.0, 0.0)
     assert len(ours.rounds) == len(eager.rounds) == 2
-    assert ours.error < 1e-6
     assert ours.artifact_bytes > 0
     # numpy alone takes 20 MB, torch 150: this is of the process itself, not of the one above it
     assert 20e6 < ours.peak_bytes < eager.peak_bytes
@@ -169,15 +169,6 @@ def test_an_artifact_that_is_there_is_raced(source: Callable[[str], str], tmp_pa
     other = build(source("doubled"), out=tmp_path / "made").artifact
     (ours,) = run_race(source("model"), "graphopt", artifact=other)
     assert ours.error == pytest.approx(1.0)
-
-
-@linux
-@pytest.mark.torch
-@pytest.mark.compiler
-def test_inputs_by_name_and_outputs_in_a_dict(source: Callable[[str], str]) -> None:
-    ours, eager = run_race(source("by_name"), "graphopt", "eager")
-    assert (ours.failure, eager.failure) == ("", "")
-    assert (ours.error, eager.error) == (0.0, 0.0)
 
 
 @linux

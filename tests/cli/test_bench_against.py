@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from graphopt.check.peers.engines import OpenVino
+from graphopt.check import peers
 
 pytestmark = [
     pytest.mark.torch,
@@ -32,16 +32,27 @@ def test_a_source_is_compiled_into_the_cache_and_timed(
     assert len(list((tmp_path / "artifacts").iterdir())) == 1
 
 
-def test_the_table(run: Run, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(OpenVino, "packages", ("torch", "no_such_package"))
-    done = run("bench", source("net"), "--against", "eager,openvino", *SHORT)
-    titles, ours, eager, openvino, note = done.stdout.splitlines()
+@pytest.fixture
+def raced(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets what a race tells; races themselves are tests/check/test_race.py's."""
+
+    def tells(*laps: peers.Lap) -> None:
+        monkeypatch.setattr(peers, "race", lambda *_, **__: list(laps))
+
+    return tells
+
+
+def test_the_table(run: Run, raced: Callable[..., None]) -> None:
+    ours, eager = (peers.Lap(e, rounds=[[0.001], [0.003]]) for e in ("graphopt", "eager"))
+    raced(ours, eager, peers.Lap("openvino", failure="not installed: pip install openvino"))
+    done = run("bench", "model.py:net", "--against", "eager,openvino")
+    titles, first, second, third, note = done.stdout.splitlines()
     assert titles.split("  ")[0] == "engine"
-    assert [line.split()[0] for line in (ours, eager)] == ["graphopt", "eager"]
-    assert eager.split()[3] == "1.00"
-    assert openvino.split() == ["openvino", "fails"]
+    assert [line.split()[0] for line in (first, second)] == ["graphopt", "eager"]
+    assert second.split()[3] == "1.00"
+    assert third.split() == ["openvino", "fails"]
     assert note == "on 1 thread; errors are beside eager float64"
-    assert done.stderr == "warning: openvino: not installed: pip install no_such_package\n"
+    assert done.stderr == "warning: openvino: not installed: pip install openvino\n"
     assert done.exit_code == 0
 
 
@@ -56,12 +67,11 @@ def test_an_artifact_and_its_source_as_json(run: Run, built: Path, source: Sourc
     assert report["threads"] == 1
 
 
-def test_graphopt_without_a_time_is_a_bad_finding(run: Run, source: Source) -> None:
-    done = run("bench", source("unsupported"), "--against", "eager", *SHORT)
+def test_graphopt_without_a_time_is_a_bad_finding(run: Run, raced: Callable[..., None]) -> None:
+    raced(peers.Lap("graphopt", failure="no"), peers.Lap("eager", rounds=[[0.001]]))
+    done = run("bench", "model.py:net", "--against", "eager")
     assert done.exit_code == 1
-    assert done.stderr.startswith(
-        "warning: graphopt: the model uses 3 unsupported operators: aten."
-    )
+    assert done.stderr.startswith("warning: graphopt: no\n")
 
 
 @pytest.mark.parametrize(

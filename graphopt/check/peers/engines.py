@@ -223,8 +223,8 @@ def in_torch(source: str, threads: int) -> tuple[Any, tuple[Any, ...]]:
     from torch.utils import _pytree as pytree
 
     from graphopt.check.peers.positional import Positional
+    from graphopt.frontend.example_inputs import arguments
     from graphopt.frontend.source import load_source
-    from graphopt.frontend.torch_export import arguments
 
     torch.set_num_threads(threads)
     model, inputs = load_source(source)
