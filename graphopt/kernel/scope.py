@@ -133,7 +133,7 @@ def _loads(roots: tuple[Expr, ...], scope: IndexScope, guarded: bool, s: Stmt) -
         seen.add(id(e))
         if isinstance(e, Load):
             yield Access(e, scope, guarded, s)
-        stack += [c for c in reversed(children(e)) if isinstance(c, Expr)]
+        stack += children(e)[::-1]
 
 
 def span(access: Access) -> Span | None:

@@ -17,7 +17,7 @@ def tree_size(e: Expr, known: dict[int, int]) -> int:
     which must outlive it."""
     size = known.get(id(e))
     if size is None:
-        size = 1 + sum(tree_size(c, known) for c in children(e) if isinstance(c, Expr))
+        size = 1 + sum(tree_size(c, known) for c in children(e))
         known[id(e)] = size
     return size
 
@@ -39,8 +39,7 @@ class Dag:
             return self._known[id(e)]
         parts: list[int] = []
         key: list[object] = [type(e)]
-        for field in dataclasses.fields(e):
-            key.append(self._key(getattr(e, field.name), parts))
+        key += [self._key(getattr(e, name), parts) for name in e.__dataclass_fields__]
         n = self._equal.setdefault(tuple(key), len(self.nodes))
         if n == len(self.nodes):
             self.nodes.append(e)
@@ -76,7 +75,7 @@ class Dag:
         if all(done[c] is self.nodes[c] for c in self.children[n]):
             return e
         changes: dict[str, Any] = {
-            f.name: self._swap(getattr(e, f.name), done) for f in dataclasses.fields(e)
+            name: self._swap(getattr(e, name), done) for name in e.__dataclass_fields__
         }
         return dataclasses.replace(e, **changes)
 
@@ -91,6 +90,8 @@ class Dag:
 def share(roots: Sequence[Expr], first: int = 0) -> tuple[list[tuple[str, Expr]], list[Expr]]:
     """(name, value) bindings in order, named from t`first` on, and the expressions in terms of
     them."""
+    if not _may_repeat(roots):
+        return [], list(roots)
     dag = Dag()
     tops = [dag.intern(e) for e in roots]
     uses = dag.uses(tops, _is_cheap)
@@ -104,6 +105,28 @@ def share(roots: Sequence[Expr], first: int = 0) -> tuple[list[tuple[str, Expr]]
             rebuilt = Var(e.dtype, e.lanes, name)
         done[n] = rebuilt
     return bindings, [done[n] for n in tops]
+
+
+def _may_repeat(roots: Sequence[Expr]) -> bool:
+    """Whether an expression that is not cheap may come twice: not where no two are even of a kind,
+    as in most of what an unrolled loop stores."""
+    seen: set[object] = set()
+    stack = list(roots)
+    while stack:
+        e = stack.pop()
+        parts = children(e)
+        if parts:
+            kind = id(e) if _is_cheap(e) else _kind(e)
+            if kind in seen:
+                return True
+            seen.add(kind)
+            stack += parts
+    return False
+
+
+def _kind(e: Expr) -> tuple[object, ...]:
+    """Equal expressions are of one kind."""
+    return (type(e), *(getattr(e, name, None) for name in ("op", "name", "buffer")))
 
 
 def _is_cheap(e: Expr) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from graphopt.kernel.ir import (
     INDEX,
@@ -44,37 +45,32 @@ def walk(tree: Stmt | Expr) -> Iterator[Stmt | Expr]:
                 continue
             seen.add(id(at))
         yield at
-        stack.extend(reversed(children(at)))
+        stack += children(at)[::-1]
 
 
-def children(at: Stmt | Expr) -> tuple[Stmt | Expr, ...]:
-    """Direct parts of a statement or expression, in evaluation order."""
-    match at:
-        case Block():
-            return at.body
-        case For():
-            return (at.body,)
-        case Store():
-            return (*at.index, at.value)
-        case Let():
-            return (at.value,)
-        case If():
-            tail = () if at.otherwise is None else (at.otherwise,)
-            return (at.condition, at.then, *tail)
-        case Prefetch() | Load():
-            return at.index
-        case Binary():
-            return (at.a, at.b)
-        case Call():
-            return at.args
-        case Select():
-            return (at.condition, at.then, at.otherwise)
-        case Cast() | Broadcast():
-            return (at.a,)
-        case Ramp():
-            return (at.base,)
-        case _:
-            return ()
+def children(at: Stmt | Expr) -> tuple[Any, ...]:
+    """Direct parts of a statement or expression, in evaluation order; an expression's are
+    expressions."""
+    parts = _PARTS.get(type(at))
+    return () if parts is None else parts(at)
+
+
+_PARTS: Mapping[type, Callable[[Any], tuple[Any, ...]]] = {
+    Block: lambda s: s.body,
+    For: lambda s: (s.body,),
+    Store: lambda s: (*s.index, s.value),
+    Let: lambda s: (s.value,),
+    If: lambda s: (s.condition, s.then, *(() if s.otherwise is None else (s.otherwise,))),
+    Prefetch: lambda s: s.index,
+    Load: lambda e: e.index,
+    Binary: lambda e: (e.a, e.b),
+    Call: lambda e: e.args,
+    Select: lambda e: (e.condition, e.then, e.otherwise),
+    Cast: lambda e: (e.a,),
+    Broadcast: lambda e: (e.a,),
+    Ramp: lambda e: (e.base,),
+}
+"""By type: asking one type after the other is what compiling would spend its time on."""
 
 
 def rebuild(e: Expr, f: Callable[[Expr], Expr]) -> Expr:

@@ -349,7 +349,7 @@ class _Writer:
     def _share_and_store(self, s: Store) -> None:
         bindings, (value, *index) = share((s.value, *s.index), self.temporaries)
         self._bind(bindings)
-        self._store(dataclasses.replace(s, value=value, index=tuple(index)))
+        self._store(dataclasses.replace(s, value=value, index=tuple(index)) if bindings else s)
 
     def _store(self, s: Store) -> None:
         if s.buffer.scope is Scope.REGISTER:

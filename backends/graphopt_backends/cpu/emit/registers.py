@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from graphopt.errors import IRError
 from graphopt.kernel.affine import linear, simplify_index
 from graphopt.kernel.ir import (
-    Alloc,
-    Binary,
-    Block,
-    Broadcast,
     Buffer,
     Expr,
     For,
-    If,
-    Let,
     Load,
     LoopKind,
     Ramp,
@@ -27,8 +19,10 @@ from graphopt.kernel.ir import (
     Store,
     Var,
     binary,
+    block,
     index_const,
 )
+from graphopt.kernel.visit import map_stmts, substitute, walk
 
 
 @dataclass(frozen=True)
@@ -99,9 +93,10 @@ def _name(buffer: Buffer, start: int, lanes: int) -> str:
 
 
 def _accesses(buffer: Buffer, scope: tuple[Stmt, ...]) -> Iterator[tuple[int, int]]:
-    for part in walk(scope):
-        if isinstance(part, (Load, Store)) and part.buffer == buffer:
-            yield constant_range(buffer, part.index)
+    for stmt in scope:
+        for part in walk(stmt):
+            if isinstance(part, (Load, Store)) and part.buffer == buffer:
+                yield constant_range(buffer, part.index)
 
 
 def constant_range(buffer: Buffer, index: tuple[Expr, ...]) -> tuple[int, int]:
@@ -128,90 +123,22 @@ def position(buffer: Buffer, index: tuple[Expr, ...]) -> Expr:
 # Trees -----------------------------------------------------------------------------------------
 
 
-def walk(node: object, seen: set[int] | None = None) -> Iterator[Expr | Stmt]:
-    """Every expression and statement below, each object once; buffers are not entered."""
-    seen = set() if seen is None else seen
-    if isinstance(node, tuple):
-        for item in node:
-            yield from walk(item, seen)
-    elif isinstance(node, (Expr, Stmt)) and id(node) not in seen:
-        seen.add(id(node))
-        yield node
-        for field in dataclasses.fields(node):
-            yield from walk(getattr(node, field.name), seen)
-
-
 def unroll_registers(stmt: Stmt) -> Stmt:
     """Write out UNROLL loops whose variable indexes a register buffer."""
-    if isinstance(stmt, Block):
-        return Block(tuple(unroll_registers(s) for s in stmt.body))
-    if isinstance(stmt, If):
-        other = unroll_registers(stmt.otherwise) if stmt.otherwise else None
-        return If(stmt.condition, unroll_registers(stmt.then), other)
-    if not isinstance(stmt, For):
-        return stmt
-    body = unroll_registers(stmt.body)
-    if stmt.kind is LoopKind.UNROLL and _indexes_register(stmt.var, body):
-        copies = (substitute(body, stmt.var, index_const(i)) for i in range(stmt.extent))
-        return Block(tuple(s for copy in copies for s in _flattened(copy)))
-    return dataclasses.replace(stmt, body=body)
 
+    def visit(s: Stmt) -> Stmt:
+        if not isinstance(s, For) or s.kind is not LoopKind.UNROLL:
+            return s
+        if not _indexes_register(s.var, s.body):
+            return s
+        return block(*(substitute(s.body, {s.var: index_const(i)}) for i in range(s.extent)))
 
-def _flattened(stmt: Stmt) -> tuple[Stmt, ...]:
-    """The statements of a block that binds nothing; others stay whole."""
-    if isinstance(stmt, Block) and not any(isinstance(s, (Let, Alloc)) for s in stmt.body):
-        return stmt.body
-    return (stmt,)
+    return map_stmts(stmt, visit)
 
 
 def _indexes_register(var: str, body: Stmt) -> bool:
     return any(
         isinstance(p, (Load, Store)) and p.buffer.scope is Scope.REGISTER
-        and any(isinstance(e, Var) and e.name == var for e in walk(p.index))
+        and any(isinstance(e, Var) and e.name == var for i in p.index for e in walk(i))
         for p in walk(body)
     )  # fmt: skip
-
-
-def substitute(node: Stmt, var: str, value: Expr) -> Stmt:
-    """`value` for a loop variable, up to inner loops of the same name."""
-    done: dict[int, Expr] = {}  # by identity: hashing shared trees takes exponential time
-
-    def expr(e: Expr) -> Expr:
-        if id(e) not in done:
-            mine = isinstance(e, Var) and e.name == var
-            done[id(e)] = value if mine else _rebuilt(e, expr)
-        return done[id(e)]
-
-    def stmt(s: Stmt) -> Stmt:
-        if isinstance(s, For) and s.var == var:
-            return s
-        changes: dict[str, Any] = {}
-        for field in dataclasses.fields(s):
-            old = getattr(s, field.name)
-            changes[field.name] = _mapped(old, expr, stmt)
-        return dataclasses.replace(s, **changes)
-
-    return stmt(node)
-
-
-def _rebuilt(e: Expr, expr: Callable[[Expr], Expr]) -> Expr:
-    if isinstance(e, Binary):
-        return binary(e.op, expr(e.a), expr(e.b))
-    if isinstance(e, Broadcast):
-        return Broadcast(e.dtype, e.lanes, expr(e.a))
-    fields: dict[str, Any] = {
-        f.name: _mapped(getattr(e, f.name), expr, None) for f in dataclasses.fields(e)
-    }
-    return dataclasses.replace(e, **fields)
-
-
-def _mapped(
-    value: object, expr: Callable[[Expr], Expr], stmt: Callable[[Stmt], Stmt] | None
-) -> object:
-    if isinstance(value, tuple):
-        return tuple(_mapped(v, expr, stmt) for v in value)
-    if isinstance(value, Expr):
-        return expr(value)
-    if isinstance(value, Stmt) and stmt is not None:
-        return stmt(value)
-    return value
