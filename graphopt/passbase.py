@@ -137,6 +137,8 @@ class RewritePass(Pass):
         return self.plan(node)
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
+        if not any(map(self._selects, graph.nodes)):
+            return graph  # a copy to edit costs more than many a pass
         rw = Rewriter(graph)
         count = len(rw.nodes)
         for n in range(self.max_rounds):

@@ -54,6 +54,8 @@ def small_config(kind: type[Any], more: Mapping[str, Any] | None = None) -> Any:
     except Exception:  # a class without defaults takes what is given
         return kind(**(more or {}))
     wanted = {name: v for name, old in vars(base).items() if (v := _small(name, old)) is not None}
+    if "kv_lora_rank" in wanted:  # keys of latent attention are projected for every head
+        wanted["num_key_value_heads"] = HEADS_PER_LAYER
     given = dict(more or {})
     refused: Exception | None = None
     for drop in (None, *wanted):
