@@ -53,6 +53,8 @@ class Linear:
 
 def linear(e: Expr, ranges: Ranges) -> Linear:
     """The simplified linear form of a scalar index expression."""
+    if isinstance(e, Const):
+        return Linear((), int(e.value))
     terms: dict[Expr, int] = {}
     constant = _collect(e, 1, terms, ranges)
     constant += _recombine(terms, ranges)

@@ -153,8 +153,16 @@ to 4096 (1.4e-6, 1.6e-6, 2.6e-6; a direct sum: 6e-7)."""
 def summed_weights(w: np.ndarray, scheme: Scheme) -> np.ndarray:
     """[k, n] to the right factors of the products, [product, k / depth, n / columns], summed in
     float64, in the dtype of `w`."""
-    blocks = _blocks(w.astype(np.float64), scheme.depth, scheme.columns)
-    return np.asarray(np.tensordot(scheme.right, blocks, 1).astype(w.dtype))
+    k, n = w.shape[0] // scheme.depth, w.shape[1] // scheme.columns
+    blocks = w.reshape(scheme.depth, k, scheme.columns, n).swapaxes(1, 2)
+    sums, total = np.empty((len(scheme.right), k, n), w.dtype), np.empty((k, n))
+    for out, factors in zip(sums, scheme.right, strict=True):  # of few blocks each
+        total.fill(0.0)
+        for at, factor in zip(np.ndindex(blocks.shape[:2]), factors, strict=True):
+            if factor:
+                total += np.multiply(blocks[at], factor, dtype=np.float64)
+        out[:] = total
+    return sums
 
 
 def multiplied(x: np.ndarray, w: np.ndarray, scheme: Scheme) -> np.ndarray:
@@ -175,9 +183,3 @@ def multiplied(x: np.ndarray, w: np.ndarray, scheme: Scheme) -> np.ndarray:
     parts = out.reshape(scheme.rows, scheme.columns, groups, -1).transpose(2, 0, 1, 3)
     y = parts.reshape(groups * scheme.rows, -1)
     return np.asarray(y[:count].reshape(*x.shape[:-1], -1))
-
-
-def _blocks(matrix: np.ndarray, down: int, across: int) -> np.ndarray:
-    """[k, n] to [down * across, k / down, n / across]."""
-    k, n = matrix.shape[0] // down, matrix.shape[1] // across
-    return matrix.reshape(down, k, across, n).transpose(0, 2, 1, 3).reshape(down * across, k, n)

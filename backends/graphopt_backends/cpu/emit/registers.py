@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from graphopt.errors import IRError
-from graphopt.kernel.affine import linear, simplify_index
+from graphopt.kernel.affine import simplify_index
 from graphopt.kernel.ir import (
     Buffer,
+    Const,
     Expr,
     For,
     Load,
@@ -101,15 +102,24 @@ def _accesses(buffer: Buffer, scope: tuple[Stmt, ...]) -> Iterator[tuple[int, in
 
 def constant_range(buffer: Buffer, index: tuple[Expr, ...]) -> tuple[int, int]:
     """(first element, lanes) of a register access. Raises: IRError when not constant."""
-    at = simplify_index(position(buffer, index), {})
-    base, stride, lanes = (at.base, at.stride, at.lanes) if isinstance(at, Ramp) else (at, 1, 1)
-    form = linear(base, {})
-    if not form.is_constant or stride != 1:
-        raise IRError(
-            f"register buffer {buffer.name!r} is indexed by a loop variable or with a stride",
-            hint="unroll the loops around its accesses, or allocate it on the stack",
-        )
-    return form.constant, lanes
+    start, step, lanes = buffer.offset, 0, 1
+    for i, stride in zip(index, buffer.strides, strict=True):
+        at = simplify_index(i, {})
+        base, by = (at.base, at.stride) if isinstance(at, Ramp) else (at, 0)
+        if not isinstance(base, Const):
+            raise _not_constant(buffer)
+        start, step = start + int(base.value) * stride, step + by * stride
+        lanes = max(lanes, at.lanes)
+    if lanes > 1 and step != 1:
+        raise _not_constant(buffer)
+    return start, lanes
+
+
+def _not_constant(buffer: Buffer) -> IRError:
+    return IRError(
+        f"register buffer {buffer.name!r} is indexed by a loop variable or with a stride",
+        hint="unroll the loops around its accesses, or allocate it on the stack",
+    )
 
 
 def position(buffer: Buffer, index: tuple[Expr, ...]) -> Expr:
