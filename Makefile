@@ -22,9 +22,10 @@ $(VENV)/%.stamp: pyproject.toml constraints.txt | $(BIN)/python
 demo: $(VENV)/demo.stamp ## compile a real sentence-embedding model and use it
 	$(BIN)/python examples/sentence_embedding/demo.py
 
-# One thread for each worker: torch's threads would wait for each other.
+# One thread for each worker: torch's threads would wait for each other. A file's tests share a
+# worker, so that what they share is made once; the longest files do not come last.
 test: $(VENV)/test.stamp ## every test that needs no GPU
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/check.stamp ## ruff and mypy --strict
 	$(BIN)/ruff check .

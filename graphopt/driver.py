@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphopt import collector
 from graphopt.artifact.naming import PREFIX
 from graphopt.compilation import (
     DEFAULT_LEVEL,
@@ -141,6 +142,7 @@ def build(
     return _job(target, out, options, progress).compiled(source, example_inputs)
 
 
+@collector.seldom()
 def lower(
     graph: Graph, backend: Backend, target: Target, options: Options, clock: Clock | None = None
 ) -> Compilation:
@@ -171,6 +173,7 @@ def lower(
     return compilation
 
 
+@collector.seldom()
 def generate(
     source: Graph,
     planned: Graph,
@@ -202,6 +205,7 @@ def generate(
     )
 
 
+@collector.seldom()
 def read_model(source: Any, example_inputs: Any = None) -> tuple[Graph, Traced | None]:
     """The graph of a model, and the eager model itself unless `source` is a graph or its text.
 

@@ -4,12 +4,13 @@ marked by what they need are skipped where it is not there."""
 from __future__ import annotations
 
 import ctypes
+import gc
 import shutil
 from collections.abc import Callable
 
 import pytest
 
-from graphopt import check
+from graphopt import check, collector
 
 
 def _there_is_a_gpu() -> bool:
@@ -33,6 +34,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--emulate-all", action="store_true", help="every model on the emulated GPU: 20 minutes"
     )
+
+
+def pytest_configure() -> None:
+    gc.set_threshold(*collector.SELDOM)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
