@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -10,9 +12,10 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from sample_passes import CancelTransposes
 
+from graphopt import collector, stages
 from graphopt import pipeline as pipeline_module
-from graphopt import stages
 from graphopt.deadline import DeadlineError, within
 from graphopt.errors import BudgetError, IRError, ParseError, PluginError
 from graphopt.ir.graph import Graph
@@ -265,3 +268,15 @@ def test_the_given_graph_stays() -> None:
     result = Pipeline.of([_pass_that_drops]).run(before, verify_each=True)
     assert before == copy == result
     np.testing.assert_array_equal(len(before.nodes), 2)
+
+
+def test_a_pass_that_selects_no_node_returns_the_graph() -> None:
+    assert CancelTransposes().run(GRAPH, PassContext()) is GRAPH
+
+
+def test_the_collector_runs_seldom_and_then_as_before() -> None:
+    before = gc.get_threshold()
+    with contextlib.suppress(IRError), collector.seldom():
+        assert gc.get_threshold() == collector.SELDOM
+        raise IRError("", hint="")
+    assert gc.get_threshold() == before
