@@ -85,19 +85,23 @@ def test_artifacts_with_cutlass_are_left_out_without_its_headers(
 
 
 def test_tuning_ends_in_time_and_its_records_count(tmp_path: Path):
-    """Stopped before it has measured anything, then let go to its end."""
+    """Stopped when it has hardly begun, then let go to its end. Python may lose an interrupt that
+    comes while it imports: then a trial or two are measured until it is killed."""
     pytest.importorskip("optuna")
     from bench.gpu.cases import EMULATED
     from bench.gpu.tuned import tune
     from graphopt.tune.database import Database
 
+    def measured() -> int:
+        with Database(records) as database:
+            return len({r.point for place in database.places() for r in database.records(place)})
+
     records, start = tmp_path / "r.db", time.monotonic()
     assert not tune(EMULATED[0], records, "cuda:emulated", 0.2)
     assert time.monotonic() - start < 30
+    before = measured()
     assert tune(EMULATED[0], records, "cuda:emulated", 280, trials=3)
-    with Database(records) as database:
-        (place,) = database.places()
-        assert len({r.point for r in database.records(place)}) == 3
+    assert measured() == before + 3
 
 
 def test_tuned_artifacts_are_made_where_time_is_given(
