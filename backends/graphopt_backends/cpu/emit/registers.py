@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from graphopt.errors import IRError
 from graphopt.kernel.affine import simplify_index
 from graphopt.kernel.ir import (
+    Alloc,
+    Block,
     Buffer,
     Const,
     Expr,
     For,
+    Let,
     Load,
     LoopKind,
     Ramp,
@@ -20,7 +23,6 @@ from graphopt.kernel.ir import (
     Store,
     Var,
     binary,
-    block,
     index_const,
 )
 from graphopt.kernel.visit import map_stmts, substitute, walk
@@ -130,7 +132,7 @@ def position(buffer: Buffer, index: tuple[Expr, ...]) -> Expr:
     return out
 
 
-# Trees -----------------------------------------------------------------------------------------
+# Unrolling -------------------------------------------------------------------------------------
 
 
 def unroll_registers(stmt: Stmt) -> Stmt:
@@ -141,9 +143,17 @@ def unroll_registers(stmt: Stmt) -> Stmt:
             return s
         if not _indexes_register(s.var, s.body):
             return s
-        return block(*(substitute(s.body, {s.var: index_const(i)}) for i in range(s.extent)))
+        copies = (substitute(s.body, {s.var: index_const(i)}) for i in range(s.extent))
+        return Block(tuple(c for copy in copies for c in _flattened(copy)))
 
     return map_stmts(stmt, visit)
+
+
+def _flattened(stmt: Stmt) -> tuple[Stmt, ...]:
+    """The statements of a block that binds nothing; others stay whole, for what they bind."""
+    if isinstance(stmt, Block) and not any(isinstance(s, (Let, Alloc)) for s in stmt.body):
+        return stmt.body
+    return (stmt,)
 
 
 def _indexes_register(var: str, body: Stmt) -> bool:
