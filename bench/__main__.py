@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from bench.held_out import HELD_OUT
 from bench.picture import draw
 from bench.readme import fill
 from bench.zoo import FOUNDATION, MODELS
@@ -37,25 +38,30 @@ console = Console()
     "--add", is_flag=True,
     help="Keep what results.json has; without MODELS only draw it anew.",
 )  # fmt: skip
+@click.option("--held-out", is_flag=True, help="The models that nothing is tuned on by default.")
 @click.option("--readme", is_flag=True, help="Put table and picture into the README.")
 def main(
     models: tuple[str, ...], against: str, threads: int, rounds: int, seconds: float,
-    out: Path | None, add: bool, readme: bool,
+    out: Path | None, add: bool, held_out: bool, readme: bool,
 ) -> None:  # fmt: skip
     """Race graphopt beside other engines on MODELS (default: the zoo of the README)."""
+    if held_out and readme:
+        raise click.UsageError("--readme shows the zoo; leave out --held-out")
     if out is None and (readme or add):
-        out = HERE / "results" / f"{threads}-thread"
-    unknown = [model for model in models if model not in MODELS]
+        out = HERE / "results" / (f"held-out-{threads}-thread" if held_out else f"{threads}-thread")
+    known = HELD_OUT if held_out else MODELS
+    unknown = [model for model in models if model not in known]
     if unknown:
-        raise click.UsageError(f"there is no model {unknown[0]!r}; choose from {', '.join(MODELS)}")
+        raise click.UsageError(f"there is no model {unknown[0]!r}; choose from {', '.join(known)}")
     engines = [OURS, *dict.fromkeys(e for e in against.split(",") if e not in ("", OURS))]
     results: dict[str, list[Lap]] = {}
     if out is not None and add:
         results = from_json(json.loads(_kept(out).read_text()))
-    for model in models or (() if add else FOUNDATION):
+    every, file = (HELD_OUT, "held_out.py") if held_out else (FOUNDATION, "zoo.py")
+    for model in models or (() if add else every):
         with console.status(model) as status:
             results[model] = race(
-                f"{HERE / 'zoo.py'}:{model}", engines, threads=threads, rounds=rounds,
+                f"{HERE / file}:{model}", engines, threads=threads, rounds=rounds,
                 seconds=seconds, progress=lambda text, m=model, s=status: s.update(f"{m}: {text}"),
             )  # fmt: skip
         _show(model, results[model])

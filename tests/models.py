@@ -387,7 +387,7 @@ def build_pretrained(recipe: Pretrained, tiny: bool) -> Built:
         model = getattr(model, recipe.part)
     shapes = recipe.tiny_inputs if tiny else recipe.full_inputs
     inputs = tuple(_example(key, shape, config) for key, shape in shapes.items())
-    return Plain(_unsettle(model.eval()), tuple(shapes), recipe.outputs).eval(), inputs
+    return Plain(unsettle(model.eval()), tuple(shapes), recipe.outputs).eval(), inputs
 
 
 def build_hand_written(name: str, tiny: bool) -> Built:
@@ -398,7 +398,7 @@ def build_hand_written(name: str, tiny: bool) -> Built:
     torch.manual_seed(SEED)
     arguments, shape = small if tiny else full
     model = getattr(modules, class_name)(*arguments)
-    return _unsettle(model.eval()), (torch.randn(shape),)
+    return unsettle(model.eval()), (torch.randn(shape),)
 
 
 def _example(key: str, shape: tuple[int, ...], config: Any) -> Tensor:
@@ -413,7 +413,7 @@ def _example(key: str, shape: tuple[int, ...], config: Any) -> Tensor:
     return torch.randn(shape)
 
 
-def _unsettle(model: nn.Module) -> nn.Module:
+def unsettle(model: nn.Module) -> nn.Module:
     """Add noise to tensors that start constant (norm weights and statistics, biases).
 
     Ones and zeros would let a compiler that drops or swaps them pass.

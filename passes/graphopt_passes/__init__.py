@@ -62,6 +62,7 @@ PLUGIN = Plugin(
         "simplify-selects": "graphopt_passes.simplify.simplify_selects:SimplifySelects",
         "sink-reshapes": "graphopt_passes.move.sink_reshapes:SinkReshapes",
         "sink-slices": "graphopt_passes.move.sink_slices:SinkSlices",
+        "sink-concats": "graphopt_passes.move.sink_concats:SinkConcats",
         "sink-views": "graphopt_passes.move.sink_views:SinkViews",
     },
     kernel_passes={

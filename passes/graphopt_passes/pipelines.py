@@ -96,6 +96,8 @@ LEVELS: Mapping[str, tuple[Entry, ...]] = {
         *_SINK,
         *_PRECISION,
         *_LEGALIZE,
+        ("sink-views", "those that legalization has put between a kernel and its epilogue"),
+        ("sink-concats", "phases and branches end in their own epilogues"),
         *_SIMPLIFY,  # what recognition, sinking and legalization have uncovered
         ("choose-winograd", "once batch norms are in the weights that it transforms"),
         ("choose-strassen", "the products that are left"),

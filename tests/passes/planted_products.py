@@ -7,7 +7,7 @@ from unittest import mock
 import numpy as np
 from graphopt_passes.fold import channels, fold_batchnorm, fold_constants, fold_scale
 from graphopt_passes.layout import pad_channels
-from graphopt_passes.move import sink_reshapes, sink_slices, sink_views
+from graphopt_passes.move import sink_concats, sink_reshapes, sink_slices, sink_views
 from graphopt_passes.precision import cast_precision
 from graphopt_passes.products import (
     batch_frames,
@@ -20,7 +20,7 @@ from graphopt_passes.products import (
 from graphopt_passes.recipes import Recipe, make
 from planting import LINEAR, Bugs, rule
 
-from graphopt.ir.graph import Node
+from graphopt.ir.graph import Node, Value
 from graphopt.ops import (
     ReshapeAttrs,
     SliceAttrs,
@@ -246,6 +246,12 @@ plant(
 )
 
 
+def _first_part_alone(node: Node, joined: Value, at: Value, rw: Rewriter) -> Value:
+    first, *others = joined.producer.operands  # type: ignore[union-attr]
+    first = rw.emit(node.op.name, first, attrs=node.attrs)
+    return rw.emit("concat", first, *others, attrs=joined.producer.attrs)  # type: ignore[union-attr]
+
+
 def _start_not_divided(node: Node, rw: Rewriter) -> Recipe | None:
     part = node.operands[0].producer
     if part is None or part.op.name != "slice":
@@ -286,6 +292,22 @@ plant(
     "_inverse",
     lambda value, view: value,
     VIEWED,
+)
+JOINED = """%x = input : f32[2,4]
+%w = constant {key="w"} : f32[3,4]
+%v = constant {key="v"} : f32[3,4]
+%a = linear %x, %w
+%b = linear %x, %v
+%c = concat %a, %b {axis=1}
+%y = sigmoid %c
+return %y"""
+plant(
+    "the op on the first part alone",
+    "sink-concats",
+    sink_concats,
+    "_distributed",
+    _first_part_alone,
+    JOINED,
 )
 TOKENS = """%x = input : f32[1,6,4]
 %w = constant {key="w"} : f32[4,4]

@@ -12,7 +12,7 @@ from real_graphs import tiny
 from graphopt.check import check_pass, check_refuses, random_constant
 from graphopt.ir.graph import Graph, Node
 from graphopt.ir.text import parse
-from graphopt.ir.views import Storages, is_view
+from graphopt.ir.views import Storages, is_view, stored_parts
 from graphopt.pipeline import Pipeline
 
 HEAD = """
@@ -134,5 +134,6 @@ def test_joins_the_skips_of_a_unet() -> None:
     found = joins(graph)
     assert found
     for node in found:
-        offsets = {o.offset for o in node.operands if o.producer and o.producer.body}
+        parts = [part for o in node.operands for part in stored_parts(o)]
+        offsets = {p.offset for p in parts if p.producer and p.producer.body}
         assert len(offsets) == 1, f"{node} has parts in several buffers"

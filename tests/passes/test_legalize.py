@@ -13,6 +13,7 @@ from graphopt.check import check_pass as run_check
 from graphopt.check import random_constant
 from graphopt.ir.graph import Graph
 from graphopt.ir.text import parse
+from graphopt.ops import FusedAttrs
 from graphopt.pipeline import Pipeline
 
 Check = Callable[..., object]
@@ -77,10 +78,27 @@ def test_one_phase_is_a_convolution(check_pass: Check) -> None:
     head = "%x = input : f32[1,1,4]\n"
     attrs = "stride=[1], padding=[1], output_padding=[0], dilation=[1]"
     before = head + '%w = constant {key="w", value=[1,2,3]} : f32[1,1,3]\n'
-    after = head + '%w = constant {key="v", value=[3,2,1]} : f32[1,1,3]\n'
-    after += "%y = conv %x, %w {stride=[1], padding=[[1,1]], dilation=[1]}\nreturn %y"
+    after = head + "%p = pad %x {before=[0,0,1], after=[0,0,1]}\n"
+    after += '%w = constant {key="v", value=[3,2,1]} : f32[1,1,3]\n'
+    after += "%y = conv %p, %w {stride=[1], padding=[[0,0]], dilation=[1]}\nreturn %y"
     check_pass("decompose-conv-transpose",
                before + f"%y = conv_transpose %x, %w {{{attrs}}}\nreturn %y", after)  # fmt: skip
+
+
+def test_phases_share_one_border_and_lie_interleaved(check_pass: Check) -> None:
+    """Neighbouring pieces of channels, and of rows; what moves them apart is a view, channels
+    last."""
+    attrs = "stride=[2,2], padding=[1,1], output_padding=[0,0], dilation=[1,1]"
+    text = '%x = input : f32[1,8,5,6]\n%w = constant {key="w"} : f32[8,4,4,4]\n'
+    text += f"%t = conv_transpose %x, %w {{{attrs}}}\n%y = leaky_relu %t {{slope=0.1}}\nreturn %y"
+    found = count(transformed("decompose-conv-transpose", text))
+    assert (found["pad"], found["conv"], found["concat"]) == (1, 4, 3)
+    passes = "decompose-conv-transpose,sink-views,sink-concats,assign-layouts,fuse,join-concats"
+    graph = Pipeline.parse(passes).run(parse(text, fill=random_constant))
+    copies = [
+        n for n in graph.nodes if isinstance(n.attrs, FusedAttrs) and n.attrs.kind != "contraction"
+    ]
+    assert [n.results[0].name for n in copies] == ["pad", "relayout"]  # in and out, nothing between
 
 
 @pytest.mark.parametrize("groups", [1, 2])

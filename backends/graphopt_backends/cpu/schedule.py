@@ -65,6 +65,25 @@ def register_tile_steps(naive: Kernel, tile: Tile, weights: str | None = None) -
     return steps
 
 
+def along_reduction_steps(naive: Kernel, rows: int) -> Steps:
+    """From one sum at a time, of vectors `l` of the reduction, to a tile of `rows` positions by all
+    channels, shared by threads."""
+    steps: Steps = [("naive", naive)]
+    k = s.vectorize(naive, "l")
+    steps.append(("vectorize", k))
+    if "m" in _loops(k):
+        k = s.split(k, "m", rows, names=("mo", "mi"))
+    tiled = tuple(name for name in ("mi", "jb") if name in _loops(k))
+    if tiled:
+        k = s.expand_accumulator(k, "part", tiled)
+        steps.append(("accumulate in registers", k))
+    for var in tiled:
+        k = s.unroll(k, var)
+    steps.append(("unroll", k))
+    k = s.simplify(s.parallelize(k, at_least=_SHARES, where_proven=True))
+    return [*steps, ("parallelize", k)]
+
+
 def _sharing_positions(k: Kernel, names: tuple[str, ...]) -> Kernel:
     """Panels of several widths at a position, one after the other, while what they read is near;
     as it is where there is no proof that they may."""

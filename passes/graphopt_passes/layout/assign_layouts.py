@@ -111,7 +111,7 @@ def _layout(rw: Rewriter, node: Node, result: Value) -> Layout | None:
     name, rank = node.op.name, result.type.rank
     if name in _WINDOWS:
         return channels_last(rank)
-    if name == "pad" and any(u.op.name in _WINDOWS for u in rw.users(result)):
+    if name == "pad" and _feeds_window(rw, result):
         return channels_last(rank)  # the copy changes the layout on its way
     if name == "transpose":
         return _moved(node.operands[0].type, node.attrs.perm)  # type: ignore[attr-defined]
@@ -127,6 +127,13 @@ def _layout(rw: Rewriter, node: Node, result: Value) -> Layout | None:
         x = node.operands[0].type
         return x.layout if x.rank == rank else None
     return None
+
+
+def _feeds_window(rw: Rewriter, value: Value) -> bool:
+    """Whether a window op reads a value, or a slice of it."""
+    users = rw.users(value)
+    slices = [u.result for u in users if u.op.name == "slice"]
+    return any(u.op.name in _WINDOWS for u in users) or any(_feeds_window(rw, s) for s in slices)
 
 
 def _moved(x: TensorType, perm: Sequence[int]) -> Layout:

@@ -8,6 +8,7 @@ with those taps, flipped; no multiplication by inserted zeros remains.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -26,17 +27,25 @@ from graphopt.ops import (
 )
 from graphopt.passbase import REASSOCIATES, Numerics, RewritePass
 from graphopt.rewrite import Plan, Reject, Rewriter
+from graphopt_passes.legalize.explicit_padding import pad
 from graphopt_passes.recipes import LAID_OUT, laid_out
 
 
 @dataclass(frozen=True)
 class _Phase:
     """One residue of one axis: taps (kernel positions, in input order), the input position of the
-    first tap for output 0, and how many outputs there are."""
+    first tap for output 0, how far apart they read, and how many outputs there are (a surplus is
+    cut off at the end)."""
 
     taps: tuple[int, ...]
     start: int
+    step: int
     count: int
+
+    @property
+    def stop(self) -> int:
+        """The input position after the last one that is read."""
+        return self.start + self.count + self.step * (len(self.taps) - 1)
 
 
 @dataclass(frozen=True)
@@ -58,13 +67,11 @@ class DecomposeConvTranspose(RewritePass):
     def apply(self, plan: Plan, rw: Rewriter) -> None:
         node = plan.node
         assert isinstance(node.attrs, ConvTransposeAttrs)
-        out = node.result.type.dims[2:]
-        axes = [_phases(node, axis) for axis in range(len(out))]
-        counts = [max(p.count for p in phases) for phases in axes]
-        parts = [
-            _convolve(rw, node, plan.weight, choice, counts) for choice in itertools.product(*axes)
-        ]
-        rw.replace(node.result, _interleave(rw, node, parts, counts))
+        axes = [_phases(node, axis) for axis in range(node.result.type.rank - 2)]
+        choices = list(itertools.product(*axes))
+        padded, borders = _padded(rw, node, axes)
+        parts = [_convolve(rw, node, plan.weight, choice, padded, borders) for choice in choices]
+        rw.replace(node.result, _interleave(rw, node, parts))
 
 
 def _phases(node: Node, axis: int) -> list[_Phase]:
@@ -77,43 +84,44 @@ def _phases(node: Node, axis: int) -> list[_Phase]:
         taps = [k for k in range(kernel) if (phase + p - k * d) % s == 0]
         taps.sort(key=lambda k: -k)  # the largest tap reads the smallest input position
         start = (phase + p - taps[0] * d) // s if taps else 0
-        out.append(_Phase(tuple(taps), start, max(0, -(-(extent - phase) // s))))
+        step = d * (taps[0] - taps[1]) // s if len(taps) > 1 else 1
+        out.append(_Phase(tuple(taps), start, step, -(-extent // s)))
     return out
 
 
+def _padded(
+    rw: Rewriter, node: Node, axes: Sequence[Sequence[_Phase]]
+) -> tuple[Value, tuple[int, ...]]:
+    """The input with the border that all phases together read, and how wide it is before it."""
+    x = node.operands[0]
+    padding = [
+        (max(0, *(-p.start for p in phases)), max(0, *(p.stop - extent for p in phases)))
+        for phases, extent in zip(axes, x.type.dims[2:], strict=True)
+    ]
+    before = tuple(b for b, _ in padding)
+    return (pad(rw, x, tuple(padding), 0.0, node) if any(map(any, padding)) else x), before
+
+
 def _convolve(
-    rw: Rewriter,
-    node: Node,
-    weight: np.ndarray | None,
-    choice: tuple[_Phase, ...],
-    counts: list[int],
-) -> Value:
-    """The outputs of one phase, `counts` of them per axis (a surplus is cut off at the end).
-    weight: its data, unless it is computed at run time."""
+    rw: Rewriter, node: Node, weight: np.ndarray | None, choice: tuple[_Phase, ...], padded: Value,
+    before: tuple[int, ...],
+) -> Value:  # fmt: skip
+    """The outputs of one phase. weight: its data, unless it is computed at run time."""
     a = node.attrs
     assert isinstance(a, ConvTransposeAttrs)
-    x, bias = node.operands[0], node.operands[2:]
     if not all(p.taps for p in choice):
-        return _empty(rw, node, counts)
-    steps = tuple(
-        (a.dilation[i] * (p.taps[0] - p.taps[1])) // a.stride[i] if len(p.taps) > 1 else 1
-        for i, p in enumerate(choice)
-    )
+        return _empty(rw, node, [p.count for p in choice])
     if weight is None:
         kernel = _picked(rw, node, choice)
     else:
         picked = weight[np.ix_(*(range(n) for n in weight.shape[:2]), *(p.taps for p in choice))]
         kernel = rw.constant(_as_conv(picked, a.groups), name="conv_transpose.phase", loc=node.loc)
-    padding, cut = [], []
-    for i, p in enumerate(choice):
-        last = p.start + counts[i] - 1 + steps[i] * (len(p.taps) - 1)
-        extent = x.type.dims[2 + i]
-        padding.append((max(0, -p.start), max(0, last - extent + 1)))
-        cut.append(max(0, p.start))
-    x = _cut(rw, x, cut, node)
-    attrs = ConvAttrs((1,) * len(choice), tuple(padding), steps, a.groups)
-    y = rw.emit("conv", x, kernel, *bias, attrs=attrs, loc=node.loc)
-    return _crop(rw, y, counts, node)
+    starts = [b + p.start for b, p in zip(before, choice, strict=True)]
+    stops = [b + p.stop for b, p in zip(before, choice, strict=True)]
+    x = _cut(rw, padded, starts, stops, node)
+    none = ((0, 0),) * len(choice)
+    attrs = ConvAttrs((1,) * len(choice), none, tuple(p.step for p in choice), a.groups)
+    return rw.emit("conv", x, kernel, *node.operands[2:], attrs=attrs, loc=node.loc)
 
 
 def _as_conv(w: np.ndarray, groups: int) -> np.ndarray:
@@ -151,41 +159,42 @@ def _empty(rw: Rewriter, node: Node, counts: list[int]) -> Value:
     return rw.emit("add", zero, bias, loc=node.loc)
 
 
-def _cut(rw: Rewriter, x: Value, cut: list[int], node: Node) -> Value:
-    """Without the leading input positions that no output reads."""
-    if not any(cut):
+def _cut(rw: Rewriter, x: Value, starts: Sequence[int], stops: Sequence[int], node: Node) -> Value:
+    """A part of an image."""
+    n, c, *extents = x.type.dims
+    if not any(starts) and list(stops) == extents:
         return x
-    dims = x.type.dims
-    starts = (0, 0, *cut)
-    return rw.emit("slice", x, attrs=SliceAttrs(starts, dims, (1,) * len(dims)), loc=node.loc)
+    attrs = SliceAttrs((0, 0, *starts), (n, c, *stops), (1,) * x.type.rank)
+    return rw.emit("slice", x, attrs=attrs, loc=node.loc)
 
 
-def _crop(rw: Rewriter, y: Value, counts: list[int], node: Node) -> Value:
-    dims = y.type.dims
-    stops = (*dims[:2], *counts)
-    if stops == dims:
-        return y
-    zeros, ones = (0,) * len(dims), (1,) * len(dims)
-    return rw.emit("slice", y, attrs=SliceAttrs(zeros, stops, ones), loc=node.loc)
+def _interleave(rw: Rewriter, node: Node, parts: list[Value]) -> Value:
+    """The phases put together. Those of an axis are joined along the one that follows it in memory,
+    channels last, of which they are neighbouring pieces then: what is left is a view.
 
-
-def _interleave(rw: Rewriter, node: Node, parts: list[Value], counts: list[int]) -> Value:
-    """Phases stacked on a new axis, moved beside the positions they interleave with, cropped."""
+      n, (pw, c), h, (ph, w)   →   n, c, (h, ph), (w, pw)     in memory n, h, ph, w, pw, c
+    """
     a = node.attrs
     assert isinstance(a, ConvTransposeAttrs)
-    n, c = node.result.type.dims[:2]
     if len(parts) == 1:
         return parts[0]
+    n, c, *counts = parts[0].type.dims
     rank = len(counts)
-    stacked = [
-        rw.emit("reshape", p, attrs=ReshapeAttrs((1, n, c, *counts)), loc=node.loc) for p in parts
-    ]
-    joined = rw.emit("concat", *stacked, attrs=ConcatAttrs(0), loc=node.loc)
-    split = rw.emit("reshape", joined, attrs=ReshapeAttrs((*a.stride, n, c, *counts)), loc=node.loc)
-    perm = [rank, rank + 1]
-    for i in range(rank):
-        perm += [rank + 2 + i, i]
-    moved = rw.emit("transpose", split, attrs=TransposeAttrs(tuple(perm)), loc=node.loc)
+    for axis, stride in reversed([*enumerate(a.stride)]):
+        along = ConcatAttrs(1 if axis == rank - 1 else axis + 3)
+        if stride > 1:
+            runs = [parts[i : i + stride] for i in range(0, len(parts), stride)]
+            parts = [rw.emit("concat", *run, attrs=along, loc=node.loc) for run in runs]
+    (joined,) = parts
+    split = [n, a.stride[-1], c, counts[0]]
+    for axis in range(1, rank):
+        split += [a.stride[axis - 1], counts[axis]]
+    apart = rw.emit("reshape", joined, attrs=ReshapeAttrs(tuple(split)), loc=node.loc)
+    phases = [*range(4, 2 + 2 * rank, 2), 1]
+    perm = [0, 2]
+    for axis in range(rank):
+        perm += [3 + 2 * axis, phases[axis]]
+    moved = rw.emit("transpose", apart, attrs=TransposeAttrs(tuple(perm)), loc=node.loc)
     full = tuple(e * s for e, s in zip(counts, a.stride, strict=True))
     out = rw.emit("reshape", moved, attrs=ReshapeAttrs((n, c, *full)), loc=node.loc)
-    return _crop(rw, out, list(node.result.type.dims[2:]), node)
+    return _cut(rw, out, (0,) * rank, node.result.type.dims[2:], node)

@@ -33,6 +33,8 @@ class SinkViews(RewritePass):
     """A pointwise op reads, through reshapes and transposes that nobody else reads, a kernel that
     it could be the epilogue of. Its other operands are scalars, or of its result's shape.
 
+    A concatenation of such results is one, too.
+
     Numerics: exact. Refuses: views that others read too; operands that broadcast; two kernels,
     whose views would chase each other; views that are copies (windows of an image, say); chosen
     layouts and symbolic dimensions.
@@ -43,7 +45,9 @@ class SinkViews(RewritePass):
     root: ClassVar[tuple[str, ...]] = _POINTWISE
 
     def plan_in(self, node: Node, rw: Rewriter) -> Plan | Reject:
-        found = [o.producer for o in node.operands if producer(o, *_VIEWS) and _sinks(o, rw)]
+        found = [
+            o.producer for o in node.operands if producer(o, *_VIEWS) and comes_from_kernel(o, rw)
+        ]
         if not found or found[0] is None:
             return Reject("no operand is a view, read here alone, of a product, a pool or the like")
         view = found[0]
@@ -67,15 +71,20 @@ class SinkViews(RewritePass):
         rw.replace(node.result, rw.emit(view.op.name, value, attrs=view.attrs, loc=view.loc))
 
 
-def _sinks(value: Value, rw: Rewriter) -> bool:
-    """Whether a value is a kernel's result, or views of one, that nobody else reads."""
+def comes_from_kernel(value: Value, rw: Rewriter) -> bool:
+    """Whether a value is a kernel's result, or several joined, or views of them, that nobody else
+    reads."""
     node = value.producer
     while node is not None and node.op.name in _VIEWS:
         if not rw.has_one_use(value):
             return False
         value = node.operands[0]
         node = value.producer
-    return node is not None and node.op.kind in _KERNELS and rw.has_one_use(value)
+    if node is None or not rw.has_one_use(value):
+        return False
+    if node.op.name == "concat":
+        return all(comes_from_kernel(o, rw) for o in node.operands)
+    return node.op.kind in _KERNELS
 
 
 def _placed(value: Value) -> TensorType | None:
@@ -84,7 +93,7 @@ def _placed(value: Value) -> TensorType | None:
     node, type = value.producer, value.type
     assert node is not None
     if node.op.name not in _VIEWS:
-        return type.with_layout(channels_last(type.rank)) if node.op.name in _IMAGES else type
+        return type.with_layout(channels_last(type.rank)) if _is_image(node) else type
     source = _placed(node.operands[0])
     if source is None:
         return None
@@ -95,6 +104,12 @@ def _placed(value: Value) -> TensorType | None:
     type = type.with_layout(layout)
     trial = Node(node.op, (Value(source),), node.attrs, (type,))
     return type if is_view(trial) else None
+
+
+def _is_image(node: Node | None) -> bool:
+    if node is not None and node.op.name == "concat":
+        return all(_is_image(o.producer) for o in node.operands)
+    return node is not None and node.op.name in _IMAGES
 
 
 def _moved(operand: Value, view: Node, rw: Rewriter) -> Recipe | Reject:
@@ -108,7 +123,7 @@ def _moved(operand: Value, view: Node, rw: Rewriter) -> Recipe | Reject:
     other = producer(operand, *_VIEWS)
     if other is not None and _same_view(other, view):
         return other.operands[0]
-    if _sinks(operand, rw):
+    if comes_from_kernel(operand, rw):
         return Reject("both operands are kernels' results, and one view must stay")
     return _inverse(operand, view)
 

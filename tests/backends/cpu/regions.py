@@ -21,6 +21,7 @@ from graphopt.ir.views import Storages, is_view
 from graphopt.passbase import Pass, PassContext
 from graphopt.rewrite import Rewriter
 from graphopt.target import Target
+from graphopt.tune.space import Point
 
 # float32 has 24 bits; sums of K products lose about sqrt(K) * 2**-24 of the largest term, and the
 # longest sums here have K = 4608 terms.
@@ -66,10 +67,12 @@ def run_region(
     target: Target,
     folder: Path,
     parts: int = 1,
+    point: Point | None = None,
 ) -> None:
-    """Compile and call the kernel of a fused node; its results are added to `memory`. It is called
-    for `parts` ranges of what threads share, the last one first."""
-    lowered = lower_region(node, target)
+    """Compile and call the kernel of a fused node, by the default schedule or that of a `point`;
+    its results are added to `memory`. It is called for `parts` ranges of what threads share, the
+    last one first."""
+    lowered = lower_region(node, target, point)
     text = _EXPORTED + emit_kernel(dataclasses.replace(lowered.kernel, name="kernel"), target)
     name = hashlib.sha256(text.encode()).hexdigest()[:16]
     library = build({f"{name}.c": text}, target, folder / f"{name}.so")
@@ -107,6 +110,7 @@ def check_regions(
     tolerance: float = TOLERANCE,
     passes: Sequence[Pass] = (Fuse(),),
     parts: int = 1,
+    point: Point | None = None,
 ) -> Graph:
     """Every region's results agree with the reference in float64. Returns the graph after the
     passes that fuse it."""
@@ -122,7 +126,7 @@ def check_regions(
     memory = {v: to_memory(a, v.type) for v, a in zip(fused.inputs, inputs, strict=True)}
     for node in fused.nodes:
         if node.op.name == "fused":
-            run_region(node, fused, memory, target, folder, parts)
+            run_region(node, fused, memory, target, folder, parts, point)
             for result in node.results:
                 _compare(from_memory(memory[result], result.type), wanted[result], node, tolerance)
         elif is_view(node):

@@ -195,10 +195,14 @@ class Builder:
 
     def _nest(self, panel: Panel) -> Stmt:
         body = self._point(self.m_groups, self.k_groups, panel)
+        return self._at_positions(panel, For("j", panel.width, body))
+
+    def _at_positions(self, panel: Panel, body: Stmt) -> Stmt:
+        """The loops over output positions and panels around `body`."""
         loops = [(self._name("m", i, self.m_groups), self._extent(g))
                  for i, g in enumerate(self.m_groups)]  # fmt: skip
         panels = [("jb", panel.count)] if panel.count > 1 else []
-        for name, extent in [("j", panel.width), *panels, *reversed(loops)]:
+        for name, extent in [*panels, *reversed(loops)]:
             body = For(name, extent, body)
         return body
 
@@ -211,9 +215,7 @@ class Builder:
         """Everything about one output element."""
         m = self._indices("m", m_groups)
         k = self._indices("k", k_groups)
-        jb, j = self.region.loop("jb", panel.count), self.region.loop("j", panel.width)
-        n = binary("+", binary("*", jb, index_const(panel.width)), j)
-        n = binary("+", n, index_const(panel.start))
+        jb, j, n = self._channel(panel)
         acc = Buffer.dense("acc", self.root.result.type.dtype, (), Scope.REGISTER)
         inner: Stmt = Store(acc, (), self._term(panel, m, n, jb, j, k), self.product.combine)
         for i, group in reversed(list(enumerate(k_groups))):
@@ -221,7 +223,13 @@ class Builder:
         if self.product.chosen is not None:
             inner = If(self.product.chosen(m), inner)
         first = Store(acc, (), const(IDENTITY[self.product.combine], acc.dtype))
-        return block(Alloc(acc), first, inner, *self._epilogue(acc, m, n))
+        return block(Alloc(acc), first, inner, *self._epilogue(load(acc), m, n))
+
+    def _channel(self, panel: Panel) -> tuple[Expr, Expr, Expr]:
+        """The loop variables over panels and in one, and the channel where they are."""
+        jb, j = self.region.loop("jb", panel.count), self.region.loop("j", panel.width)
+        n = binary("+", binary("*", jb, index_const(panel.width)), j)
+        return jb, j, binary("+", n, index_const(panel.start))
 
     def _term(self, panel: Panel, m: Axes, n: Expr, jb: Expr, j: Expr, k: Axes) -> Expr:
         left = self.product.left(m, n, k)
@@ -244,9 +252,9 @@ class Builder:
             at = binary("+", at, binary("*", p.group(m), index_const(p.depth * p.channels)))
         return load(self.region.inputs[self.weight.operand], self.region.access.simplify(at))
 
-    def _epilogue(self, acc: Buffer, m: Axes, n: Expr) -> list[Stmt]:
+    def _epilogue(self, total: Expr, m: Axes, n: Expr) -> list[Stmt]:
         access = self.region.access
-        value = self.product.finish(load(acc), m, n)
+        value = self.product.finish(total, m, n)
         access.keep(self.root.result, lambda _: value)
         index = self.product.result_index(m, n)
         out: list[Stmt] = []
@@ -257,11 +265,16 @@ class Builder:
 
     # Loop variables ----------------------------------------------------------------------------
 
-    def _indices(self, letter: str, groups: tuple[tuple[str, ...], ...]) -> Axes:
+    def _indices(self, letter: str, groups: tuple[tuple[str, ...], ...], lanes: int = 1) -> Axes:
+        """Axis values by loop variables; `lanes` neighbours of the innermost loop are loop `l`."""
         axes = self.product.positions if letter == "m" else self.product.reduced
         out: Axes = {name: index_const(0) for name, _ in axes}
         for i, group in enumerate(groups):
-            var = self.region.loop(self._name(letter, i, groups), self._extent(group))
+            inner = lanes if i == len(groups) - 1 else 1
+            var = self.region.loop(self._name(letter, i, groups), self._extent(group) // inner)
+            if inner > 1:
+                lane = self.region.loop("l", inner)
+                var = binary("+", binary("*", var, index_const(inner)), lane)
             extents = [self.extents[a] for a in group]
             out.update(zip(group, delinearized(var, extents), strict=True))
         return out

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from graphopt.ir.graph import Node
-from graphopt.lower.products import product_root, products_of
+from graphopt.lower.products import Product, product_root, products_of
 from graphopt.lower.region import Lowered, Region
 from graphopt.ops.strassen import SCHEMES
 from graphopt.ops.winograd import TRANSFORMS, Transform
 from graphopt.target import Target
 from graphopt.tune.space import Choice, Point, Space, alternatives
-from graphopt_backends.cpu.lower import strassen, winograd
+from graphopt_backends.cpu.lower import narrow, strassen, winograd
 from graphopt_backends.cpu.lower.contraction import lower_products, products_space
 
 
@@ -26,6 +26,8 @@ def lower(node: Node, target: Target, point: Point | None = None) -> Lowered:
     scheme = _chosen("strassen", root, point)
     if weight is not None and scheme:
         return strassen.lower(region, root, products[0], SCHEMES[scheme], point)
+    if len(products) == 1 and _is_narrow(region, root, products[0], point):
+        return narrow.lower(region, root, products[0], point)
     return lower_products(region, root, products, point)
 
 
@@ -35,10 +37,14 @@ def space(node: Node, target: Target) -> Space:
     allowed covers them."""
     region, root = _rooted(node, target)
     products = products_of(region, root)
-    spaces: dict[Choice, Space] = {0: products_space(region, root, products)}
+    usual = products_space(region, root, products)
     weight = products[0].weight
     if weight is None:
-        return spaces[0]
+        return usual
+    if len(products) == 1 and narrow.fits(region, root, products[0]):
+        along: dict[Choice, Space] = {0: usual, 1: narrow.space(region, root, products[0])}
+        usual = alternatives("narrow", along, int(narrow.wins(region, root, products[0])))
+    spaces: dict[Choice, Space] = {0: usual}
     allowed = _allowed("winograd", root)
     if allowed:
         for m, transform in _transforms(root).items():
@@ -52,6 +58,13 @@ def space(node: Node, target: Target) -> Space:
         if SCHEMES[number].fits(first.depth, first.channels):
             spaces[number] = strassen.space(again, root, first, SCHEMES[number])
     return alternatives("strassen", spaces, allowed) if allowed else spaces[0]
+
+
+def _is_narrow(region: Region, root: Node, product: Product, point: Point | None) -> bool:
+    """What a point of the space says, else the estimate."""
+    if point is not None and "narrow" in point:
+        return bool(point.number("narrow"))
+    return narrow.wins(region, root, product)
 
 
 def _transforms(root: Node) -> Mapping[int, Transform]:

@@ -33,6 +33,8 @@ LONG = 32
 stepped and prefetched."""
 AHEAD = 32
 """Steps of k after which weights arrive in time from beyond level 2."""
+_ACROSS = 5.0
+"""Cycles of adding up the lanes of a vector and storing the sum."""
 _CLEARLY = 0.9
 """Of an estimate: what is no better than that may be worse."""
 _NEARLY = 1.03
@@ -202,6 +204,13 @@ def cycles(
         tail = sum(c * _step(r * left, vectors, weight) for r, c in split)
         total += panel.count * (full * per_outer + tail)
     return total * rest
+
+
+def narrow_cycles(shape: Shape, lanes: int, rows: int, target: Target) -> float:
+    """Estimated cycles of sums along the reduction, `rows` positions by all channels at a time."""
+    m, n, k = shape
+    per_tile = k / lanes * _step(rows, n) + _ACROSS * rows * n
+    return prod(m) / rows * per_tile
 
 
 def _weight_cycles(again: int, tile: Tile, shape: Shape, target: Target) -> float:
