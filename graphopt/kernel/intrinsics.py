@@ -14,8 +14,9 @@ from graphopt.ir.types import DType
 from graphopt.ops.erf import erf
 
 Meaning = Callable[..., np.ndarray]
-"""`meaning(*arrays)`: elementwise, or for `across_lanes` from [..., lanes] to [..., 1]. Halves come
-as float32, and the result is rounded afterwards."""
+"""`meaning(*arrays)`: elementwise; for `across_lanes` from [..., lanes] to [..., 1]; for
+`moves_lanes` from [..., lanes] to the same. Halves come as float32, and the result is rounded
+afterwards."""
 
 FLOATS = frozenset({DType.F64, DType.F32, DType.F16, DType.BF16})
 NUMBERS = frozenset(DType) - {DType.BOOL}
@@ -26,7 +27,8 @@ LOGICAL = frozenset(DType) - FLOATS
 @dataclass(frozen=True)
 class Intrinsic:
     """`arity` arguments, all of one dtype out of `dtypes`. The result has their dtype, or `result`;
-    it has their lanes, or one with `across_lanes`."""
+    it has their lanes, or one with `across_lanes`. With `moves_lanes` a lane of it comes from
+    another one."""
 
     name: str
     arity: int
@@ -34,6 +36,7 @@ class Intrinsic:
     meaning: Meaning
     result: DType | None = None
     across_lanes: bool = False
+    moves_lanes: bool = False
 
     def result_dtype(self, argument: DType) -> DType:
         return self.result or argument
@@ -47,6 +50,18 @@ def _fold(combine: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Meaning:
             half = x.shape[-1] // 2
             x = combine(x[..., :half], x[..., half:])
         return x
+
+    return meaning
+
+
+def _zip(second: bool) -> Meaning:
+    """The first or second half of a[0], b[0], a[1], b[1], ..."""
+
+    def meaning(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        half = a.shape[-1] // 2
+        part = slice(half, None) if second else slice(half)
+        both = np.stack([a[..., part], b[..., part]], axis=-1)
+        return both.reshape(*a.shape[:-1], -1)
 
     return meaning
 
@@ -97,6 +112,8 @@ def _rows() -> Iterator[Intrinsic]:
     yield Intrinsic("reduce_min", 1, frozenset(DType), _fold(np.minimum), across_lanes=True)
     yield Intrinsic("reduce_and", 1, LOGICAL, _fold(np.bitwise_and), across_lanes=True)
     yield Intrinsic("reduce_or", 1, LOGICAL, _fold(np.bitwise_or), across_lanes=True)
+    yield Intrinsic("zip_low", 2, NUMBERS, _zip(second=False), moves_lanes=True)
+    yield Intrinsic("zip_high", 2, NUMBERS, _zip(second=True), moves_lanes=True)
 
 
 INTRINSICS: Mapping[str, Intrinsic] = {row.name: row for row in _rows()}

@@ -77,7 +77,8 @@ _DOMAIN = {
     "log": (0.01, 9), "log1p": (-0.9, 9), "log2": (0.01, 9), "sqrt": (0, 9), "rsqrt": (0.01, 9),
     "asin": (-1, 1), "acos": (-1, 1), "atanh": (-0.95, 0.95), "acosh": (1, 9), "pow": (0.1, 4),
 }  # fmt: skip
-ELEMENTWISE = [row for row in INTRINSICS.values() if not row.across_lanes]
+ELEMENTWISE = [r for r in INTRINSICS.values() if not (r.across_lanes or r.moves_lanes)]
+MOVES = [row for row in INTRINSICS.values() if row.moves_lanes]
 ACROSS = [row for row in INTRINSICS.values() if row.across_lanes]
 
 
@@ -117,6 +118,12 @@ def test_meaning_across_lanes(row: Intrinsic, lanes: int) -> None:
 def test_sums_across_lanes_are_taken_by_halves() -> None:
     x = np.array([[1e16, 1.0, -1e16, 1.0]])
     assert INTRINSICS["reduce_add"].meaning(x)[0, 0] == (1e16 - 1e16) + (1.0 + 1.0)
+
+
+def test_zips_take_turns() -> None:
+    a, b = np.array([[1, 2, 3, 4]]), np.array([[5, 6, 7, 8]])
+    assert INTRINSICS["zip_low"].meaning(a, b).tolist() == [[1, 5, 2, 6]]
+    assert INTRINSICS["zip_high"].meaning(a, b).tolist() == [[3, 7, 4, 8]]
 
 
 # Machine -----------------------------------------------------------------------------------------
@@ -205,6 +212,22 @@ def test_reductions_across_lanes(lanes: int, tmp_path: Path) -> None:
         np.testing.assert_array_equal(
             got.astype(np.float64), wanted.astype(np.float64), err_msg=f"{row.name} of {dtype}"
         )
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize("lanes", [2, 4, 16])
+def test_machine_moves_lanes(lanes: int, tmp_path: Path) -> None:
+    cases = [(row, dtype) for row in MOVES for dtype in DType if dtype in row.dtypes]
+    made = [_kernel(row, dtype, lanes, lanes) for row, dtype in cases]
+    machine = Machine(made, tmp_path / "m")
+    for i, (row, dtype) in enumerate(cases):
+        arrays = _arrays(row, dtype, lanes)
+        wanted = row.meaning(*(arrays[f"in{n}"][None] for n in range(2)))[0]
+        for got in (machine.run(i, arrays)["out"], interpret(made[i], arrays)["out"]):
+            assert got.dtype == dtype.numpy
+            np.testing.assert_array_equal(
+                got.astype(np.float64), wanted.astype(np.float64), err_msg=f"{row.name} of {dtype}"
+            )
 
 
 def _across(row: Intrinsic, dtype: DType, lanes: int) -> Kernel:

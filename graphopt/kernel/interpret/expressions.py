@@ -163,7 +163,7 @@ class ExprCompiler:
 
         def run(state: State) -> Value:
             arrays = [_array(a(state)) for a in args]
-            if row.across_lanes:
+            if row.across_lanes or row.moves_lanes:
                 arrays = [np.broadcast_to(x, (x.shape[0], wide)) for x in arrays]
             return np.asarray(meaning(*arrays)).astype(kind, copy=False)
 

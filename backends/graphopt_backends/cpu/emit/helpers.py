@@ -139,6 +139,18 @@ _REDUCTION_NAMES = {
 }  # fmt: skip
 
 
+def _zip(start: str) -> Maker:
+    """Half of two vectors, lanes taking turns; `start` is "low" or "high"."""
+
+    def maker(dtype: DType, lanes: int, _: Prelude) -> str:
+        first = 0 if start == "low" else lanes // 2
+        turns = ", ".join(f"{first + i}, {lanes + first + i}" for i in range(lanes // 2))
+        body = f"return __builtin_shufflevector(a, b, {turns});"
+        return f"INLINE $F $zip_{start}($F a, $F b) {{ {body} }}"
+
+    return maker
+
+
 # Selection, bits, rounding ---------------------------------------------------------------------
 
 
@@ -403,6 +415,7 @@ _MAKERS: dict[str, Maker] = {
     "scatter": _scatter,
     "stream": _stream,
     **{name: _reduction(op) for op, name in _REDUCTION_NAMES.items()},
+    **{f"zip_{start}": _zip(start) for start in ("low", "high")},
     "vacate": _vacate,
     "sel": _sel,
     "bits": _bits,

@@ -30,6 +30,7 @@ from graphopt.lower.loops import Groups, chunks, fuse_axes, in_parallel
 from graphopt.lower.pieces import Piece, pieces_of
 from graphopt.lower.region import Lowered, Region
 from graphopt.target import Target
+from graphopt_backends.cpu.lower.turning import turned_by_tiles
 
 _BLOCK = 2
 """Vectors of a block of a transposing copy. Lines that lie a power of two apart share a set of the
@@ -64,14 +65,24 @@ class _Nest:
             return self._store((), ())
         lanes = self.region.target.lanes_f32 if self._contiguous(groups[-1]) else 1
         inner: list[Stmt] = []
+        turned: list[Stmt] = []
         extent = self._extent(groups[-1])
+        loops = [(f"i{n}", self._extent(g)) for n, g in enumerate(groups[:-1])]
         outer = [self._loop(n, g) for n, g in enumerate(groups[:-1])]
         for start, width, count in chunks(extent, lanes):
             x = self.region.loop("x", count)
             first = binary("+", binary("*", x, index_const(width)), index_const(start))
             position = Ramp(INDEX, width, first, 1) if width > 1 else first
             store = self._store(groups, (*outer, position))
+            ranges, target = self.region.access.ranges, self.region.target
+            tiles = turned_by_tiles(store, loops, ("x", count), ranges, target)
+            if tiles is not None:
+                turned.append(tiles)
+                continue
             inner.append(store if count == 1 else For("x", count, store))
+        if turned:
+            rest = [in_parallel(self._around(block(*inner), groups))] if inner else []
+            return block(*turned, *rest)
         if outer and len(inner) == 1 and isinstance(inner[0], For) and _turns(inner[0]):
             return self._by_blocks(inner[0], groups)
         return self._around(block(*inner), groups)

@@ -1,0 +1,151 @@
+"""Copies that turn: what lies side by side in memory is written apart, and the other way round.
+
+A gather reads every element by itself. Square tiles of whole vectors are read along what lies side
+by side, turned in registers, and written along what is to lie side by side:
+
+  r0 = in[0, 0..4]   a = zip_low(r0, r2) ..    out[0, 0..4] = zip_low(a, c)
+  r1 = in[1, 0..4]   b = zip_high(r0, r2) ..   out[1, 0..4] = zip_high(a, c)
+  ...
+
+Source: log2(n) perfect shuffles of n vectors of n lanes transpose them [Stone, Parallel processing
+with the perfect shuffle, 1971].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphopt.ir.types import DType
+from graphopt.kernel.affine import Ranges, linear
+from graphopt.kernel.ir import (
+    INDEX,
+    Call,
+    Expr,
+    Let,
+    Load,
+    Ramp,
+    Stmt,
+    Store,
+    Var,
+    binary,
+    block,
+    index_const,
+    index_var,
+    loops,
+)
+from graphopt.kernel.visit import ExprMap, map_exprs, substitute, walk
+from graphopt.lower.loops import in_parallel
+from graphopt.target import Target
+from graphopt_backends.cpu.lower.tiles import rows_missed
+
+_FEWEST_LANES = 4
+"""Of a tile; smaller ones shuffle more than they save."""
+
+_TILES = 8
+"""Along what is read side by side, one after the other: a stream for each row of a tile."""
+
+Loop = tuple[str, int]
+
+
+def turned_by_tiles(
+    store: Stmt, outer: Sequence[Loop], inner: Loop, ranges: Ranges, target: Target
+) -> Stmt | None:
+    """The loops `outer` and `inner` around a store of a vector that gathers one, by tiles that one
+    of `outer` and the lanes span; None for a store that reads otherwise, or had better gather."""
+    gather = _gathered(store)
+    if gather is None:
+        return None
+    at, lanes = gather.index[0], gather.lanes
+    assert isinstance(at, Ramp)
+    reads = linear(at.base, ranges)
+    across = next((v for v, n in outer if n >= lanes and reads.coefficient(v) == 1), None)
+    if across is None or _had_better_gather(store, gather, across, ranges, target):
+        return None
+    extent = dict(outer)[across]
+    others = [loop for loop in outer if loop[0] != across]
+    tiles, left = divmod(extent, lanes)
+    together = max(n for n in range(1, _TILES + 1) if tiles % n == 0)
+    tile = binary("+", binary("*", index_var("to"), index_const(together)), index_var("ti"))
+    first = binary("*", tile, index_const(lanes))
+    around = [*others, ("to", tiles // together), inner, ("ti", together)]
+    out = [_shared(around, _tile(store, gather, across, first))]
+    if left:
+        rest = binary("+", index_var(across), index_const(tiles * lanes))
+        out.append(_shared([*others, (across, left), inner], substitute(store, {across: rest})))
+    return block(*out)
+
+
+def _had_better_gather(
+    store: Stmt, gather: Load, across: str, ranges: Ranges, target: Target
+) -> bool:
+    """Whether the lines that a tile writes push each other out of the level 1 cache, and those
+    that two vectors gather do not: [9216, 64] takes 124 us by gathers and 162 by tiles. The other
+    way round 951 and 144, and where neither does 2.6 and 1.9 (bench/NOTES.md)."""
+    assert isinstance(store, Store)
+    at, to = gather.index[0], store.index[-1]
+    assert isinstance(at, Ramp)
+    assert isinstance(to, Ramp)
+    size = gather.dtype.size_bytes
+    apart = size * linear(to.base, ranges).coefficient(across)
+    written = rows_missed(gather.lanes, apart, target)
+    return written > 0 and not rows_missed(2 * gather.lanes, size * at.stride, target)
+
+
+def _shared(around: Sequence[Loop], body: Stmt) -> Stmt:
+    return in_parallel(loops([(name, n) for name, n in around if n > 1], _without(around, body)))
+
+
+def _without(around: Sequence[Loop], body: Stmt) -> Stmt:
+    """A body whose loops of one iteration are left out."""
+    return substitute(body, {name: index_const(0) for name, n in around if n == 1})
+
+
+def _gathered(store: Stmt) -> Load | None:
+    """The only vector that a store gathers from elements that lie apart, evenly."""
+    if not isinstance(store, Store):
+        return None
+    reads = {
+        e
+        for e in walk(store.value)
+        if isinstance(e, Load) and any(isinstance(i, Ramp) and i.stride != 1 for i in e.index)
+    }
+    if len(reads) != 1:
+        return None
+    (gather,) = reads
+    fits = len(gather.index) == 1 and gather.lanes >= _FEWEST_LANES
+    return gather if fits and gather.dtype is not DType.BOOL else None
+
+
+def _tile(store: Stmt, gather: Load, across: str, first: Expr) -> Stmt:
+    """As many stores as there are lanes, of a tile that begins at `first` of the loop `across`."""
+    at, lanes = gather.index[0], gather.lanes
+    assert isinstance(at, Ramp)
+    start = ExprMap(lambda e: first if isinstance(e, Var) and e.name == across else e)(at.base)
+    out: list[Stmt] = []
+    rows: list[Expr] = []
+
+    def keep(value: Expr) -> Expr:
+        name = f"t{len(out)}"
+        out.append(Let(name, value))
+        return Var(value.dtype, lanes, name)
+
+    for lane in range(lanes):
+        base = binary("+", start, index_const(lane * at.stride))
+        near = Ramp(INDEX, lanes, base, 1)
+        rows.append(keep(Load(gather.dtype, lanes, gather.buffer, (near,))))
+    for _ in range(lanes.bit_length() - 1):
+        pairs = zip(rows[: lanes // 2], rows[lanes // 2 :], strict=True)
+        rows = [
+            keep(Call(gather.dtype, lanes, name, pair))
+            for pair in pairs
+            for name in ("zip_low", "zip_high")
+        ]
+    for lane, row in enumerate(rows):
+        one = binary("+", first, index_const(lane))
+        out.append(substitute(_reading(store, gather, row), {across: one}))
+    return block(*out)
+
+
+def _reading(store: Stmt, gather: Load, row: Expr) -> Stmt:
+    """A store of what has been turned already."""
+    return map_exprs(store, ExprMap(lambda e: row if e == gather else e))
