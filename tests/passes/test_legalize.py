@@ -92,7 +92,9 @@ def test_phases_share_one_border_and_lie_interleaved(check_pass: Check) -> None:
     text = '%x = input : f32[1,8,5,6]\n%w = constant {key="w"} : f32[8,4,4,4]\n'
     text += f"%t = conv_transpose %x, %w {{{attrs}}}\n%y = leaky_relu %t {{slope=0.1}}\nreturn %y"
     found = count(transformed("decompose-conv-transpose", text))
-    assert (found["pad"], found["conv"], found["concat"]) == (1, 4, 3)
+    assert (found["pad"], found["conv"], found["concat"], found["slice"]) == (1, 4, 3, 4)
+    found = count(transformed("decompose-conv-transpose{share-border=false}", text))
+    assert (found["pad"], found["conv"], found["concat"], found["slice"]) == (4, 4, 3, 0)
     passes = "decompose-conv-transpose,sink-views,sink-concats,assign-layouts,fuse,join-concats"
     graph = Pipeline.parse(passes).run(parse(text, fill=random_constant))
     copies = [

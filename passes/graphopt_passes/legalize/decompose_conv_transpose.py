@@ -50,11 +50,15 @@ class _Phase:
 
 @dataclass(frozen=True)
 class DecomposeConvTranspose(RewritePass):
-    """Numerics: reassociates. Refuses: layouts that are chosen already."""
+    """`share_border`: phases read slices of one padded input; else each pads it by itself.
+
+    Numerics: reassociates. Refuses: layouts that are chosen already.
+    """
 
     name: ClassVar[str] = "decompose-conv-transpose"
     numerics: ClassVar[Numerics] = REASSOCIATES
     root: ClassVar = ConvTransposeAttrs
+    share_border: bool = True
 
     def plan(self, node: Node) -> Plan | Reject:
         return Plan(node)
@@ -68,9 +72,11 @@ class DecomposeConvTranspose(RewritePass):
         node = plan.node
         assert isinstance(node.attrs, ConvTransposeAttrs)
         axes = [_phases(node, axis) for axis in range(node.result.type.rank - 2)]
-        choices = list(itertools.product(*axes))
-        padded, borders = _padded(rw, node, axes)
-        parts = [_convolve(rw, node, plan.weight, choice, padded, borders) for choice in choices]
+        shared = _padded(rw, node, axes) if self.share_border else None
+        parts = []
+        for choice in itertools.product(*axes):
+            own = shared or _padded(rw, node, [(p,) for p in choice])
+            parts.append(_convolve(rw, node, plan.weight, choice, *own))
         rw.replace(node.result, _interleave(rw, node, parts))
 
 
@@ -92,7 +98,7 @@ def _phases(node: Node, axis: int) -> list[_Phase]:
 def _padded(
     rw: Rewriter, node: Node, axes: Sequence[Sequence[_Phase]]
 ) -> tuple[Value, tuple[int, ...]]:
-    """The input with the border that all phases together read, and how wide it is before it."""
+    """The input with the border that these phases together read, and how wide it is before it."""
     x = node.operands[0]
     padding = [
         (max(0, *(-p.start for p in phases)), max(0, *(p.stop - extent for p in phases)))

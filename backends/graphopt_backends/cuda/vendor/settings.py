@@ -24,6 +24,9 @@ _VECTOR_BYTES = 16
 _BLOCKS = {"decompose-grouped-matmul": "{most=64,overhead=32}"}
 """A multiprocessor's smallest tile has 32 rows, and takes as long with one of them."""
 
+_BY_THEMSELVES = "{share-border=false}"
+"""A library takes no slice of an image: every phase gets a border of its own."""
+
 _BEFORE = {"sink-reshapes": "merge-parallel-products"}
 """Products that read one input become one launch: bert_base has 103 in place of 127. Before
 reshapes sink, so that attention reads the slices where they lie."""
@@ -37,6 +40,7 @@ def adjusted(passes: Sequence[str], precision: str, vendor: str) -> tuple[str, .
         **_BLOCKS,
     }
     if vendor != "none" and precision in _VECTOR:
+        options["decompose-conv-transpose"] = _BY_THEMSELVES
         options["pad-channels"] = f"{{multiple={_VECTOR[precision]}}}"
     if precision in _HALF:
         options["cast-precision"] = f"{{to={_HALF[precision]}}}"
