@@ -99,6 +99,31 @@ def test_rows_that_lie_across_memory_are_copied_for_a_gather(count: int, copies:
     assert sum(n.op.name == "fused" for n in fused.nodes) == 1 + copies
 
 
+@pytest.mark.parametrize("norm", ["layer_norm %t, %g, %b", "rms_norm %t, %g"])
+def test_rows_that_lie_across_memory_are_copied_for_a_norm(norm: str) -> None:
+    """And what it writes does not: a product reads it."""
+    head = '%x = input : f32[2,6,8]\n%g = constant {key="g"} : f32[6]\n'
+    head += '%b = constant {key="b"} : f32[6]\n%t = transpose %x {perm=[0,2,1]}\n'
+    graph = assigned(head + f"%y = {norm} {{axes=1, eps=1e-05}}\nreturn %y")
+    (copy,) = (n for n in graph.nodes if n.op.name == "relayout")
+    assert copy.result.type.layout is None
+    assert graph.outputs[0].type.layout is None
+
+
+def test_sums_lie_as_the_next_product_wants_them() -> None:
+    """A residual whose rows are turned follows the other operand; an image channels last is not
+    turned."""
+    head = '%x = input : f32[2,6,8]\n%w = constant {key="w"} : f32[6,6]\n'
+    head += "%t = transpose %x {perm=[2,0,1]}\n%l = linear %t, %w\n"
+    graph = assigned(head + "%y = add %t, %l\n%z = linear %y, %w\nreturn %z")
+    add = next(n for n in graph.nodes if n.op.name == "add")
+    assert add.result.type.layout is None
+    image = IMAGE + f"%r = input : f32[1,4,6,6]\n%c = conv %x, %w {CONV}\n"
+    graph = assigned(image + f"%y = add %r, %c\n%z = conv %y, %w {CONV}\nreturn %z")
+    add = next(n for n in graph.nodes if n.op.name == "add")
+    assert str(add.result.type) == NHWC
+
+
 def test_products_with_layouts_of_no_elements() -> None:
     body = "%x = input : f32[4,6]\n%s = slice %x {starts=[2,0], stops=[2,6], steps=[1,1]}\n"
     graph = assigned(

@@ -3,8 +3,8 @@ as that allows.
 
 Every kernel reads and writes any layout, so a change of layout costs nothing where a kernel runs
 anyway; a `relayout` is inserted only where nothing else would make the change: before a window op
-that would read channels first, before a product whose right factor lies transposed, before a
-gather of rows that lie across memory, and at graph outputs, which are row-major.
+that would read channels first, before a product whose right factor lies transposed, before norms
+and gathers of rows that lie across memory, and at graph outputs, which are row-major.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ _LIKE_OPERAND = frozenset(
      "slice", "pad", "flip", "concat"}
 )  # fmt: skip
 _REDUCTIONS = frozenset({"sum", "mean", "max", "min", "prod", "any", "all"})
+_ROWS = frozenset({"layer_norm", "rms_norm"})
+"""They read rows of the last axes twice, and products read what they write."""
 _FREE_RESULT = frozenset({"attention", "matmul"})
 
 
@@ -79,18 +81,25 @@ def _copies(rw: Rewriter, node: Node) -> Mapping[int, Layout | None]:
             return {0: wanted}
     if node.op.name == "matmul":
         right = node.operands[1]
-        if right.type.dims[-1] > 1 and right.type.strides[-1] != 1 and rw.array(right) is None:
+        if _lie_across(right.type) and rw.array(right) is None:
             return {1: None}
+    if node.op.name in _ROWS and x is not None and _lie_across(x.type):
+        return {0: None}
     if node.op.name == "gather" and x is not None and _scatters_rows(node, x.type):
         return {0: None}
     return {}
+
+
+def _lie_across(type: TensorType) -> bool:
+    """Whether neighbours along the last axis lie apart in memory."""
+    return type.dims[-1] > 1 and type.strides[-1] != 1
 
 
 def _scatters_rows(node: Node, x: TensorType) -> bool:
     """Whether a gather reads rows whose elements lie apart, as many as there are or more, and
     writes them side by side: each element is a cache line."""
     last: bool = node.attrs.axis == x.rank - 1  # type: ignore[attr-defined]
-    apart = not last and x.dims[-1] > 1 and x.strides[-1] != 1
+    apart = not last and _lie_across(x)
     follows = x.rank == node.result.type.rank
     return apart and not follows and node.result.type.numel >= x.numel
 
@@ -117,6 +126,8 @@ def _layout(rw: Rewriter, node: Node, result: Value) -> Layout | None:
         return _moved(node.operands[0].type, node.attrs.perm)  # type: ignore[attr-defined]
     if name == "reshape":
         return reshaped_layout(node.operands[0].type, result.type.dims)
+    if name in _ROWS and _lie_across(node.operands[0].type):
+        return None  # as the copy has them
     if name in _FREE_RESULT:
         return _for_readers(rw, result)
     if name in _REDUCTIONS:
@@ -142,11 +153,13 @@ def _moved(x: TensorType, perm: Sequence[int]) -> Layout:
 
 
 def _followed(node: Node, type: TensorType) -> Layout | None:
-    """That of the operand with most elements, of the result's rank; a laid-out one wins a tie."""
+    """That of the operand with most elements, of the result's rank. Of several, images channels
+    last come first, then row-major ones: what views have turned otherwise is good for nobody."""
     like = [o.type for o in node.operands if o.type.rank == type.rank]
     if not like:
         return None
-    leader = max(like, key=lambda t: (t.numel, t.layout is not None))
+    last = channels_last(type.rank).order
+    leader = max(like, key=lambda t: (t.numel, t.order == last, t.layout is None))
     return leader.layout
 
 
