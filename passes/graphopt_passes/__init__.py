@@ -50,6 +50,7 @@ PLUGIN = Plugin(
         ),
         "pad-channels": "graphopt_passes.layout.pad_channels:PadChannels",
         "plan-memory": "graphopt_passes.memory.plan_memory:PlanMemory",
+        "recognize-attention": "graphopt_passes.recognize.recognize_attention:RecognizeAttention",
         "recognize-gathered-matmul": (
             "graphopt_passes.recognize.recognize_gathered_matmul:RecognizeGatheredMatmul"
         ),
@@ -60,9 +61,9 @@ PLUGIN = Plugin(
         "simplify-arithmetic": "graphopt_passes.simplify.simplify_arithmetic:SimplifyArithmetic",
         "simplify-attention": "graphopt_passes.simplify.simplify_attention:SimplifyAttention",
         "simplify-selects": "graphopt_passes.simplify.simplify_selects:SimplifySelects",
+        "sink-concats": "graphopt_passes.move.sink_concats:SinkConcats",
         "sink-reshapes": "graphopt_passes.move.sink_reshapes:SinkReshapes",
         "sink-slices": "graphopt_passes.move.sink_slices:SinkSlices",
-        "sink-concats": "graphopt_passes.move.sink_concats:SinkConcats",
         "sink-views": "graphopt_passes.move.sink_views:SinkViews",
     },
     kernel_passes={

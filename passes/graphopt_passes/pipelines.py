@@ -31,6 +31,7 @@ _RECOGNIZE: tuple[Entry, ...] = (
     ("recognize-gelu", "one reader of its input instead of four: it fits into an epilogue"),
     ("recognize-silu", "the same, and its factor may go into weights"),
     ("recognize-rms-norm", "one pass over a row instead of three"),
+    ("recognize-attention", "its scores stay in the cache; before its products become others"),
     ("recognize-gathered-matmul", "weights stay where they lie, not copied for each row"),
 )
 

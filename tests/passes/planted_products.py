@@ -18,6 +18,7 @@ from graphopt_passes.products import (
     merge_parallel_products,
 )
 from graphopt_passes.recipes import Recipe, make
+from graphopt_passes.recognize import recognize_attention
 from planting import LINEAR, Bugs, rule
 
 from graphopt.ir.graph import Node, Value
@@ -292,6 +293,22 @@ plant(
     "_inverse",
     lambda value, view: value,
     VIEWED,
+)
+plant(
+    "a scale left out",
+    "recognize-attention",
+    recognize_attention,
+    "_scaled",
+    lambda number, scores: scores,
+    """%q = input : f32[1,2,4,8]
+%kt = input : f32[1,2,8,5]
+%v = input : f32[1,2,5,6]
+%c = full {value=4.0, shape=[], dtype=f32}
+%s = matmul %q, %kt
+%m = div %s, %c
+%p = softmax %m {axis=3}
+%y = matmul %p, %v
+return %y""",
 )
 JOINED = """%x = input : f32[2,4]
 %w = constant {key="w"} : f32[3,4]
