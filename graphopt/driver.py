@@ -142,7 +142,7 @@ def build(
     return _job(target, out, options, progress).compiled(source, example_inputs)
 
 
-@collector.seldom()
+@collector.seldom
 def lower(
     graph: Graph, backend: Backend, target: Target, options: Options, clock: Clock | None = None
 ) -> Compilation:
@@ -173,7 +173,7 @@ def lower(
     return compilation
 
 
-@collector.seldom()
+@collector.seldom
 def generate(
     source: Graph,
     planned: Graph,
@@ -205,7 +205,7 @@ def generate(
     )
 
 
-@collector.seldom()
+@collector.seldom
 def read_model(source: Any, example_inputs: Any = None) -> tuple[Graph, Traced | None]:
     """The graph of a model, and the eager model itself unless `source` is a graph or its text.
 

@@ -6,7 +6,7 @@ import contextlib
 import gc
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -274,9 +274,27 @@ def test_a_pass_that_selects_no_node_returns_the_graph() -> None:
     assert CancelTransposes().run(GRAPH, PassContext()) is GRAPH
 
 
-def test_the_collector_runs_seldom_and_then_as_before() -> None:
+@pytest.fixture
+def usual() -> Iterator[tuple[int, int, int]]:
+    """Thresholds that are not those of the tests."""
     before = gc.get_threshold()
-    with contextlib.suppress(IRError), collector.seldom():
+    gc.set_threshold(700, 10, 10)
+    yield (700, 10, 10)
+    gc.set_threshold(*before)
+
+
+def test_the_collector_runs_seldom_and_then_as_before(usual: tuple[int, int, int]) -> None:
+    with contextlib.suppress(IRError), collector.seldom:
         assert gc.get_threshold() == collector.SELDOM
         raise IRError("", hint="")
-    assert gc.get_threshold() == before
+    assert gc.get_threshold() == usual
+
+
+def test_the_last_thread_to_leave_puts_the_thresholds_back(usual: tuple[int, int, int]) -> None:
+    first, second = contextlib.ExitStack(), contextlib.ExitStack()
+    first.enter_context(collector.seldom)
+    second.enter_context(collector.seldom)
+    first.close()
+    assert gc.get_threshold() == collector.SELDOM
+    second.close()
+    assert gc.get_threshold() == usual
