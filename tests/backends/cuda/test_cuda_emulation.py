@@ -56,6 +56,18 @@ kernel go_warp_sums(x: f32[96], y: f32[96] output) {
   }
 }
 """
+ZIPS = """
+kernel go_zips(x: f32[64], y: f32[64] output) {
+  block b in 0..1 {
+    thread t in 0..8 {
+      let a = x[ramp(t * 8, 1, 4)]
+      let b = x[ramp(t * 8 + 4, 1, 4)]
+      y[ramp(t * 8, 1, 4)] = zip_low(a, b)
+      y[ramp(t * 8 + 4, 1, 4)] = zip_high(a, b)
+    }
+  }
+}
+"""
 
 
 def _text(kernel: str) -> tuple[str, str]:
@@ -140,3 +152,11 @@ def test_shuffles_sum_as_the_interpreter_does(tmp_path: Path) -> None:
     wanted = interpret(parse_kernel(WARP_SUMS), {"x": x})["y"]
     for order in ORDERS:
         np.testing.assert_array_equal(_run(library, name, x, order), wanted)
+
+
+def test_zips_take_lanes_in_turn(tmp_path: Path) -> None:
+    name, text = _text(ZIPS)
+    library, x = compiled({name: text}, tmp_path), _input(64)
+    wanted = interpret(parse_kernel(ZIPS), {"x": x})["y"]
+    np.testing.assert_array_equal(wanted[:8], x[[0, 4, 1, 5, 2, 6, 3, 7]])
+    np.testing.assert_array_equal(_run(library, name, x, ORDERS[0]), wanted)

@@ -207,6 +207,17 @@ GO_EACH_2(floor_div) GO_EACH_2(floor_mod)
 template <typename T, int N> GO_INLINE vec<T, N> fma(vec<T, N> a, vec<T, N> b, vec<T, N> c) {
     return a * b + c;
 }
+// Lanes of a and b in turn: from the first halves of both, and from the second ones.
+template <typename T, int N> GO_INLINE vec<T, N> zip_low(vec<T, N> a, vec<T, N> b) {
+    vec<T, N> out;
+    GO_LANES out.lane[i] = i % 2 ? b.lane[i / 2] : a.lane[i / 2];
+    return out;
+}
+template <typename T, int N> GO_INLINE vec<T, N> zip_high(vec<T, N> a, vec<T, N> b) {
+    vec<T, N> out;
+    GO_LANES out.lane[i] = i % 2 ? b.lane[(N + i) / 2] : a.lane[(N + i) / 2];
+    return out;
+}
 template <typename T, int N> GO_INLINE vec<T, N> select(vec<bool, N> c, vec<T, N> a, vec<T, N> b) {
     vec<T, N> out;
     GO_LANES out.lane[i] = c.lane[i] ? a.lane[i] : b.lane[i];
