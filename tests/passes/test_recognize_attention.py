@@ -117,6 +117,31 @@ def test_windows_whose_masks_stand_in_another_shape() -> None:
     assert "scale=1.0" in recognized(body)
 
 
+MERGED = """%q = input : f32[6,4,8]
+%kt = input : f32[6,8,5]
+%v = input : f32[6,5,6]
+%s = matmul %q, %kt
+"""
+AROUND = """%r = reshape %m {shape=[2,3,4,5]}
+%p = softmax %r {axis=3}
+%w = reshape %p {shape=[6,4,5]}
+%y = matmul %w, %v
+return %y"""
+
+
+@pytest.mark.parametrize("mask", ["[5]", "[4,5]", "[1,4,5]"])
+def test_batches_and_heads_joined_in_one_axis(mask: str) -> None:
+    """einsum's way; a mask that is the same for all of them follows."""
+    body = MERGED + f'%a = constant {{key="a"}} : f32{mask}\n%m = add %s, %a\n' + AROUND
+    graph = run_check("recognize-attention", parse(body, fill=random_constant))
+    assert count(graph)["attention"] == 1
+
+
+def test_refuses_to_split_what_a_mask_is_broadcast_along(check_refuses: Check) -> None:
+    body = MERGED + '%a = constant {key="a"} : f32[6,1,5]\n%m = add %s, %a\n' + AROUND
+    check_refuses("recognize-attention", body, "are joined or split")
+
+
 class Heads(nn.Module):
     """Causal self-attention as it is taught."""
 

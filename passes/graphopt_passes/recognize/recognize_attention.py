@@ -142,11 +142,9 @@ def _reshape(node: Node, rw: Rewriter) -> Peeled:
 
 
 def _keeps_scores(reshape: Node) -> bool:
-    """Whether only axes of one element in front of the last two come or go."""
+    """Whether the last two axes stay, and those in front of them are joined or split."""
     x, y = reshape.operands[0].type, reshape.result.type
-    if not x.is_static or min(x.rank, y.rank) < 2:
-        return False
-    return x.dims[-2:] == y.dims[-2:] and _several(x.dims[:-2]) == _several(y.dims[:-2])
+    return x.is_static and min(x.rank, y.rank) >= 2 and x.dims[-2:] == y.dims[-2:]
 
 
 def _either(node: Node) -> Iterator[tuple[Value, Value]]:
@@ -155,10 +153,6 @@ def _either(node: Node) -> Iterator[tuple[Value, Value]]:
     for inner, other in ((x, y), (y, x)):
         if inner.type.shape == node.result.type.shape:
             yield inner, other
-
-
-def _several(dims: Dims) -> list[int]:
-    return [d for d in dims if d != 1]
 
 
 _PEELS: Mapping[str, Callable[[Node, Rewriter], Peeled]] = {
@@ -187,19 +181,28 @@ def _added(keeps: Recipe, fill: float, dtype: DType) -> Recipe:
     return make("where", keeps, full(0.0, (), dtype), full(fill, (), dtype))
 
 
-def _reshaped(before: Dims, after: Dims, scores: _Scores) -> _Scores:
-    """Masks and the factor follow the axes before the last two of their scores."""
+def _reshaped(before: Dims, after: Dims, scores: _Scores) -> _Scores | Reject:
+    """Masks and the factor follow the axes in front of the last two of their scores."""
+    masks = [_moved(m, before, after) for m in scores.masks]
     factor = None if scores.factor is None else _moved(scores.factor, before, after)
-    masks = tuple(_moved(m, before, after) for m in scores.masks)
-    return replace(scores, factor=factor, masks=masks)
+    kept = [m for m in masks if m is not None]
+    if len(kept) < len(masks) or (factor is None and scores.factor is not None):
+        return Reject("axes that a mask is broadcast along are joined or split")
+    return replace(scores, factor=factor, masks=tuple(kept))
 
 
-def _moved(x: Recipe, before: Dims, after: Dims) -> Recipe:
-    """What broadcasts to scores whose axes of one element come or go, in front of the last two."""
+def _moved(x: Recipe, before: Dims, after: Dims) -> Recipe | None:
+    """What broadcasts to scores whose axes in front of the last two change: where that is the same
+    for all of them, or where only axes of one element come or go."""
     dims = type_of(x).dims
     wide = (*(1,) * (len(before) + 2 - len(dims)), *dims)
-    kept = iter([d for d, scored in zip(wide, before, strict=False) if scored != 1])
-    lead = tuple(1 if scored == 1 else next(kept) for scored in after)
+    if math.prod(wide[:-2]) == 1:
+        lead: Dims = (1,) * len(after)
+    elif [d for d in before if d != 1] == [d for d in after if d != 1]:
+        kept = iter([d for d, scored in zip(wide, before, strict=False) if scored != 1])
+        lead = tuple(1 if scored == 1 else next(kept) for scored in after)
+    else:
+        return None
     return make("reshape", x, attrs=ReshapeAttrs((*lead, *wide[-2:])))
 
 
@@ -208,8 +211,9 @@ def _made(scores: _Scores, v: Value, weights: Value, rw: Rewriter) -> Recipe | R
     weights are batches and heads."""
     q, turned = scores.product.operands
     lead, factors = weights.type.dims[:-2], (q, turned, v)
-    alike = all(x.type.is_static and _several(x.type.dims[:-2]) == _several(lead) for x in factors)
-    if not alike:
+    if not all(
+        x.type.is_static and math.prod(x.type.dims[:-2]) == math.prod(lead) for x in factors
+    ):
         return Reject("its factors are broadcast, or a dimension is symbolic")
     if len(lead) > 2 and scores.masks:
         return Reject("it has a mask, and more than one axis of batches")
