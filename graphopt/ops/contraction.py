@@ -139,15 +139,23 @@ def _conv_infer(*args: Any) -> TensorType:
 def _check_winograd(x: TensorType, w: TensorType, a: ConvAttrs) -> None:
     if a.winograd == 0:
         return
-    plain = a.stride in ((1, 1), (2, 2)) and a.dilation == (1, 1)
-    if not plain or w.dims[2:] != (3, 3) or not x.dtype.is_float:
+    if not winograd_fits(w.dims[2:], a.stride, a.dilation) or not x.dtype.is_float:
         raise IRError(
             f"conv: winograd={a.winograd} does not fit weights {w}",
-            hint="it is for 3x3 kernels of stride 1 or 2 and dilation 1 on floats",
+            hint="it is for kernels of 3 or 3x3 on floats, of stride 1, or of 2 without dilation",
         )
     if a.winograd not in TRANSFORMS[a.stride[0]]:
         sizes = ", ".join(map(str, TRANSFORMS[a.stride[0]]))
         raise IRError(f"conv: winograd tiles of {a.winograd}", hint=f"use 0, {sizes}")
+
+
+def winograd_fits(
+    kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
+) -> bool:
+    """Whether Winograd's algorithm computes such convolutions."""
+    dilated = any(d > 1 for d in dilation)
+    strides = {1} if dilated else {1, 2}
+    return kernel in ((3,), (3, 3)) and len(set(stride)) == 1 and stride[0] in strides
 
 
 def _check_image(
@@ -264,8 +272,9 @@ def _conv(*args: Any) -> np.ndarray:
     x, w, *bias, a = args
     if a.winograd:
         transform = TRANSFORMS[a.stride[0]][a.winograd]
-        y = convolved(np.pad(x, ((0, 0), (0, 0), *a.padding)), w, transform, a.groups)
-        return y + bias[0].reshape(-1, 1, 1) if bias else y
+        padded = np.pad(x, ((0, 0), (0, 0), *a.padding))
+        y = convolved(padded, w, transform, a.groups, a.dilation)
+        return y + bias[0].reshape(-1, *(1,) * (x.ndim - 2)) if bias else y
     view = windows(np.pad(x, ((0, 0), (0, 0), *a.padding)), w.shape[2:], a.stride, a.dilation)
     spatial = x.ndim - 2
     if a.strassen:

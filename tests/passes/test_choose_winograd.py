@@ -70,7 +70,7 @@ def test_option_bounds_the_tile(check_pass: Check) -> None:
 @pytest.mark.parametrize(
     ("pass_", "text", "reason"),
     [
-        ("choose-winograd", _conv(kernel=5), "its kernel is not 3x3"),
+        ("choose-winograd", _conv(kernel=5), "its kernel is neither 3x3 nor of 3 taps"),
         ("choose-winograd", _conv(stride=3), "another than 1 or 2, or it is dilated"),
         ("choose-winograd", _conv(64, stride=2, groups=8), "too few channels per group"),
         ("choose-winograd", _conv(channels=8), "too few channels"),
@@ -90,15 +90,50 @@ def test_refuses(pass_: str, text: str, reason: str, check_refuses: Check) -> No
 
 def test_cost_streams_weights_where_tiles_are_few() -> None:
     """By count F(4,3) halves the work; with few tiles its weights, 4 times as many, limit it."""
-    large, small = Shape(1, 64, 64, 56, 56), Shape(1, 512, 512, 7, 7)
+    large, small = Shape(1, 64, 64, (56, 56)), Shape(1, 512, 512, (7, 7))
     assert large.cost(4) < 0.5 * large.direct_cost()
     assert small.cost(4) > 0.9 * small.direct_cost()
 
 
 def test_groups_cost_what_as_many_convolutions_cost() -> None:
-    alone, together = Shape(1, 64, 64, 14, 14), Shape(1, 64, 64, 14, 14, groups=8)
+    alone, together = Shape(1, 64, 64, (14, 14)), Shape(1, 64, 64, (14, 14), groups=8)
     assert together.direct_cost() == 8 * alone.direct_cost()
     assert [together.cost(m) for m in (2, 4)] == [8 * alone.cost(m) for m in (2, 4)]
+
+
+def _taps(channels: int, size: int, stride: int = 1, dilation: int = 1, winograd: int = 0) -> str:
+    text = f"%x = input : f32[1,{channels},{size}]\n"
+    text += f'%w = constant {{key="w"}} : f32[{channels},{channels},3]\n'
+    attrs = f"stride=[{stride}], padding=[[0,0]], dilation=[{dilation}], winograd={winograd}"
+    return text + f"%y = conv %x, %w {{{attrs}}}\nreturn %y"
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "stride", "dilation", "tile"),
+    [
+        (64, 400, 1, 1, 4),
+        (64, 400, 1, 16, 4),
+        (512, 32, 1, 1, 2),
+        (512, 400, 2, 1, 4),
+        (64, 400, 2, 1, 0),
+    ],
+)
+def test_along_one_axis(
+    channels: int, size: int, stride: int, dilation: int, tile: int, check_pass: Check
+) -> None:
+    sizes = channels, size, stride, dilation
+    check_pass("choose-winograd", _taps(*sizes), _taps(*sizes, winograd=tile))
+
+
+def test_refuses_stride_and_dilation_at_once(check_refuses: Check) -> None:
+    check_refuses("choose-winograd", _taps(64, 400, 2, 2), reason="or it is dilated, too")
+
+
+def test_dilated_images(check_pass: Check) -> None:
+    """The phases of 2 x 2 pixels are images of their own."""
+    plain, dilated = _conv(64, 30), _conv(64, 30, winograd=4)
+    plain, dilated = (t.replace("dilation=[1,1]", "dilation=[2,2]") for t in (plain, dilated))
+    check_pass("choose-winograd", plain, dilated)
 
 
 def test_fires_on_a_traced_module() -> None:

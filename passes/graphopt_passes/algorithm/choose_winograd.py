@@ -1,4 +1,5 @@
-"""choose-winograd: 3x3 convolutions in Winograd's transformed domain, where that is faster.
+"""choose-winograd: 3x3 convolutions, and those of 3 taps, in Winograd's transformed domain, where
+that is faster.
 
 %y = conv %x, %w {stride=[1,1], ..}   →   %y = conv %x, %w {stride=[1,1], .., winograd=4}
 """
@@ -7,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 from graphopt.ir.graph import Node
 from graphopt.ir.types import DType
 from graphopt.ops import ConvAttrs
+from graphopt.ops.contraction import winograd_fits
 from graphopt.ops.winograd import ERROR, TRANSFORMS
 from graphopt.passbase import Numerics, RewritePass, approximates
 from graphopt.rewrite import Plan, Reject, Rewriter
@@ -21,9 +24,13 @@ _BYTES_PER_FLOP = 0.21
 """What streaming weights from memory costs: 24 GB/s beside 115 GFLOP/s on one core. It is not
 hidden behind products. Measured in bench/NOTES.md: of 24 shapes, this value chooses best."""
 
-_TRANSFORM_FLOPS = {1: {2: 96.0, 4: 340.0}, 2: {2: 350.0, 3: 800.0, 4: 1700.0}}
-"""By stride and tile, per tile and channel, input and output transforms together: of stride 1 by
-count, a load or a store as one; of stride 2, whose tiles overflow the registers, as measured."""
+_TRANSFORM_FLOPS = {
+    1: {1: {2: 22.0, 4: 46.0}, 2: {2: 30.0, 3: 44.0, 4: 57.0}},
+    2: {1: {2: 96.0, 4: 340.0}, 2: {2: 350.0, 3: 800.0, 4: 1700.0}},
+}
+"""By number of axes, stride and tile, per tile and channel, input and output transforms together:
+by count, a load or a store as one; of two axes and stride 2, whose tiles overflow the registers,
+as measured."""
 
 _MARGIN = 0.9
 _FEWEST = 16
@@ -32,27 +39,30 @@ _FEWEST = 16
 
 @dataclass(frozen=True)
 class Shape:
-    """A convolution's output [n, groups * channels, height, width] and the input channels of a
-    group."""
+    """A convolution's output [n, groups * channels, *extents] and the input channels of a group."""
 
     n: int
     inputs: int
     channels: int
-    height: int
-    width: int
+    extents: tuple[int, ...]
     groups: int = 1
     stride: int = 1
+    dilation: tuple[int, ...] = (1, 1)
 
     def direct_cost(self) -> float:
         """In multiply-adds: products, and the streaming of their weights."""
-        return self._products(9, self.n * self.height * self.width)
+        return self._products(3 ** len(self.extents), self.n * prod(self.extents))
 
     def cost(self, m: int) -> float:
         """In multiply-adds: products, the streaming of their weights, and the transforms."""
+        axes = len(self.extents)
         t = TRANSFORMS[self.stride][m].t
-        tiles = self.n * -(-self.height // m) * -(-self.width // m)
+        tiles = self.n * prod(
+            d * -(-e // (d * m)) for e, d in zip(self.extents, self.dilation, strict=False)
+        )
         transformed = self.groups * tiles * (self.inputs + self.channels) / 2
-        return self._products(t * t, tiles) + _TRANSFORM_FLOPS[self.stride][m] * transformed
+        flops = _TRANSFORM_FLOPS[axes][self.stride][m]
+        return self._products(t**axes, tiles) + flops * transformed
 
     def _products(self, elements: int, rows: int) -> float:
         weights = float(self.groups * elements * self.inputs * self.channels)
@@ -64,8 +74,8 @@ class ChooseWinograd(RewritePass):
     """`largest`: the largest output tile to use; 0 forbids the algorithm.
 
     Numerics: approximates; in exact arithmetic it is the same sum, in float32 rounding grows with
-    the tile (`graphopt.ops.winograd.ERROR`). Refuses: other kernels, strides, dilations and dtypes;
-    weights computed at run time; few channels per group; what a direct sum does as fast; what is
+    the tile (`graphopt.ops.winograd.ERROR`). Refuses: other kernels, strides and dtypes; weights
+    computed at run time; few channels per group; what a direct sum does as fast; what is
     divided by its own size afterwards.
     """
 
@@ -81,10 +91,10 @@ class ChooseWinograd(RewritePass):
         assert isinstance(attrs, ConvAttrs)
         if attrs.winograd:
             return Reject("it is chosen already")
-        if not x.type.is_static or w.type.dims[2:] != (3, 3):
-            return Reject("its kernel is not 3x3")
-        if attrs.stride not in ((1, 1), (2, 2)) or attrs.dilation != (1, 1):
-            return Reject("its stride is another than 1 or 2, or it is dilated")
+        if not x.type.is_static or w.type.dims[2:] not in ((3,), (3, 3)):
+            return Reject("its kernel is neither 3x3 nor of 3 taps")
+        if not winograd_fits(w.type.dims[2:], attrs.stride, attrs.dilation):
+            return Reject("its stride is another than 1 or 2, or it is dilated, too")
         if w.producer is None or w.producer.op.name != "constant":
             return Reject("its weights are computed while the model runs")
         if x.type.dtype is not DType.F32:
@@ -95,9 +105,11 @@ class ChooseWinograd(RewritePass):
         return plan
 
     def _fastest(self, node: Node, attrs: ConvAttrs) -> Plan | Reject:
-        n, channels, height, width = node.result.type.dims
+        n, channels, *extents = node.result.type.dims
         inputs, groups = node.operands[1].type.dims[1], attrs.groups
-        shape = Shape(n, inputs, channels // groups, height, width, groups, attrs.stride[0])
+        shape = Shape(
+            n, inputs, channels // groups, tuple(extents), groups, attrs.stride[0], attrs.dilation
+        )
         if min(shape.inputs, shape.channels) < _FEWEST:
             return Reject("it has too few channels per group to pay for the transforms")
         allowed = [m for m in TRANSFORMS[shape.stride] if m <= self.largest]

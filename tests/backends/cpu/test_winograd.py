@@ -38,29 +38,32 @@ def random(*shape: int) -> np.ndarray:
 
 
 def image(*shape: int) -> TensorType:
-    return TensorType(DType.F32, shape, NHWC)
+    """Channels last."""
+    return TensorType(DType.F32, shape, Layout.ordered((0, *range(2, len(shape)), 1)))
 
 
 def check(
     transform: Transform, x: tuple[int, ...], channels: int, target: str, folder: Path,
-    groups: int = 1, parts: int = 1,
+    groups: int = 1, parts: int = 1, dilation: int = 1,
 ) -> None:  # fmt: skip
+    """`x` has one spatial axis or two."""
     n, c, *extents = x
-    stride = transform.stride
-    attrs = ConvAttrs((stride, stride), NONE, (1, 1), groups, transform.m)
-    height, width = ((e - 3) // stride + 1 for e in extents)
-    out = image(n, channels, height, width)
-    padded = image(n, channels, height + 1, width + 2)
+    rank = len(extents)
+    none = ((0, 0),) * rank
+    attrs = ConvAttrs((transform.stride,) * rank, none, (dilation,) * rank, groups, transform.m)
+    results = [(e - 2 * dilation - 1) // transform.stride + 1 for e in extents]
+    before, after = (0, 0, *(1,) * rank), (0, 0, *(0,) * (rank - 1), 1)
+    out = image(n, channels, *results)
+    padded = image(n, channels, *(e + 1 for e in results[:-1]), results[-1] + 2)
 
     def body(rw: Rewriter, x: Value, r: Value, w: Value, b: Value) -> Value:
         y = rw.insert("conv", [x, w, b], attrs, types=[out]).result
         z = rw.insert("add", [y, r], types=[out]).result
         z = rw.insert("relu", [z], types=[out]).result
-        before, after = (0, 0, 1, 1), (0, 0, 0, 1)
         return rw.insert("pad", [z], PadAttrs(before, after, 0.0, "constant"),
                          types=[padded]).result  # fmt: skip
 
-    weights = [random(channels, c // groups, 3, 3) / 10, random(channels)]
+    weights = [random(channels, c // groups, *(3,) * rank) / 10, random(channels)]
     graph = graph_of([image(*x), out], weights, body)
     row = host() if target == "host" else TARGETS[target]
     inputs = [random(*x), random(*out.dims)]
@@ -140,6 +143,35 @@ def test_panels_that_pass_over_tiles_together(
     check(transform, (1, 18, 9, 11), 128, "x86-64-v3", tmp_path, groups, parts=3)
 
 
+@pytest.mark.compiler
+@every_transform
+@pytest.mark.parametrize(
+    ("x", "channels", "groups"),
+    [((1, 16, 3), 16, 1), ((2, 33, 39), 50, 1), ((1, 40, 130), 24, 2), ((3, 5, 60), 3, 1)],
+)
+@pytest.mark.parametrize("target", ["host", "x86-64-v3", "scalar"])
+def test_along_one_axis(
+    transform: Transform,
+    x: tuple[int, ...],
+    channels: int,
+    groups: int,
+    target: str,
+    tmp_path: Path,
+) -> None:
+    check(transform, x, channels, target, tmp_path, groups)
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize("m", TRANSFORMS[1])
+@pytest.mark.parametrize("dilation", [2, 3])
+@pytest.mark.parametrize(
+    "x", [(1, 16, 7), (2, 20, 101), (1, 16, 7, 8), (2, 20, 13, 18), (1, 18, 9, 25)]
+)
+def test_dilated(m: int, dilation: int, x: tuple[int, ...], tmp_path: Path) -> None:
+    """The phases of the pixels, some of them longer than others; and threads that share them."""
+    check(TRANSFORMS[1][m], x, 20, "host", tmp_path, parts=3, dilation=dilation)
+
+
 def test_blocks_are_parts_of_an_image_or_images() -> None:
     assert Grid(1, 14, 14).blocks == (1, 2, 7, 14)
     assert Grid(6, 4, 4).blocks == (1, 2, 4, 8, 12, 24)
@@ -156,11 +188,16 @@ def test_threads_share_the_blocks_of_all_groups(parts: int, tmp_path: Path) -> N
     check(TRANSFORMS[1][4], (2, 54, 11, 14), 36, "host", tmp_path, 3, parts)
 
 
-def exact_sum(x: np.ndarray, w: np.ndarray, groups: int, stride: int) -> np.ndarray:
+def exact_sum(x: np.ndarray, w: np.ndarray, groups: int, stride: int, dilation: int) -> np.ndarray:
     """Of each group by itself."""
-    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (2, 3))[:, :, ::stride, ::stride]
+    rank = x.ndim - 2
+    span = (2 * dilation + 1,) * rank
+    windows = np.lib.stride_tricks.sliding_window_view(x, span, tuple(range(2, 2 + rank)))
+    steps = (slice(None, None, stride),) * rank, (slice(None, None, dilation),) * rank
+    windows = windows[(slice(None), slice(None), *steps[0], *steps[1])]
     views = zip(np.split(windows, groups, 1), np.split(w, groups), strict=True)
-    return np.concatenate([np.einsum("nchwpq,ocpq->nohw", v, u) for v, u in views], 1)
+    sums = {1: "nchp,ocp->noh", 2: "nchwpq,ocpq->nohw"}[rank]
+    return np.concatenate([np.einsum(sums, v, u) for v, u in views], 1)
 
 
 @given(
@@ -169,18 +206,21 @@ def exact_sum(x: np.ndarray, w: np.ndarray, groups: int, stride: int) -> np.ndar
     groups=st.integers(1, 4),
     inputs=st.integers(1, 4),
     channels=st.integers(1, 4),
-    size=st.tuples(st.integers(3, 12), st.integers(3, 12)),
+    size=st.lists(st.integers(7, 14), min_size=1, max_size=2),
+    dilation=st.integers(1, 3),
 )
 @settings(max_examples=60, deadline=None)
 def test_transforms_are_exact(
-    transform: Transform, n: int, groups: int, inputs: int, channels: int, size: tuple[int, int]
-) -> None:
+    transform: Transform, n: int, groups: int, inputs: int, channels: int, size: list[int],
+    dilation: int,
+) -> None:  # fmt: skip
     """In float64 nothing but rounding is left: the matrices are right."""
+    dilation = dilation if transform.stride == 1 else 1
     x = random(n, groups * inputs, *size).astype(np.float64)
-    w = random(groups * channels, inputs, 3, 3).astype(np.float64)
-    direct = exact_sum(x, w, groups, transform.stride)
-    atol = 1e-12 * np.abs(direct).max()
-    np.testing.assert_allclose(convolved(x, w, transform, groups), direct, rtol=0, atol=atol)
+    w = random(groups * channels, inputs, *(3,) * len(size)).astype(np.float64)
+    direct = exact_sum(x, w, groups, transform.stride, dilation)
+    got = convolved(x, w, transform, groups, (dilation,) * len(size))
+    np.testing.assert_allclose(got, direct, rtol=0, atol=1e-12 * np.abs(direct).max())
 
 
 @every_transform

@@ -4,6 +4,8 @@ The groups of a grouped convolution are convolutions of their own, of neighbouri
 blocks of one group come before the next group's: its weights stay in the level 2 cache.
 
 Tiles that reach past the image read its last row or column again and store only what lies inside.
+Those of a dilated convolution lie phase by phase: the pixels of one are `dilation` apart. Along one
+axis, so many tiles as make a row of their own: blocks are rows of tiles here, too.
 """
 
 from __future__ import annotations
@@ -46,6 +48,9 @@ from graphopt_backends.cpu.lower.tiles import (
     choose_even_tile,
     panels_of,
 )
+
+_ROW = range(8, 25)
+"""Tiles that may make a row where there is one axis; the number that is least surplus does."""
 
 _ALONE = 2.0
 """How much worse a single block may be, where groups do not make more: threads that share its
@@ -116,10 +121,12 @@ class _Winograd:
         self.region, self.root, self.access = region, root, region.access
         self.transform, self.t, m = transform, transform.t, transform.m
         self.x = root.operands[0]
-        n, channels, self.height, self.width = root.result.type.dims
+        n, channels, *self.extents = root.result.type.dims
+        self.rank, self.dilation = len(self.extents), root.attrs.dilation  # type: ignore[attr-defined]
         groups: int = root.attrs.groups  # type: ignore[attr-defined]
-        sizes = Sizes(self.t**2, self.x.type.dims[1] // groups, channels // groups, groups)
-        self.grid = Grid(n, -(-self.height // m), -(-self.width // m))
+        sizes = Sizes(self.t**self.rank, self.x.type.dims[1] // groups, channels // groups, groups)
+        self.tiles = [-(-e // (d * m)) for e, d in zip(self.extents, self.dilation, strict=True)]
+        self.grid = self._grid(n)
         self.shape: Shape = ((self.grid.tiles,), sizes.channels, sizes.inputs)
         target = region.target
         usual = choose_even_tile(self.shape, target)
@@ -151,6 +158,16 @@ class _Winograd:
 
     # Structure -----------------------------------------------------------------------------------
 
+    def _grid(self, images: int) -> Grid:
+        """`tiles` of each phase of each axis, those of a single axis rounded up to whole rows."""
+        if self.rank == 2:
+            rows, columns = (d * k for d, k in zip(self.dilation, self.tiles, strict=True))
+            return Grid(images, rows, columns)
+        (tiles,), (phases,) = self.tiles, self.dilation
+        columns = min(_ROW, key=lambda c: (-(-tiles // c) * c, -c)) if tiles > _ROW[0] else tiles
+        self.tiles = [-(-tiles // columns) * columns]
+        return Grid(images, phases * self.tiles[0] // columns, columns)
+
     def _place(self, groups: int) -> Expr:
         """Which images and which of their tile rows a block is, and of which group: that."""
         grid = self.grid
@@ -177,32 +194,49 @@ class _Winograd:
             body = For(name, extent, body) if extent > 1 else body
         return body
 
-    def _tile(self) -> tuple[Expr, Expr, Expr]:
-        """Row and column of the tile in the image, and its number in the block."""
+    def _tile(self) -> tuple[tuple[Expr, ...], Expr]:
+        """Where the tile is along each axis, and its number in the block."""
         extents = {"im": self.images, "tr": self.rows, "tc": self.grid.columns}
         im, tr, tc = (self.region.loop(name, extent) for name, extent in extents.items())
         number = linear_index((im, tr, tc), tuple(extents.values()))
-        return binary("+", self.first_row, tr), tc, number
+        row = binary("+", self.first_row, tr)
+        if self.rank == 2:
+            return (row, tc), number
+        return (binary("+", binary("*", row, index_const(self.grid.columns)), tc),), number
+
+    def _at(self, axis: int, tile: Expr, step: int, offset: int) -> Expr:
+        """The pixel `offset` into a tile along an axis; tiles of a phase are `step` apart."""
+        dilation, tiles = self.dilation[axis], index_const(self.tiles[axis])
+        inside = tile if dilation == 1 else binary("%", tile, tiles)
+        at = binary("+", binary("*", inside, index_const(step)), index_const(offset))
+        if dilation == 1:
+            return at
+        phase = binary("//", tile, tiles)
+        return binary("+", binary("*", at, index_const(dilation)), phase)
 
     # Input ---------------------------------------------------------------------------------------
 
     def _transform_input(self) -> Stmt:
         """v[e][tile][c] = (B' d B)[e]."""
-        row, column, tile = self._tile()
-        height, width = self.x.type.dims[2:]
+        places, tile = self._tile()
         pixels = [
-            *(Let(f"y{p}", self._clamped(row, p, height)) for p in range(self.t)),
-            *(Let(f"x{q}", self._clamped(column, q, width)) for q in range(self.t)),
+            Let(f"{letter}{p}", self._clamped(axis, place, p))
+            for axis, (letter, place) in enumerate(zip(self._letters, places, strict=True))
+            for p in range(self.t)
         ]
         vectors = self.domain.input_vectors
         nests = self.domain.over("cv", vectors, lambda c: self._input_tile(tile, c))
         return self._over_tiles(block(*pixels, *nests))
 
-    def _clamped(self, tile: Expr, offset: int, extent: int) -> Expr:
+    @property
+    def _letters(self) -> str:
+        return "yx"[-self.rank :]
+
+    def _clamped(self, axis: int, tile: Expr, offset: int) -> Expr:
         """The pixel `offset` into a tile, the last one of the image where there is none."""
-        step = self.transform.m * self.transform.stride
-        at = binary("+", binary("*", tile, index_const(step)), index_const(offset))
-        return self.access.simplify(binary("min", at, index_const(extent - 1)))
+        at = self._at(axis, tile, self.transform.m * self.transform.stride, offset)
+        last = index_const(self.x.type.dims[2 + axis] - 1)
+        return self.access.simplify(binary("min", at, last))
 
     def _input_tile(self, tile: Expr, c: Expr) -> Stmt:
         t, matrix = self.t, self.transform.input
@@ -210,13 +244,14 @@ class _Winograd:
         first = binary("*", self.domain.group, index_const(self.domain.sizes.inputs))
         channel = self.access.simplify(binary("+", first, c))
 
-        def pixel(p: int, q: int) -> Expr:
-            at = (self.image, channel, index_var(f"y{p}"), index_var(f"x{q}"))
+        def pixel(*offsets: int) -> Expr:
+            named = zip(self._letters, offsets[-self.rank :], strict=True)
+            at = (self.image, channel, *(index_var(f"{letter}{p}") for letter, p in named))
             return broadcast(self.access.at(self.x, at), c.lanes)
 
         out, w = self._columns(matrix, pixel, c.lanes)
-        for i in range(t):
-            lets, values = transformed(matrix, w[i], f"r{i}")
+        for i, row in enumerate(w):
+            lets, values = transformed(matrix, row, f"r{i}")
             out += lets
             out += [self.domain.put(i * t + j, tile, c, v) for j, v in enumerate(values)]
         return block(*out)
@@ -224,9 +259,13 @@ class _Winograd:
     def _columns(
         self, matrix: Matrix, value: Callable[[int, int], Expr], lanes: int
     ) -> tuple[list[Stmt], list[list[Expr]]]:
-        """w = matrix @ d, column by column, where d[i][q] = value(i, q): bindings, and w."""
+        """w = matrix @ d, column by column, where d[i][q] = value(i, q): bindings, and w. Along one
+        axis d is a row, and w it."""
         out: list[Stmt] = []
         dtype, t = self.domain.dtype, self.t
+        if self.rank == 1:
+            out = [Let(f"d{q}", value(0, q)) for q in range(t)]
+            return out, [[Var(dtype, lanes, f"d{q}") for q in range(t)]]
         for q in range(t):
             names = [f"d{i}_{q}" for i in range(t)]
             out += [Let(name, value(i, q)) for i, name in enumerate(names)]
@@ -240,37 +279,33 @@ class _Winograd:
 
     def _transform_output(self, p: Panel, jb: Expr) -> Stmt:
         """out = epilogue(A' m A), for the pixels of each tile that lie in the image."""
-        row, column, tile = self._tile()
+        places, tile = self._tile()
         vectors = self.domain.vectors_of(p)
-        nests = self.domain.over(
-            "jv", vectors, lambda j: self._output_tile(p, jb, j, row, column, tile)
-        )
+        nests = self.domain.over("jv", vectors, lambda j: self._output_tile(p, jb, j, places, tile))
         return self._over_tiles(block(*nests))
 
     def _output_tile(
-        self, p: Panel, jb: Expr, j: Expr, row: Expr, column: Expr, tile: Expr
+        self, p: Panel, jb: Expr, j: Expr, places: tuple[Expr, ...], tile: Expr
     ) -> Stmt:
-        t, m, matrix = self.t, self.transform.m, self.transform.output
+        t, matrix = self.t, self.transform.output
         out, w = self._columns(
             matrix, lambda i, q: self.domain.product(p, i * t + q, tile, j), j.lanes
         )
         n = self.domain.column(p, jb, j)
-        for i in range(m):
-            lets, values = transformed(matrix, w[i], f"r{i}")
+        for i, row in enumerate(w):
+            lets, values = transformed(matrix, row, f"r{i}")
             out += lets
             for jj, value in enumerate(values):
-                pixel = (self._pixel(row, i), self._pixel(column, jj))
-                out.append(self._stored(n, pixel, value, (i, jj)))
+                out.append(self._stored(n, places, value, (i, jj)[-self.rank :]))
         return block(*out)
 
-    def _pixel(self, tile: Expr, offset: int) -> Expr:
-        at = binary("*", tile, index_const(self.transform.m))
-        return binary("+", at, index_const(offset))
-
     def _stored(
-        self, n: Expr, pixel: tuple[Expr, Expr], value: Expr, offset: tuple[int, int]
+        self, n: Expr, places: tuple[Expr, ...], value: Expr, offsets: tuple[int, ...]
     ) -> Stmt:
         """The epilogue and the store of one pixel's channels, if the pixel is one."""
+        m = self.transform.m
+        pixel = tuple(self._at(a, place, m, o) for a, (place, o) in
+                      enumerate(zip(places, offsets, strict=True)))  # fmt: skip
         finished = value
         if len(self.root.operands) > 2:
             finished = binary("+", value, self.access.at(self.root.operands[2], (n,)))
@@ -282,8 +317,8 @@ class _Winograd:
             element = broadcast(self.access.at(stored, index), n.lanes)
             stores.append(self.region.store(which, at, element))
         out = block(*stores)
-        m, sizes = self.transform.m, (self.height, self.width)
-        for size, place, o in zip(sizes, pixel, offset, strict=True):
-            if size % m and o >= size % m:
-                out = If(binary("<", place, index_const(size)), out)
+        for axis, (place, o) in enumerate(zip(pixel, offsets, strict=True)):
+            furthest = self.dilation[axis] * (m * (self.tiles[axis] - 1) + o + 1) - 1
+            if furthest >= self.extents[axis]:
+                out = If(binary("<", place, index_const(self.extents[axis])), out)
         return out
