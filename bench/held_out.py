@@ -76,6 +76,7 @@ HELD_OUT: dict[str, Builder] = {
     "style_transfer": _written("StyleTransfer", 1, 3, 224, 224),
     "super_resolution": _written("SuperResolution", 1, 3, 96, 96),
     "hifigan": _written("HiFiGan", 1, 80, 50),
+    "volume_unet": _written("VolumeNet", 1, 1, 16, 48, 48),
     "tcn": _written("TemporalConv", 1, 96, 400),
     "mixer": _written("Mixer", 1, 3, 224, 224),
     "recommender": _recommender,

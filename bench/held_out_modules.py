@@ -366,6 +366,26 @@ class Recommender(nn.Module):
         return self.top(torch.cat((x, dots[:, self.first, self.second]), 1)).sigmoid()
 
 
+class VolumeNet(nn.Module):
+    """A 3-D U-Net [Cicek 2016] of two levels. x: [n, 1, depth, h, w] -> [n, 3, depth, h, w]."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        w = width
+        double = lambda a, b: nn.Sequential(  # noqa: E731
+            nn.Conv3d(a, b, 3, padding=1), nn.ReLU(), nn.Conv3d(b, b, 3, padding=1), nn.ReLU()
+        )
+        self.first, self.second = double(1, 2 * w), double(2 * w, 4 * w)
+        self.up = nn.ConvTranspose3d(4 * w, 2 * w, 2, 2)
+        self.third = double(4 * w, 2 * w)
+        self.head = nn.Conv3d(2 * w, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = self.first(x)
+        x = self.up(self.second(F.max_pool3d(kept, 2)))
+        return self.head(self.third(torch.cat((kept, x), 1)))
+
+
 def mlp(widths: tuple[int, ...]) -> nn.Sequential:
     layers: list[nn.Module] = []
     for at, (inputs, outputs) in enumerate(pairwise(widths)):

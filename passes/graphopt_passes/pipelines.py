@@ -100,6 +100,7 @@ LEVELS: Mapping[str, tuple[Entry, ...]] = {
         ("sink-views", "those that legalization has put between a kernel and its epilogue"),
         ("sink-concats", "phases and branches end in their own epilogues"),
         *_SIMPLIFY,  # what recognition, sinking and legalization have uncovered
+        ("split-frames", "before the next, which knows images"),
         ("choose-winograd", "once batch norms are in the weights that it transforms"),
         ("choose-strassen", "the products that are left"),
         *_FUSE,

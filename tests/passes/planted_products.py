@@ -5,6 +5,7 @@ from __future__ import annotations
 from unittest import mock
 
 import numpy as np
+from graphopt_passes.algorithm import split_frames
 from graphopt_passes.fold import channels, fold_batchnorm, fold_constants, fold_scale
 from graphopt_passes.layout import pad_channels
 from graphopt_passes.move import sink_concats, sink_reshapes, sink_slices, sink_views
@@ -308,6 +309,18 @@ plant(
 %m = div %s, %c
 %p = softmax %m {axis=3}
 %y = matmul %p, %v
+return %y""",
+)
+_split_frames = split_frames._frames
+plant(
+    "every image the first one",
+    "split-frames",
+    split_frames,
+    "_frames",
+    lambda batch, start, count: _split_frames(batch, 0, count),
+    """%x = input : f32[1,32,3,24,24]
+%w = constant {key="w"} : f32[16,32,2,3,3]
+%y = conv %x, %w {stride=[1,1,1], padding=[[0,0],[0,0],[0,0]], dilation=[1,1,1]}
 return %y""",
 )
 JOINED = """%x = input : f32[2,4]

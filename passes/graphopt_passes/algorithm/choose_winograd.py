@@ -33,7 +33,7 @@ by count, a load or a store as one; of two axes and stride 2, whose tiles overfl
 as measured."""
 
 _MARGIN = 0.9
-_FEWEST = 16
+FEWEST = 16
 """Channels per group: with fewer, vectors are not full and transforms cost more than they save."""
 
 
@@ -110,7 +110,7 @@ class ChooseWinograd(RewritePass):
         shape = Shape(
             n, inputs, channels // groups, tuple(extents), groups, attrs.stride[0], attrs.dilation
         )
-        if min(shape.inputs, shape.channels) < _FEWEST:
+        if min(shape.inputs, shape.channels) < FEWEST:
             return Reject("it has too few channels per group to pay for the transforms")
         allowed = [m for m in TRANSFORMS[shape.stride] if m <= self.largest]
         best = min(allowed, key=shape.cost, default=0)

@@ -15,7 +15,9 @@ _HALF = {"fp16": "f16", "bf16": "bf16"}
 _VECTOR = {"fp16": 8, "bf16": 8, "tf32": 4}
 """Channels of 16 bytes, without which a library uses no tensor cores."""
 
-_FOR_CPUS = frozenset({"choose-winograd", "choose-strassen", "linear-to-conv", "fuse-strips"})
+_FOR_CPUS = frozenset(
+    {"choose-winograd", "choose-strassen", "linear-to-conv", "split-frames", "fuse-strips"}
+)
 """Passes that count what things cost on a CPU."""
 
 _VECTOR_BYTES = 16
