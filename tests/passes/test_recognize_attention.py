@@ -110,6 +110,15 @@ def test_any_number_of_axes_in_front(lead: tuple[int, ...]) -> None:
     assert count(run_check("recognize-attention", parse(body)))["attention"] == 1
 
 
+def test_refuses_what_broadcasts_along_several_axes_of_batches(check_refuses: Check) -> None:
+    body = (
+        "%q = input : f32[2,3,2,4,8]\n%kt = input : f32[2,3,2,8,5]\n%v = input : f32[2,3,2,5,6]\n"
+    )
+    body += "%f = input : f32[3,1,1,1]\n%s = matmul %q, %kt\n%m = mul %s, %f\n"
+    body += "%p = softmax %m {axis=4}\n%y = matmul %p, %v\nreturn %y"
+    check_refuses("recognize-attention", body, "more than one axis of batches")
+
+
 def test_windows_whose_masks_stand_in_another_shape() -> None:
     """Swin's: an axis of one element comes and goes around the sum."""
     body = '%r = reshape %s {shape=[1,2,3,4,5]}\n%a = constant {key="a"} : f32[1,2,1,4,5]\n'

@@ -215,8 +215,8 @@ def _made(scores: _Scores, v: Value, weights: Value, rw: Rewriter) -> Recipe | R
         x.type.is_static and math.prod(x.type.dims[:-2]) == math.prod(lead) for x in factors
     ):
         return Reject("its factors are broadcast, or a dimension is symbolic")
-    if len(lead) > 2 and scores.masks:
-        return Reject("it has a mask, and more than one axis of batches")
+    if len(lead) > 2 and (scores.masks or scores.factor is not None):
+        return Reject("it has a mask or a factor, and more than one axis of batches")
     heads = lead if len(lead) == 2 else (1, math.prod(lead))
     rank = turned.type.rank
     k = make("transpose", turned, attrs=TransposeAttrs((*range(rank - 2), rank - 1, rank - 2)))
@@ -259,7 +259,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {"matmul": (_attention,)}
 @dataclass(frozen=True)
 class RecognizeAttention(RulePass):
     """Numerics: reassociates: the scale is a factor, and rows are normalized after the second
-    product. Refuses: softmaxes over another axis; scores or weights that others read; masks that
+    product; a query whose keys are all masked by -inf gets zeros, not nan. Refuses: softmaxes over another axis; scores or weights that others read; masks that
     are scaled, that leave something of a score, or that are computed and as large as the scores;
     factors that are broadcast.
     """
