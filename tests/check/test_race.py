@@ -99,7 +99,10 @@ def test_table_and_json_show_failures() -> None:
 
 
 def test_results_come_back_from_json() -> None:
-    results = {"m": [lap("graphopt", [0.001], [0.003]), Lap("openvino", failure="no")]}
+    """Times and leads, of even and uneven numbers of runs, too."""
+    ours = lap("graphopt", [0.001, 0.004], [0.003, 0.003, 0.009], [0.002, 0.002, 0.002, 0.002])
+    peer = lap("eager", [0.002, 0.003], [0.004], [0.005, 0.001])
+    results = {"m": [ours, peer, Lap("openvino", failure="no")]}
     again = from_json(as_json(results))
     assert table(again) == table(results)
     assert json.dumps(as_json(again)) == json.dumps(as_json(results))

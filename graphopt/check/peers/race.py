@@ -31,7 +31,8 @@ _PREPARE_S, _OPEN_S, _LAP_S = 900.0, 900.0, 120.0
 class Lap:
     """One engine on one model. `times` holds a list of seconds per round; `failure` says why there
     is none. `error` is the largest difference from eager in float64 over the output's largest
-    magnitude, NaN where the model runs in no float64."""
+    magnitude, NaN where the model runs in no float64. `known_median_s` is that of all runs where
+    `rounds` holds only the median of each."""
 
     engine: str
     prepare_s: float = 0.0
@@ -42,9 +43,12 @@ class Lap:
     error: float = 0.0
     failure: str = ""
     rounds: list[list[float]] = field(default_factory=list)
+    known_median_s: float | None = None
 
     @property
     def median_s(self) -> float:
+        if self.known_median_s is not None:
+            return self.known_median_s
         times = [t for r in self.rounds for t in r]
         return statistics.median(times) if times else float("nan")
 

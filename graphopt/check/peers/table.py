@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -142,7 +143,8 @@ def from_json(data: Mapping[str, Any]) -> dict[str, list[Lap]]:
 def _lap_of(engine: str, data: Mapping[str, Any]) -> Lap:
     fields = {k: v for k, v in data.items() if k not in ("median_s", "round_medians_s", "error")}
     error = float("nan") if data["error"] is None else data["error"]
-    return Lap(engine, error=error, rounds=[[m] for m in data["round_medians_s"]], **fields)
+    rounds = [[m] for m in data["round_medians_s"]]
+    return Lap(engine, error=error, rounds=rounds, known_median_s=data["median_s"], **fields)
 
 
 def _lap(lap: Lap) -> dict[str, Any]:
@@ -155,7 +157,7 @@ def _lap(lap: Lap) -> dict[str, Any]:
         "artifact_bytes": lap.artifact_bytes,
         "error": _number(lap.error),
         "failure": lap.failure,
-        "round_medians_s": [sorted(r)[len(r) // 2] for r in lap.rounds],
+        "round_medians_s": [statistics.median(r) for r in lap.rounds],
     }
 
 

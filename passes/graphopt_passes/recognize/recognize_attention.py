@@ -259,9 +259,9 @@ RULES: Mapping[str, tuple[Rule, ...]] = {"matmul": (_attention,)}
 @dataclass(frozen=True)
 class RecognizeAttention(RulePass):
     """Numerics: reassociates: the scale is a factor, and rows are normalized after the second
-    product; a query whose keys are all masked by -inf gets zeros, not nan. Refuses: softmaxes over another axis; scores or weights that others read; masks that
-    are scaled, that leave something of a score, or that are computed and as large as the scores;
-    factors that are broadcast.
+    product; a query whose keys are all masked by -inf gets zeros, not nan. Refuses: softmaxes over
+    another axis; scores or weights that others read; masks that are scaled, that leave something of
+    a score, or that are computed and as large as the scores; factors that are broadcast.
     """
 
     name: ClassVar[str] = "recognize-attention"
