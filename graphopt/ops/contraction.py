@@ -142,10 +142,11 @@ def _check_winograd(x: TensorType, w: TensorType, a: ConvAttrs) -> None:
     if not winograd_fits(w.dims[2:], a.stride, a.dilation) or not x.dtype.is_float:
         raise IRError(
             f"conv: winograd={a.winograd} does not fit weights {w}",
-            hint="it is for kernels of 3 or 3x3 on floats, of stride 1, or of 2 without dilation",
+            hint="it is for 2, 3, 2x2 or 3x3 taps on floats, of stride 1; for 3 of stride 2, too",
         )
-    if a.winograd not in TRANSFORMS[a.stride[0]]:
-        sizes = ", ".join(map(str, TRANSFORMS[a.stride[0]]))
+    known = TRANSFORMS[w.dims[2], a.stride[0]]
+    if a.winograd not in known:
+        sizes = ", ".join(map(str, known))
         raise IRError(f"conv: winograd tiles of {a.winograd}", hint=f"use 0, {sizes}")
 
 
@@ -153,9 +154,9 @@ def winograd_fits(
     kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
 ) -> bool:
     """Whether Winograd's algorithm computes such convolutions."""
-    dilated = any(d > 1 for d in dilation)
-    strides = {1} if dilated else {1, 2}
-    return kernel in ((3,), (3, 3)) and len(set(stride)) == 1 and stride[0] in strides
+    square = len(kernel) in (1, 2) and len({*kernel}) == len({*stride}) == 1
+    dilated = stride[0] > 1 and {*dilation} != {1}
+    return square and (kernel[0], stride[0]) in TRANSFORMS and not dilated
 
 
 def _check_image(
@@ -271,7 +272,7 @@ def _conv(*args: Any) -> np.ndarray:
     """im2col and a product per group, by slabs of the first spatial axis of each image."""
     x, w, *bias, a = args
     if a.winograd:
-        transform = TRANSFORMS[a.stride[0]][a.winograd]
+        transform = TRANSFORMS[w.shape[2], a.stride[0]][a.winograd]
         padded = np.pad(x, ((0, 0), (0, 0), *a.padding))
         y = convolved(padded, w, transform, a.groups, a.dilation)
         return y + bias[0].reshape(-1, *(1,) * (x.ndim - 2)) if bias else y

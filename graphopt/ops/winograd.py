@@ -1,10 +1,11 @@
-"""Winograd's minimal filtering F(m, 3): a convolution of 3 taps, or 3x3, as products in a
-transformed domain.
+"""Winograd's minimal filtering F(m, r): a convolution of r = 2 or 3 taps, or r x r, as products in
+a transformed domain.
 
 An output tile of m x m pixels is read off a t x t input tile, t = m + 2, by t*t multiplications per
 pair of channels instead of 9*m*m: 2.25 times fewer for m = 2, 4 times fewer for m = 4; along one
-axis t instead of 3*m, 1.5 and 2 times fewer. A dilated convolution is one for each phase of its
-pixels.
+axis t instead of 3*m, 1.5 and 2 times fewer. With 2 taps, which the phases of transposed
+convolutions have, t = m + 1: 1.78 times fewer for m = 2, 2.56 times for m = 4. A dilated
+convolution is one for each phase of its pixels.
 
 With stride 2 the even pixels meet the outer taps and the odd ones the middle tap: per axis F(m, 2)
 and m plain products, t = 2m + 1 of 3m; 1.44 times fewer for m = 2, 1.78 times for m = 4.
@@ -81,32 +82,32 @@ def _exact(rows: object) -> Matrix:
     return tuple(tuple(map(float, row)) for row in np.where(near, rounded, array) + 0.0)
 
 
-TRANSFORMS: Mapping[int, Mapping[int, Transform]] = MappingProxyType(
+_TWO_TAPS = {2: (1.0, -1.0), 3: (0.0, 1.0, -1.0), 4: (0.5, -0.5, 1.25, -1.25)}
+"""Points for two taps, by m."""
+
+TRANSFORMS: Mapping[tuple[int, int], Mapping[int, Transform]] = MappingProxyType(
     {
-        1: {
+        (3, 1): {
             2: _interpolating((0.0, 1.0, -1.0)),
             4: _interpolating((0.0, sqrt(1 / 2), -sqrt(1 / 2), sqrt(2), -sqrt(2))),
         },
-        2: {
-            2: _strided((1.0, -1.0)),
-            3: _strided((0.0, 1.0, -1.0)),
-            4: _strided((0.5, -0.5, 1.25, -1.25)),
-        },
+        (3, 2): {m: _strided(points) for m, points in _TWO_TAPS.items()},
+        (2, 1): {m: _interpolating(points, taps=2) for m, points in _TWO_TAPS.items()},
     }
 )
-"""By stride and m. The points of F(4, 3) are closer together than the usual 0, 1, -1, 2, -2:
-measured, a third of its rounding error; those of stride 2 and m = 4 a fifth of that of 0, 1, -1, 2.
-Source: Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution for Deep
-Neural Networks", 2020."""
+"""By taps and stride, and m. The points of F(4, 3) are closer together than the usual 0, 1, -1, 2,
+-2: measured, a third of its rounding error; those of two taps and m = 4 a fifth of that of 0, 1,
+-1, 2. Source: Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution
+for Deep Neural Networks", 2020."""
 
-ERROR = MappingProxyType({1: {2: 1e-5, 4: 5e-5}, 2: {2: 1.2e-5, 3: 1.5e-5, 4: 2.5e-5}})
+ERROR = MappingProxyType({1: {2: 1e-5, 3: 1.5e-5, 4: 5e-5}, 2: {2: 1.2e-5, 3: 1.5e-5, 4: 2.5e-5}})
 """How far a float32 result may be off, by stride and m, relative to the output's largest magnitude:
 fifteen times what was measured on normal data of 64 to 512 channels (6e-7 and 3.5e-6; with stride 2
 8e-7, 9e-7 and 1.7e-6; a direct sum: 5e-7)."""
 
 
 def transformed_weights(w: np.ndarray, transform: Transform) -> np.ndarray:
-    """[o, c, 3] or [o, c, 3, 3] to [t or t*t, c, o], computed in float64, in the dtype of `w`; of a
+    """[o, c, r] or [o, c, r, r] to [t or t*t, c, o], computed in float64, in the dtype of `w`; of a
     grouped convolution, c are one group's channels and o all groups'."""
     g = np.asarray(transform.weight)
     o, c, *kernel = w.shape
@@ -121,10 +122,13 @@ def convolved(
     dilation: tuple[int, ...] = (1, 1),
 ) -> np.ndarray:  # fmt: skip
     """A convolution of a padded `x` [n, c, ...] with `w` [o, c / groups, ...]: one axis or two."""
-    stride, axes = transform.stride, range(2, x.ndim)
-    extents = [(x.shape[a] - 2 * d - 1) // stride + 1 for a, d in zip(axes, dilation, strict=False)]
+    reach, sizes = w.shape[2] - 1, x.shape[2:]
+    extents = [
+        (size - reach * d - 1) // transform.stride + 1
+        for size, d in zip(sizes, dilation, strict=False)
+    ]
     out = np.empty((x.shape[0], w.shape[0], *extents), x.dtype)
-    for phases in product(*(range(d) for d in dilation[: len(axes)])):
+    for phases in product(*(range(d) for d in dilation[: len(sizes)])):
         every = zip(phases, dilation, strict=False)
         part = (slice(None), slice(None), *(slice(p, None, d) for p, d in every))
         if out[part].size:
@@ -135,7 +139,7 @@ def convolved(
 def _convolved(x: np.ndarray, w: np.ndarray, transform: Transform, groups: int) -> np.ndarray:
     m, t, (n, c, *extents) = transform.m, transform.t, x.shape
     rank, step = len(extents), m * transform.stride
-    out = [(e - 3) // transform.stride + 1 for e in extents]
+    out = [(e - w.shape[2]) // transform.stride + 1 for e in extents]
     tiles = [-(-e // m) for e in out]
     missing = [max((k - 1) * step + t - e, 0) for k, e in zip(tiles, extents, strict=True)]
     x = np.pad(x, ((0, 0), (0, 0), *((0, k) for k in missing)))

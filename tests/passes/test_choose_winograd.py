@@ -70,8 +70,8 @@ def test_option_bounds_the_tile(check_pass: Check) -> None:
 @pytest.mark.parametrize(
     ("pass_", "text", "reason"),
     [
-        ("choose-winograd", _conv(kernel=5), "its kernel is neither 3x3 nor of 3 taps"),
-        ("choose-winograd", _conv(stride=3), "another than 1 or 2, or it is dilated"),
+        ("choose-winograd", _conv(kernel=5), "not of 2 or 3 taps along one axis or two"),
+        ("choose-winograd", _conv(stride=3), "there is none of its stride"),
         ("choose-winograd", _conv(64, stride=2, groups=8), "too few channels per group"),
         ("choose-winograd", _conv(channels=8), "too few channels"),
         ("choose-winograd", _conv(64, 56, groups=8), "too few channels per group"),
@@ -126,7 +126,13 @@ def test_along_one_axis(
 
 
 def test_refuses_stride_and_dilation_at_once(check_refuses: Check) -> None:
-    check_refuses("choose-winograd", _taps(64, 400, 2, 2), reason="or it is dilated, too")
+    check_refuses("choose-winograd", _taps(64, 400, 2, 2), reason="or of its stride and dilation")
+
+
+def test_the_phases_of_a_transposed_convolution(check_pass: Check) -> None:
+    """Kernels of 2x2."""
+    check_pass("choose-winograd", _conv(64, 33, 2), _conv(64, 33, 2, winograd=4))
+    check_pass("choose-winograd", _conv(256, 7, 2), _conv(256, 7, 2, winograd=2))
 
 
 def test_dilated_images(check_pass: Check) -> None:

@@ -1,5 +1,5 @@
-"""choose-winograd: 3x3 convolutions, and those of 3 taps, in Winograd's transformed domain, where
-that is faster.
+"""choose-winograd: convolutions of 3 or 2 taps along one axis or two in Winograd's transformed
+domain, where that is faster.
 
 %y = conv %x, %w {stride=[1,1], ..}   →   %y = conv %x, %w {stride=[1,1], .., winograd=4}
 """
@@ -25,13 +25,22 @@ _BYTES_PER_FLOP = 0.21
 hidden behind products. Measured in bench/NOTES.md: of 24 shapes, this value chooses best."""
 
 _TRANSFORM_FLOPS = {
-    1: {1: {2: 22.0, 4: 46.0}, 2: {2: 30.0, 3: 44.0, 4: 57.0}},
-    2: {1: {2: 96.0, 4: 340.0}, 2: {2: 350.0, 3: 800.0, 4: 1700.0}},
+    1: {
+        (3, 1): {2: 22.0, 4: 46.0},
+        (3, 2): {2: 30.0, 3: 44.0, 4: 57.0},
+        (2, 1): {2: 17.0, 3: 24.0, 4: 38.0},
+    },
+    2: {
+        (3, 1): {2: 96.0, 4: 340.0},
+        (3, 2): {2: 350.0, 3: 800.0, 4: 1700.0},
+        (2, 1): {2: 64.0, 3: 124.0, 4: 272.0},
+    },
 }
-"""By number of axes, stride and tile, per tile and channel, input and output transforms together:
-by count, a load or a store as one; of two axes and stride 2, whose tiles overflow the registers,
-as measured."""
+"""By number of axes, by taps and stride, and tile, per tile and channel, input and output
+transforms together: by count, a load or a store as one; of two axes and stride 2, whose tiles
+overflow the registers, as measured."""
 
+_KERNELS = ((3,), (2,), (3, 3), (2, 2))
 _MARGIN = 0.9
 FEWEST = 16
 """Channels per group: with fewer, vectors are not full and transforms cost more than they save."""
@@ -48,20 +57,21 @@ class Shape:
     groups: int = 1
     stride: int = 1
     dilation: tuple[int, ...] = (1, 1)
+    taps: int = 3
 
     def direct_cost(self) -> float:
         """In multiply-adds: products, and the streaming of their weights."""
-        return self._products(3 ** len(self.extents), self.n * prod(self.extents))
+        return self._products(self.taps ** len(self.extents), self.n * prod(self.extents))
 
     def cost(self, m: int) -> float:
         """In multiply-adds: products, the streaming of their weights, and the transforms."""
         axes = len(self.extents)
-        t = TRANSFORMS[self.stride][m].t
+        t = TRANSFORMS[self.taps, self.stride][m].t
         tiles = self.n * prod(
             d * -(-e // (d * m)) for e, d in zip(self.extents, self.dilation, strict=False)
         )
         transformed = self.groups * tiles * (self.inputs + self.channels) / 2
-        flops = _TRANSFORM_FLOPS[axes][self.stride][m]
+        flops = _TRANSFORM_FLOPS[axes][self.taps, self.stride][m]
         return self._products(t**axes, tiles) + flops * transformed
 
     def _products(self, elements: int, rows: int) -> float:
@@ -91,10 +101,10 @@ class ChooseWinograd(RewritePass):
         assert isinstance(attrs, ConvAttrs)
         if attrs.winograd:
             return Reject("it is chosen already")
-        if not x.type.is_static or w.type.dims[2:] not in ((3,), (3, 3)):
-            return Reject("its kernel is neither 3x3 nor of 3 taps")
+        if not x.type.is_static or w.type.dims[2:] not in _KERNELS:
+            return Reject("its kernel is not of 2 or 3 taps along one axis or two")
         if not winograd_fits(w.type.dims[2:], attrs.stride, attrs.dilation):
-            return Reject("its stride is another than 1 or 2, or it is dilated, too")
+            return Reject("there is none of its stride, or of its stride and dilation")
         if w.producer is None or w.producer.op.name != "constant":
             return Reject("its weights are computed while the model runs")
         if x.type.dtype is not DType.F32:
@@ -106,13 +116,14 @@ class ChooseWinograd(RewritePass):
 
     def _fastest(self, node: Node, attrs: ConvAttrs) -> Plan | Reject:
         n, channels, *extents = node.result.type.dims
-        inputs, groups = node.operands[1].type.dims[1], attrs.groups
+        _, inputs, taps, *_ = node.operands[1].type.dims
+        groups, stride = attrs.groups, attrs.stride[0]
         shape = Shape(
-            n, inputs, channels // groups, tuple(extents), groups, attrs.stride[0], attrs.dilation
+            n, inputs, channels // groups, tuple(extents), groups, stride, attrs.dilation, taps
         )
         if min(shape.inputs, shape.channels) < FEWEST:
             return Reject("it has too few channels per group to pay for the transforms")
-        allowed = [m for m in TRANSFORMS[shape.stride] if m <= self.largest]
+        allowed = [m for m in TRANSFORMS[taps, stride] if m <= self.largest]
         best = min(allowed, key=shape.cost, default=0)
         if not best or shape.cost(best) > _MARGIN * shape.direct_cost():
             return Reject("a direct sum is as fast")

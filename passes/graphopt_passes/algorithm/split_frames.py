@@ -72,7 +72,7 @@ def _frames(batch: Make, start: int, count: int) -> Make:
 def _pays(node: Node) -> bool:
     _, channels, frames, *extents = node.result.type.dims
     shape = Shape(frames, node.operands[1].type.dims[1], channels, tuple(extents))
-    best = min(map(shape.cost, TRANSFORMS[1]))
+    best = min(map(shape.cost, TRANSFORMS[3, 1]))
     return min(shape.inputs, channels) >= FEWEST and best <= _LEAST * shape.direct_cost()
 
 

@@ -27,9 +27,15 @@ from graphopt.target import Target
 NHWC = Layout.ordered((0, 2, 3, 1))
 NONE = ((0, 0), (0, 0))
 V4 = TARGETS["x86-64-v4"]
+
+
+def taps(transform: Transform) -> int:
+    return len(transform.weight[0])
+
+
 ALL = [t for by_tile in TRANSFORMS.values() for t in by_tile.values()]
 every_transform = pytest.mark.parametrize(
-    "transform", ALL, ids=[f"stride{t.stride}-tile{t.m}" for t in ALL]
+    "transform", ALL, ids=[f"taps{taps(t)}-stride{t.stride}-tile{t.m}" for t in ALL]
 )
 
 
@@ -51,7 +57,8 @@ def check(
     rank = len(extents)
     none = ((0, 0),) * rank
     attrs = ConvAttrs((transform.stride,) * rank, none, (dilation,) * rank, groups, transform.m)
-    results = [(e - 2 * dilation - 1) // transform.stride + 1 for e in extents]
+    reach = (taps(transform) - 1) * dilation
+    results = [(e - reach - 1) // transform.stride + 1 for e in extents]
     before, after = (0, 0, *(1,) * rank), (0, 0, *(0,) * (rank - 1), 1)
     out = image(n, channels, *results)
     padded = image(n, channels, *(e + 1 for e in results[:-1]), results[-1] + 2)
@@ -63,7 +70,7 @@ def check(
         return rw.insert("pad", [z], PadAttrs(before, after, 0.0, "constant"),
                          types=[padded]).result  # fmt: skip
 
-    weights = [random(channels, c // groups, *(3,) * rank) / 10, random(channels)]
+    weights = [random(channels, c // groups, *(taps(transform),) * rank) / 10, random(channels)]
     graph = graph_of([image(*x), out], weights, body)
     row = host() if target == "host" else TARGETS[target]
     inputs = [random(*x), random(*out.dims)]
@@ -162,14 +169,14 @@ def test_along_one_axis(
 
 
 @pytest.mark.compiler
-@pytest.mark.parametrize("m", TRANSFORMS[1])
+@pytest.mark.parametrize("transform", [t for t in ALL if t.stride == 1])
 @pytest.mark.parametrize("dilation", [2, 3])
 @pytest.mark.parametrize(
     "x", [(1, 16, 7), (2, 20, 101), (1, 16, 7, 8), (2, 20, 13, 18), (1, 18, 9, 25)]
 )
-def test_dilated(m: int, dilation: int, x: tuple[int, ...], tmp_path: Path) -> None:
+def test_dilated(transform: Transform, dilation: int, x: tuple[int, ...], tmp_path: Path) -> None:
     """The phases of the pixels, some of them longer than others; and threads that share them."""
-    check(TRANSFORMS[1][m], x, 20, "host", tmp_path, parts=3, dilation=dilation)
+    check(transform, x, 20, "host", tmp_path, parts=3, dilation=dilation)
 
 
 def test_blocks_are_parts_of_an_image_or_images() -> None:
@@ -185,13 +192,13 @@ def test_images_share_a_block_where_each_would_read_all_weights() -> None:
 @pytest.mark.compiler
 @pytest.mark.parametrize("parts", [2, 5, 7])
 def test_threads_share_the_blocks_of_all_groups(parts: int, tmp_path: Path) -> None:
-    check(TRANSFORMS[1][4], (2, 54, 11, 14), 36, "host", tmp_path, 3, parts)
+    check(TRANSFORMS[3, 1][4], (2, 54, 11, 14), 36, "host", tmp_path, 3, parts)
 
 
 def exact_sum(x: np.ndarray, w: np.ndarray, groups: int, stride: int, dilation: int) -> np.ndarray:
     """Of each group by itself."""
     rank = x.ndim - 2
-    span = (2 * dilation + 1,) * rank
+    span = ((w.shape[2] - 1) * dilation + 1,) * rank
     windows = np.lib.stride_tricks.sliding_window_view(x, span, tuple(range(2, 2 + rank)))
     steps = (slice(None, None, stride),) * rank, (slice(None, None, dilation),) * rank
     windows = windows[(slice(None), slice(None), *steps[0], *steps[1])]
@@ -217,7 +224,7 @@ def test_transforms_are_exact(
     """In float64 nothing but rounding is left: the matrices are right."""
     dilation = dilation if transform.stride == 1 else 1
     x = random(n, groups * inputs, *size).astype(np.float64)
-    w = random(groups * channels, inputs, *(3,) * len(size)).astype(np.float64)
+    w = random(groups * channels, inputs, *(taps(transform),) * len(size)).astype(np.float64)
     direct = exact_sum(x, w, groups, transform.stride, dilation)
     got = convolved(x, w, transform, groups, (dilation,) * len(size))
     np.testing.assert_allclose(got, direct, rtol=0, atol=1e-12 * np.abs(direct).max())
@@ -229,7 +236,8 @@ def test_rounding_stays_within_the_declared_bound(
     transform: Transform, channels: int, groups: int
 ) -> None:
     """In float32, a tenth of what the pass declares."""
-    x, w = random(1, channels, 16, 16), random(32, channels // groups, 3, 3) / 20
+    r = taps(transform)
+    x, w = random(1, channels, 16, 16), random(32, channels // groups, r, r) / 20
     exact = convolved(x.astype(np.float64), w.astype(np.float64), transform, groups)
     error = np.abs(convolved(x, w, transform, groups) - exact).max() / np.abs(exact).max()
     assert error <= ERROR[transform.stride][transform.m] / 10
@@ -237,7 +245,7 @@ def test_rounding_stays_within_the_declared_bound(
 
 def test_weights_keep_their_order() -> None:
     w = random(4, 3, 3, 3)
-    u = transformed_weights(w, TRANSFORMS[1][2])
+    u = transformed_weights(w, TRANSFORMS[3, 1][2])
     assert u.shape == (16, 3, 4)
     np.testing.assert_allclose(u[-1], w[:, :, 2, 2].T)  # G's last row picks the last tap
 

@@ -68,9 +68,9 @@ def _is_narrow(region: Region, root: Node, product: Product, point: Point | None
 
 
 def _transforms(root: Node) -> Mapping[int, Transform]:
-    """Winograd's of a convolution's stride."""
+    """Winograd's of a convolution's taps and stride."""
     stride: tuple[int, ...] = root.attrs.stride  # type: ignore[attr-defined]
-    return TRANSFORMS[stride[0]]
+    return TRANSFORMS[root.operands[1].type.dims[2], stride[0]]
 
 
 def _rooted(node: Node, target: Target) -> tuple[Region, Node]:

@@ -146,7 +146,7 @@ class _Winograd:
     def lowered(self) -> Lowered:
         transform = self.transform
         body = block(*borders(self.region), self._blocks())
-        key = f"winograd{transform.m}s{transform.stride}"
+        key = f"winograd{transform.m}r{len(transform.weight[0])}s{transform.stride}"
         return self.domain.lowered(
             "winograd", key, body, lambda w: transformed_weights(w, transform)
         )
