@@ -53,6 +53,15 @@ def test_results_are_drawn_anew_without_a_race(
     assert (tmp_path / "results.svg").is_file()
 
 
+def test_held_out_models_have_a_list_of_their_own() -> None:
+    done = CliRunner().invoke(main, ["--held-out", "resnet50"])
+    assert done.exit_code == 2
+    assert "there is no model 'resnet50'; choose from vgg" in done.output.replace("\n", " ")
+    done = CliRunner().invoke(main, ["--held-out", "--readme"])
+    assert done.exit_code == 2
+    assert "--readme shows the zoo" in done.output
+
+
 def test_a_model_that_is_not_there_is_refused_before_any_race() -> None:
     done = CliRunner().invoke(main, ["resnet50", "vit_b16"])
     assert done.exit_code == 2

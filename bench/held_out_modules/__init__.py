@@ -1,0 +1,26 @@
+"""Hand-written models of the held-out list: shapes that no model of the zoo has. Needs torch."""
+
+from bench.held_out_modules.generators import (
+    HiFiGan,
+    PixelGenerator,
+    StyleTransfer,
+    SuperResolution,
+    VolumeNet,
+    dcgan,
+)
+from bench.held_out_modules.images import (
+    DenseNet,
+    Mixer,
+    ResNeXt,
+    Yolo,
+    mobilenet_v3,
+    shufflenet,
+    vgg,
+)
+from bench.held_out_modules.others import BiGru, Recommender, TemporalConv, mlp
+
+__all__ = [
+    "BiGru", "DenseNet", "HiFiGan", "Mixer", "PixelGenerator", "Recommender", "ResNeXt",
+    "StyleTransfer", "SuperResolution", "TemporalConv", "VolumeNet", "Yolo", "dcgan", "mlp",
+    "mobilenet_v3", "shufflenet", "vgg",
+]  # fmt: skip

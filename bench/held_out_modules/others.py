@@ -1,0 +1,64 @@
+"""Sequences, tables and recommendations."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class TemporalConv(nn.Module):
+    """A temporal convolutional network [Bai 2018], causal and dilated. x: [n, channels, time]."""
+
+    def __init__(self, channels: int = 96, depth: int = 6) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Conv1d(channels, channels, 3, dilation=1 << at) for at in range(depth)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for at, conv in enumerate(self.convs):
+            x = x + F.relu(conv(F.pad(x, (2 << at, 0))))
+        return x
+
+
+class Recommender(nn.Module):
+    """DLRM-like [Naumov 2019]: dense features, embeddings, their dot products, an MLP."""
+
+    def __init__(self, tables: int = 26, rows: int = 10000, width: int = 64) -> None:
+        super().__init__()
+        self.tables = nn.ModuleList(nn.Embedding(rows, width) for _ in range(tables))
+        self.bottom = mlp((13, 512, 256, width))
+        pairs = (tables + 1) * tables // 2
+        self.top = mlp((width + pairs, 512, 256, 1))
+        first, second = torch.tril_indices(tables + 1, tables + 1, -1)
+        self.register_buffer("first", first)
+        self.register_buffer("second", second)
+
+    def forward(self, dense: Tensor, sparse: Tensor) -> Tensor:
+        x = self.bottom(dense)
+        rows = [table(sparse[:, at]) for at, table in enumerate(self.tables)]
+        every = torch.stack((x, *rows), 1)
+        dots = every @ every.transpose(1, 2)
+        return self.top(torch.cat((x, dots[:, self.first, self.second]), 1)).sigmoid()
+
+
+def mlp(widths: tuple[int, ...]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for at, (inputs, outputs) in enumerate(pairwise(widths)):
+        layers += [nn.ReLU()] * (at > 0) + [nn.Linear(inputs, outputs)]
+    return nn.Sequential(*layers)
+
+
+class BiGru(nn.Module):
+    """x: [n, time, features] -> [n, classes]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(80, 256, 2, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(512, 29)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.gru(x)[0])
