@@ -7,12 +7,13 @@ changes a constant looks here before and after, and never makes one from it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+_ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(_ROOT / "tests"), str(_ROOT)]
 
 from models import Pretrained, build_pretrained, unsettle
 
@@ -56,14 +57,14 @@ def _recommender() -> Any:
     return Recommender().eval(), (torch.randn(64, 13), torch.randint(10000, (64, 26)))
 
 
-STATE = "last_hidden_state"
+_STATE = "last_hidden_state"
 _SMALL: dict[str, Any] = {"num_hidden_layers": 3}
 _MINI: dict[str, Any] = {
     "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536,
     "num_hidden_layers": 4,
 }  # fmt: skip
 
-HELD_OUT: dict[str, Builder] = {
+HELD_OUT: Mapping[str, Builder] = {
     "vgg": _written("vgg", 1, 3, 224, 224),
     "densenet121": _written("DenseNet", 1, 3, 224, 224),
     "resnext": _written("ResNeXt", 1, 3, 224, 224),
@@ -99,39 +100,39 @@ HELD_OUT: dict[str, Builder] = {
     "bit": _pretrained(
         "BitConfig", "BitForImageClassification", "logits", _images(), depths=[2, 2, 2, 2]
     ),
-    "deit_small": _pretrained("DeiTConfig", "DeiTModel", STATE, _images(), **_MINI),
-    "dinov2": _pretrained("Dinov2Config", "Dinov2Model", STATE, _images(size=196), **_SMALL),
+    "deit_small": _pretrained("DeiTConfig", "DeiTModel", _STATE, _images(), **_MINI),
+    "dinov2": _pretrained("Dinov2Config", "Dinov2Model", _STATE, _images(size=196), **_SMALL),
     "swin2sr": _pretrained(
         "Swin2SRConfig", "Swin2SRForImageSuperResolution", "reconstruction", _images(size=64),
         depths=[2, 2], num_heads=[6, 6],
     ),
-    "minilm_batch8": _pretrained("BertConfig", "BertModel", STATE, _tokens(8, 48), **_MINI),
+    "minilm_batch8": _pretrained("BertConfig", "BertModel", _STATE, _tokens(8, 48), **_MINI),
     "roberta_512": _pretrained(
-        "RobertaConfig", "RobertaModel", STATE, _tokens(tokens=500), **_SMALL
+        "RobertaConfig", "RobertaModel", _STATE, _tokens(tokens=500), **_SMALL
     ),
-    "albert": _pretrained("AlbertConfig", "AlbertModel", STATE, _tokens(), hidden_size=768,
+    "albert": _pretrained("AlbertConfig", "AlbertModel", _STATE, _tokens(), hidden_size=768,
         num_attention_heads=12, intermediate_size=3072, num_hidden_layers=4),
-    "deberta_v2": _pretrained("DebertaV2Config", "DebertaV2Model", STATE, _tokens(),
+    "deberta_v2": _pretrained("DebertaV2Config", "DebertaV2Model", _STATE, _tokens(),
         hidden_size=768, num_attention_heads=12, intermediate_size=3072, num_hidden_layers=3,
         relative_attention=True, pos_att_type=["p2c", "c2p"]),
-    "mpnet": _pretrained("MPNetConfig", "MPNetModel", STATE, _tokens(tokens=64), **_SMALL),
-    "funnel": _pretrained("FunnelConfig", "FunnelBaseModel", STATE, _tokens(),
+    "mpnet": _pretrained("MPNetConfig", "MPNetModel", _STATE, _tokens(tokens=64), **_SMALL),
+    "funnel": _pretrained("FunnelConfig", "FunnelBaseModel", _STATE, _tokens(),
         block_sizes=[2, 2, 2]),
-    "squeezebert": _pretrained("SqueezeBertConfig", "SqueezeBertModel", STATE, _tokens(), **_SMALL),
-    "bart": _pretrained("BartConfig", "BartModel", STATE, _tokens(tokens=64), encoder_layers=2,
+    "squeezebert": _pretrained("SqueezeBertConfig", "SqueezeBertModel", _STATE, _tokens(), **_SMALL),
+    "bart": _pretrained("BartConfig", "BartModel", _STATE, _tokens(tokens=64), encoder_layers=2,
         decoder_layers=2),
-    "qwen2": _pretrained("Qwen2Config", "Qwen2Model", STATE, _tokens(), vocab_size=8000,
+    "qwen2": _pretrained("Qwen2Config", "Qwen2Model", _STATE, _tokens(), vocab_size=8000,
         hidden_size=896, intermediate_size=4864, num_hidden_layers=3, num_attention_heads=14,
         num_key_value_heads=2, use_cache=False),
-    "gemma_one_token": _pretrained("GemmaConfig", "GemmaModel", STATE, _tokens(tokens=1),
+    "gemma_one_token": _pretrained("GemmaConfig", "GemmaModel", _STATE, _tokens(tokens=1),
         vocab_size=8000, hidden_size=1024, intermediate_size=4096, num_hidden_layers=4,
         num_attention_heads=8, num_key_value_heads=1, head_dim=128, use_cache=False),
-    "mamba": _pretrained("MambaConfig", "MambaModel", STATE, _tokens(tokens=64), vocab_size=8000,
+    "mamba": _pretrained("MambaConfig", "MambaModel", _STATE, _tokens(tokens=64), vocab_size=8000,
         hidden_size=512, num_hidden_layers=4, use_cache=False),
-    "wav2vec2": _pretrained("Wav2Vec2Config", "Wav2Vec2Model", STATE, {"input_values": (1, 16000)},
+    "wav2vec2": _pretrained("Wav2Vec2Config", "Wav2Vec2Model", _STATE, {"input_values": (1, 16000)},
         **_SMALL),
     "conformer": _pretrained("Wav2Vec2ConformerConfig", "Wav2Vec2ConformerModel",
-        STATE, {"input_values": (1, 16000)}, **_SMALL),
+        _STATE, {"input_values": (1, 16000)}, **_SMALL),
 }  # fmt: skip
 
 
