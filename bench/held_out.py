@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-_ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(_ROOT / "tests"), str(_ROOT)]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from models import Pretrained, build_pretrained, unsettle
 
@@ -118,7 +118,8 @@ HELD_OUT: Mapping[str, Builder] = {
     "mpnet": _pretrained("MPNetConfig", "MPNetModel", _STATE, _tokens(tokens=64), **_SMALL),
     "funnel": _pretrained("FunnelConfig", "FunnelBaseModel", _STATE, _tokens(),
         block_sizes=[2, 2, 2]),
-    "squeezebert": _pretrained("SqueezeBertConfig", "SqueezeBertModel", _STATE, _tokens(), **_SMALL),
+    "squeezebert": _pretrained("SqueezeBertConfig", "SqueezeBertModel", _STATE, _tokens(),
+        **_SMALL),
     "bart": _pretrained("BartConfig", "BartModel", _STATE, _tokens(tokens=64), encoder_layers=2,
         decoder_layers=2),
     "qwen2": _pretrained("Qwen2Config", "Qwen2Model", _STATE, _tokens(), vocab_size=8000,
