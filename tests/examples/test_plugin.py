@@ -16,13 +16,20 @@ MODEL = """
 import torch
 from torch import nn
 
-class Attention(nn.Module):
-    def forward(self, q, k, v):
-        return torch.softmax(q @ k.transpose(-2, -1) / 4, dim=-1) @ v
+class Norm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(64))
+        self.bias = nn.Parameter(torch.randn(64))
 
-def attention():
+    def forward(self, x):
+        centred = x - x.mean(-1, keepdim=True)
+        variance = (centred * centred).mean(-1, keepdim=True)
+        return centred * torch.rsqrt(variance + 1e-5) * self.weight + self.bias
+
+def norm():
     torch.manual_seed(0)
-    return Attention(), tuple(torch.randn(1, 2, 32, 16) for _ in range(3))
+    return Norm().eval(), (torch.randn(1, 32, 64),)
 """
 
 
@@ -44,7 +51,7 @@ def test_the_plugins_own_tests_pass(installed: Environment, examples: Path) -> N
 
 def test_it_is_listed(installed: Environment) -> None:
     assert re.search(
-        r"recognize-attention +reassociates +graphopt-example 0\.1\.0",
+        r"recognize-layer-norm +reassociates +graphopt-example 0\.1\.0",
         installed.shell("graphopt passes"),
     )
     assert re.search(
@@ -55,14 +62,14 @@ def test_it_is_listed(installed: Environment) -> None:
 
 
 def test_a_model_is_compiled_with_its_passes(installed: Environment, tmp_path: Path) -> None:
-    source = f"{tmp_path}/model.py:attention"
+    source = f"{tmp_path}/model.py:norm"
     (tmp_path / "model.py").write_text(MODEL)
-    shown = installed.shell(f"graphopt opt {source} -p recognize-attention")
-    assert "= attention %" in shown
-    assert "softmax" not in shown
+    shown = installed.shell(f"graphopt opt {source} -p recognize-layer-norm")
+    assert "= layer_norm %" in shown
+    assert "rsqrt" not in shown
 
     installed.shell(
-        f"graphopt compile {source} -p recognize-attention,@O2 "
+        f"graphopt compile {source} -p recognize-layer-norm,@O2 "
         "--kernel-passes '@O2,stream-large-outputs{min-bytes=1024}' --verify-each "
         f"--emit-source -o {tmp_path}/out --quiet"
     )

@@ -4,7 +4,7 @@ from graphopt.plugins import Plugin
 
 PLUGIN = Plugin(
     api=1,
-    passes={"recognize-attention": "graphopt_example.recognize_attention:RecognizeAttention"},
+    passes={"recognize-layer-norm": "graphopt_example.recognize_layer_norm:RecognizeLayerNorm"},
     kernel_passes={
         "stream-large-outputs": "graphopt_example.stream_large_outputs:StreamLargeOutputs"
     },
