@@ -87,6 +87,9 @@ def check(
         ((2, 33, 6, 11), 50),
         ((1, 16, 18, 18), 80),
         ((3, 8, 5, 30), 17),
+        ((1, 16, 3), 16),  # along one axis
+        ((2, 33, 39), 50),
+        ((3, 5, 60), 3),
     ],
 )
 @pytest.mark.parametrize("target", ["host", "x86-64-v3", "scalar"])
@@ -108,6 +111,7 @@ def test_agrees_with_the_direct_sum(
         ((1, 64, 18, 18), 64, 4),
         ((1, 6, 9, 10), 12, 6),  # one channel to two
         ((1, 7, 9, 10), 7, 7),
+        ((1, 40, 130), 24, 2),  # along one axis
     ],
 )
 @pytest.mark.parametrize("target", ["host", "x86-64-v3", "scalar"])
@@ -148,24 +152,6 @@ def test_panels_that_pass_over_tiles_together(
 
     monkeypatch.setattr(winograd, "choose_domain_tile", tile)
     check(transform, (1, 18, 9, 11), 128, "x86-64-v3", tmp_path, groups, parts=3)
-
-
-@pytest.mark.compiler
-@every_transform
-@pytest.mark.parametrize(
-    ("x", "channels", "groups"),
-    [((1, 16, 3), 16, 1), ((2, 33, 39), 50, 1), ((1, 40, 130), 24, 2), ((3, 5, 60), 3, 1)],
-)
-@pytest.mark.parametrize("target", ["host", "x86-64-v3", "scalar"])
-def test_along_one_axis(
-    transform: Transform,
-    x: tuple[int, ...],
-    channels: int,
-    groups: int,
-    target: str,
-    tmp_path: Path,
-) -> None:
-    check(transform, x, channels, target, tmp_path, groups)
 
 
 @pytest.mark.compiler

@@ -67,7 +67,8 @@ def lower_products(
     naive = region.kernel("contraction", block(*borders(region), *nests))
     weight = builders[0].product.weight
     steps = contraction_steps(naive, tile, region.inputs[weight.operand].name if weight else None)
-    return Lowered(steps[-1][1], _packings(builders, tile), tuple(steps))
+    packed = packings([(b, b.panels(tile)) for b in builders])
+    return Lowered(steps[-1][1], packed, tuple(steps))
 
 
 def products_space(region: Region, root: Node, products: Sequence[Product]) -> Space:
@@ -94,19 +95,19 @@ def _default(builder: Builder, target: Target) -> Tile:
     return tile
 
 
-def _packings(builders: Sequence[Builder], tile: Tile) -> dict[int, Packing]:
+def packings(packed: Sequence[tuple[Builder, Sequence[Panel]]]) -> dict[int, Packing]:
     """One packed array per constant operand: the panels of every product, one after the other."""
-    packed = [b for b in builders if b.product.weight is not None]
+    packed = [(b, panels) for b, panels in packed if b.product.weight is not None]
     if not packed:
         return {}
-    parts = [(b.weight.matrix, b.panels(tile)) for b in packed]
+    parts = [(b.weight.matrix, panels) for b, panels in packed]
 
     def pack(array: np.ndarray) -> np.ndarray:
         return np.concatenate([pack_panels(matrix(array), panels) for matrix, panels in parts])
 
-    key = packing_key(packed[0].root, [panels for _, panels in parts])
-    operand = packed[0].weight.operand
-    return {operand: Packing(key, sum(b.weight_elements for b in packed), pack)}
+    (first, _), size = packed[0], sum(b.weight_elements for b, _ in packed)
+    key = packing_key(first.root, [panels for _, panels in parts])
+    return {first.weight.operand: Packing(key, size, pack)}
 
 
 def packing_key(root: Node, panels: Sequence[Sequence[Panel]]) -> str:

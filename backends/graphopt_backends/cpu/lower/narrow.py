@@ -13,6 +13,7 @@ added up across the lanes at the end.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from graphopt.ir.graph import Node
 from graphopt.kernel.affine import linear
@@ -33,13 +34,13 @@ from graphopt.kernel.ir import (
     index_var,
 )
 from graphopt.lower.products import Product
-from graphopt.lower.region import Lowered, Packing, Region
+from graphopt.lower.region import Lowered, Region
+from graphopt.target import Target
 from graphopt.tune.space import Parameter, Point, Space
 from graphopt_backends.cpu.lower.contraction import (
     Builder,
     borders,
-    pack_panels,
-    packing_key,
+    packings,
 )
 from graphopt_backends.cpu.lower.tiles import (
     Panel,
@@ -53,42 +54,25 @@ from graphopt_backends.cpu.schedule import along_reduction_steps
 _MOST_CHANNELS = 8
 """More of them, by one position, leave registers for no second."""
 _FEWEST_LANES = 4
+"""Of a vector: with fewer, a sum takes as long to cross the lanes as it has saved."""
 
 
-def wins(region: Region, root: Node, product: Product) -> bool:
-    """Whether a product is faster so, by count of cycles."""
-    sums = _Sums(region, root, product)
-    if not sums.fits():
-        return False
-    shape, target = sums.shape(), region.target
-    usual = cycles(shape, choose_tile(shape, target), target) * product.depth
-    return narrow_cycles(shape, sums.lanes, sums.rows(), target) < usual
+def sums_of(region: Region, root: Node, products: Sequence[Product]) -> Sums | None:
+    """The product of a region, where it can be summed so."""
+    if len(products) != 1 or not _is_candidate(products[0], region.target):
+        return None
+    sums = Sums(region, root, products[0])
+    return sums if sums.lanes >= _FEWEST_LANES and sums.is_contiguous() else None
 
 
-def lower(region: Region, root: Node, product: Product, point: Point | None = None) -> Lowered:
-    """By the tile that fills the registers, or one of a `point` of the space."""
-    sums = _Sums(region, root, product)
-    rows = sums.rows()
-    if point is not None and "rows" in point:
-        rows = point.number("rows")
-    naive = region.kernel("contraction", block(*borders(region), sums.nest()))
-    steps = along_reduction_steps(naive, rows)
-    return Lowered(steps[-1][1], sums.packing(), tuple(steps))
+def _is_candidate(p: Product, target: Target) -> bool:
+    """What can be said before there are loops: most products have too many channels."""
+    plain = p.weight is not None and p.weight.groups == 1 and p.combine == "+"
+    few = p.channels <= min(_MOST_CHANNELS, target.lanes_f32 // 2)
+    return plain and few and not p.per_channel and not p.chooses
 
 
-def space(region: Region, root: Node, product: Product) -> Space:
-    """The positions of a tile; empty where the product cannot be summed so."""
-    sums = _Sums(region, root, product)
-    choices = tuple(range(1, sums.rows() + 1))
-    return Space((Parameter("rows", choices, choices[-1]),) if len(choices) > 1 else ())
-
-
-def fits(region: Region, root: Node, product: Product) -> bool:
-    """Whether a product can be summed so at all."""
-    return _Sums(region, root, product).fits()
-
-
-class _Sums(Builder):
+class Sums(Builder):
     """The nest of a product whose sums are vectors."""
 
     def __init__(self, region: Region, root: Node, product: Product) -> None:
@@ -97,16 +81,7 @@ class _Sums(Builder):
         self.lanes = math.gcd(run, region.target.lanes_f32)
         self.panel = Panel(0, 1, product.channels, 1)
 
-    def fits(self) -> bool:
-        p = self.product
-        plain = p.weight is not None and p.weight.groups == 1 and p.combine == "+"
-        few = p.channels <= min(_MOST_CHANNELS, self.region.target.lanes_f32 // 2)
-        return (
-            plain and few and not p.per_channel and not p.chooses
-            and self.lanes >= _FEWEST_LANES and self._is_contiguous()
-        )  # fmt: skip
-
-    def _is_contiguous(self) -> bool:
+    def is_contiguous(self) -> bool:
         """Whether neighbours along the innermost loop of the reduction lie side by side."""
         reads = self._left_reads()
         ranges = self.region.access.ranges
@@ -114,12 +89,32 @@ class _Sums(Builder):
             len(e.index) == 1 and linear(e.index[0], ranges).coefficient("k") == 1 for e in reads
         )
 
+    def win(self) -> bool:
+        """Whether the product is faster so, by count of cycles."""
+        shape, target = self.shape(), self.region.target
+        usual = cycles(shape, choose_tile(shape, target), target) * self.product.depth
+        return narrow_cycles(shape, self.lanes, self.rows(), target) < usual
+
     def rows(self) -> int:
         """Positions of a tile: those whose sums fit the registers."""
         positions = (1, *self.shape()[0])[-1]
         return max(1, min(most_rows(self.product.channels, self.region.target), positions))
 
-    def nest(self) -> Stmt:
+    def space(self) -> Space:
+        """The positions of a tile."""
+        choices = tuple(range(1, self.rows() + 1))
+        return Space((Parameter("rows", choices, choices[-1]),) if len(choices) > 1 else ())
+
+    def lowered(self, point: Point | None = None) -> Lowered:
+        """By the tile that fills the registers, or one of a `point` of the space."""
+        rows = self.rows()
+        if point is not None and "rows" in point:
+            rows = point.number("rows")
+        body = block(*borders(self.region), self._sums())
+        steps = along_reduction_steps(self.region.kernel("contraction", body), rows)
+        return Lowered(steps[-1][1], packings([(self, [self.panel])]), tuple(steps))
+
+    def _sums(self) -> Stmt:
         m, k = self._indices("m", self.m_groups), self._indices("k", self.k_groups, self.lanes)
         jb, j, n = self._channel(self.panel)
         part = Buffer.dense("part", self.root.result.type.dtype, (self.lanes,), Scope.REGISTER)
@@ -134,13 +129,3 @@ class _Sums(Builder):
         total = Call(part.dtype, 1, "reduce_add", (lanes,))
         body = block(Alloc(part), first, inner, *self._epilogue(total, m, n))
         return self._at_positions(self.panel, body)
-
-    def packing(self) -> dict[int, Packing]:
-        """Weights channel by channel, in the order of the reduction."""
-        matrix, panels = self.weight.matrix, [self.panel]
-        key = packing_key(self.root, [panels])
-        return {
-            self.weight.operand: Packing(
-                key, self.weight_elements, lambda array: pack_panels(matrix(array), panels)
-            )
-        }

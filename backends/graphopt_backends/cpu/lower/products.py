@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from graphopt.ir.graph import Node
-from graphopt.lower.products import Product, product_root, products_of
+from graphopt.lower.products import product_root, products_of
 from graphopt.lower.region import Lowered, Region
 from graphopt.ops.strassen import SCHEMES
 from graphopt.ops.winograd import TRANSFORMS, Transform
@@ -26,8 +26,9 @@ def lower(node: Node, target: Target, point: Point | None = None) -> Lowered:
     scheme = _chosen("strassen", root, point)
     if weight is not None and scheme:
         return strassen.lower(region, root, products[0], SCHEMES[scheme], point)
-    if len(products) == 1 and _is_narrow(region, root, products[0], point):
-        return narrow.lower(region, root, products[0], point)
+    sums = narrow.sums_of(region, root, products)
+    if sums is not None and _is_narrow(sums, point):
+        return sums.lowered(point)
     return lower_products(region, root, products, point)
 
 
@@ -41,9 +42,9 @@ def space(node: Node, target: Target) -> Space:
     weight = products[0].weight
     if weight is None:
         return usual
-    if len(products) == 1 and narrow.fits(region, root, products[0]):
-        along: dict[Choice, Space] = {0: usual, 1: narrow.space(region, root, products[0])}
-        usual = alternatives("narrow", along, int(narrow.wins(region, root, products[0])))
+    sums = narrow.sums_of(region, root, products)
+    if sums is not None:
+        usual = alternatives("narrow", {0: usual, 1: sums.space()}, int(sums.win()))
     spaces: dict[Choice, Space] = {0: usual}
     allowed = _allowed("winograd", root)
     if allowed:
@@ -60,11 +61,11 @@ def space(node: Node, target: Target) -> Space:
     return alternatives("strassen", spaces, allowed) if allowed else spaces[0]
 
 
-def _is_narrow(region: Region, root: Node, product: Product, point: Point | None) -> bool:
+def _is_narrow(sums: narrow.Sums, point: Point | None) -> bool:
     """What a point of the space says, else the estimate."""
     if point is not None and "narrow" in point:
         return bool(point.number("narrow"))
-    return narrow.wins(region, root, product)
+    return sums.win()
 
 
 def _transforms(root: Node) -> Mapping[int, Transform]:

@@ -101,8 +101,8 @@ def _without(around: Sequence[Loop], body: Stmt) -> Stmt:
 
 
 def _gathered(store: Stmt) -> Load | None:
-    """The only vector that a store gathers from elements that lie apart, evenly."""
-    if not isinstance(store, Store):
+    """The only vector that a store of one gathers from elements that lie apart, evenly."""
+    if not isinstance(store, Store) or not isinstance(store.index[-1], Ramp):
         return None
     reads = {
         e
