@@ -360,7 +360,7 @@ plant(
     "channels taken for frames",
     "batch-frames",
     batch_frames,
-    "_FRAMES_OUT",
+    "_FRAMES_FIRST",
     TransposeAttrs((0, 1, 2, 3, 4)),
     """%x = input : f32[1,3,3,4,4]
 %w = constant {key="w"} : f32[3,3,1,3,3]

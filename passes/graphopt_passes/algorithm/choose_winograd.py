@@ -40,7 +40,6 @@ _TRANSFORM_FLOPS = {
 transforms together: by count, a load or a store as one; of two axes and stride 2, whose tiles
 overflow the registers, as measured."""
 
-_KERNELS = ((3,), (2,), (3, 3), (2, 2))
 _MARGIN = 0.9
 FEWEST = 16
 """Channels per group: with fewer, vectors are not full and transforms cost more than they save."""
@@ -101,9 +100,11 @@ class ChooseWinograd(RewritePass):
         assert isinstance(attrs, ConvAttrs)
         if attrs.winograd:
             return Reject("it is chosen already")
-        if not x.type.is_static or w.type.dims[2:] not in _KERNELS:
+        kernel = w.type.dims[2:]
+        ones = (1,) * len(kernel)
+        if not x.type.is_static or not winograd_fits(kernel, ones, ones):
             return Reject("its kernel is not of 2 or 3 taps along one axis or two")
-        if not winograd_fits(w.type.dims[2:], attrs.stride, attrs.dilation):
+        if not winograd_fits(kernel, attrs.stride, attrs.dilation):
             return Reject("there is none of its stride, or of its stride and dilation")
         if w.producer is None or w.producer.op.name != "constant":
             return Reject("its weights are computed while the model runs")

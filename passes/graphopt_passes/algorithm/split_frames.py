@@ -17,16 +17,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from graphopt.ir.graph import Node
-from graphopt.ops import ConvAttrs, ReshapeAttrs, SliceAttrs, TransposeAttrs
+from graphopt.ops import ConvAttrs, SliceAttrs
 from graphopt.ops.winograd import TRANSFORMS
 from graphopt.passbase import REASSOCIATES, Numerics
 from graphopt.rewrite import Reject, Rewriter
 from graphopt_passes.algorithm.choose_winograd import FEWEST, Shape
+from graphopt_passes.products.batch_frames import frames_of, images_of
 from graphopt_passes.products.pointwise import name, parameters
 from graphopt_passes.recipes import Make, Recipe, Rule, RulePass, constant, make
-
-_FRAMES_FIRST = TransposeAttrs((0, 2, 1, 3, 4))
-"""[n, c, frames, h, w] to [n, frames, c, h, w], and back."""
 
 _LEAST = 0.7
 """Of a direct sum's time: the rest pays for reading and writing the sums."""
@@ -48,19 +46,16 @@ def _conv(node: Node, rw: Rewriter) -> Recipe | Reject:
         return Reject(known)
     if not _pays(node):
         return Reject("a direct sum is as fast")
-    _, c, frames, height, width = x.type.dims
-    batch = make("transpose", x, attrs=_FRAMES_FIRST)
-    batch = make("reshape", batch, attrs=ReshapeAttrs((frames, c, height, width)))
+    batch = images_of(x)
     total: Make | None = None
     for tap in range(taps):
         flat = constant(known[0][:, :, tap], name(w, f"frame{tap}"))
         bias = node.operands[2:] if tap == 0 else ()
-        image = make("conv", _frames(batch, tap, frames - taps + 1), flat, *bias,
+        image = make("conv", _frames(batch, tap, node.result.type.dims[2]), flat, *bias,
                      attrs=ConvAttrs((1, 1), ((0, 0), (0, 0)), (1, 1)))  # fmt: skip
         total = image if total is None else make("add", image, total)
     assert total is not None
-    split = make("reshape", total, attrs=ReshapeAttrs((1, *total.type().dims)))
-    return make("transpose", split, attrs=_FRAMES_FIRST)
+    return frames_of(total, 1)
 
 
 def _frames(batch: Make, start: int, count: int) -> Make:

@@ -15,14 +15,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from graphopt.ir.graph import Node
+from graphopt.ir.graph import Node, Value
 from graphopt.ops import ConvAttrs, ReshapeAttrs, TransposeAttrs
 from graphopt.passbase import REASSOCIATES, Numerics
 from graphopt.rewrite import Reject, Rewriter
 from graphopt_passes.products.pointwise import name, parameters
 from graphopt_passes.recipes import Make, Recipe, Rule, RulePass, constant, make
 
-_FRAMES_OUT = TransposeAttrs((0, 2, 1, 3, 4))
+_FRAMES_FIRST = TransposeAttrs((0, 2, 1, 3, 4))
 """[n, c, frames, h, w] to [n, frames, c, h, w], and back."""
 
 
@@ -41,17 +41,22 @@ def _conv(node: Node, rw: Rewriter) -> Recipe | Reject:
         return Reject(known)
     flat = constant(known[0][:, :, 0], name(node.operands[1], "image"))
     image = replace(attrs, stride=(1, 1), padding=attrs.padding[1:], dilation=(1, 1))
+    conv = make("conv", images_of(x), flat, *node.operands[2:], attrs=image)
+    return frames_of(conv, x.type.dims[0])
+
+
+def images_of(x: Value) -> Make:
+    """Sequences of frames as a batch of images."""
     n, c, frames, h, w = x.type.dims
-    batch = make("transpose", x, attrs=_FRAMES_OUT)
-    batch = make("reshape", batch, attrs=ReshapeAttrs((n * frames, c, h, w)))
-    return _frames(make("conv", batch, flat, *node.operands[2:], attrs=image), n)
+    batch = make("transpose", x, attrs=_FRAMES_FIRST)
+    return make("reshape", batch, attrs=ReshapeAttrs((n * frames, c, h, w)))
 
 
-def _frames(images: Make, n: int) -> Recipe:
+def frames_of(images: Make, n: int) -> Make:
     """A batch of images as n sequences of frames."""
     batch, c, h, w = images.type().dims
     split = make("reshape", images, attrs=ReshapeAttrs((n, batch // n, c, h, w)))
-    return make("transpose", split, attrs=_FRAMES_OUT)
+    return make("transpose", split, attrs=_FRAMES_FIRST)
 
 
 RULES: Mapping[str, tuple[Rule, ...]] = {"conv": (_conv,)}
