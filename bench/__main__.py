@@ -49,7 +49,9 @@ def main(
         raise click.UsageError("--readme shows the zoo; leave out --held-out")
     if out is None and (readme or add):
         out = HERE / "results" / (f"held-out-{threads}-thread" if held_out else f"{threads}-thread")
-    known = HELD_OUT if held_out else MODELS
+    file, known, usual = ("held_out.py", HELD_OUT, tuple(HELD_OUT)) if held_out else (
+        "zoo.py", MODELS, FOUNDATION
+    )  # fmt: skip
     unknown = [model for model in models if model not in known]
     if unknown:
         raise click.UsageError(f"there is no model {unknown[0]!r}; choose from {', '.join(known)}")
@@ -57,8 +59,7 @@ def main(
     results: dict[str, list[Lap]] = {}
     if out is not None and add:
         results = from_json(json.loads(_kept(out).read_text()))
-    every, file = (HELD_OUT, "held_out.py") if held_out else (FOUNDATION, "zoo.py")
-    for model in models or (() if add else every):
+    for model in models or (() if add else usual):
         with console.status(model) as status:
             results[model] = race(
                 f"{HERE / file}:{model}", engines, threads=threads, rounds=rounds,
