@@ -62,6 +62,8 @@ NOT_VECTORIZED = [
     ("for a in 0..8 { if x[a] > 0.0 { y[a] = 1.0 } }", "it holds an if"),
     ("for a in 0..8 { alloc t: f32[1] stack t[0] = x[a] y[a] = t[0] }", "it holds an alloc"),
     ("for a in 0..4 { y[ramp(a * 8, 1, 8)] = splat(x[a], 8) }", "it is on vectors already"),
+    ("for a in 0..4 { y[a] = reduce_add(splat(x[a], 4)) }", "it is on vectors already"),
+    ("for a in 0..8 { y[a] = x[a] + reduce_max(x[ramp(a, 1, 4)]) }", "it is on vectors already"),
     ("parallel a in 0..40 { y[a] = x[a] }", "40 parallel iterations are no multiple of 16 lanes"),
     ("for a in 0..16 { y[a] = x[a * 2] }", "its accesses of 'x' are not contiguous"),
     ("for a in 0..16 { y[63 - a] = x[a] }", "its accesses of 'y' are not contiguous"),

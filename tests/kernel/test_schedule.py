@@ -209,6 +209,9 @@ LAST = """kernel k(x: f32[4, 4], y: f32[4] output) {
 }"""
 BRANCH = "kernel k(x: f32[8], y: f32[8] output) { for i in 0..8 { if x[i] > 0.0 { y[i] = 1.0 } } }"
 HALVED = "kernel k(y: f32[4] output) { for i in 0..8 { y[i // 2] = 1.0 } }"
+ACROSS = (
+    "kernel k(x: f32[4], y: f32[4] output) { for i in 0..4 { y[i] = reduce_add(splat(x[i], 4)) } }"
+)
 
 REFUSED: list[tuple[Callable[[], Kernel], str]] = [
     (lambda: s.split(kernel(SCALE, n=9), "j", 4, names=("a", "b")),
@@ -258,6 +261,9 @@ REFUSED: list[tuple[Callable[[], Kernel], str]] = [
      "prefetch_next: what iterations of 'e' read is not one stream"),
     (lambda: s.prefetch_next(kernel(ROWS, m=2, n=2), "x", "i", "j"),
      "prefetch_next: what iterations of 'i' read is not one stream"),
+    (lambda: s.vectorize(kernel(ACROSS), "i"),
+     "vectorize: the body of 'i' is on vectors already\n"
+     "hint: vectorize before what brings vectors in, as vector_reduce does"),
     (lambda: s.parallelize(kernel(LAST.replace("y[i] =", "y[0] ="))),
      "parallelize: iterations of 'i' write the same y"),
     (lambda: s.parallelize(kernel(IN_PLACE)),

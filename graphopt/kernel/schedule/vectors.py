@@ -42,8 +42,8 @@ def vectorize(k: Kernel, var: str) -> Kernel:
       for l in 0..16 { y[i, l] = x[i, l] * a[i] }   →   y[i, ramp] = x[i, ramp] * splat(a[i])
 
     Accesses of stride 1 in `var` are contiguous, others gathers. Raises: IRError when the body
-    holds a loop, when lanes may depend on each other, or when all of them accumulate into one
-    element (use `vector_reduce`).
+    holds a loop or a vector, when lanes may depend on each other, or when all of them accumulate
+    into one element (use `vector_reduce`).
     """
     ranges = widest_ranges(k)
 
@@ -71,7 +71,18 @@ def _check_lanes(loop: For, ranges: Ranges) -> None:
 def vectorized(loop: For, ranges: Ranges) -> Stmt:
     """The body of a loop on vectors of its extent; no check but of its form. `ranges` are those of
     the loops around."""
+    if holds_vectors(loop.body):
+        raise IRError(
+            f"vectorize: the body of {loop.var!r} is on vectors already",
+            hint="vectorize before what brings vectors in, as vector_reduce does",
+        )
     return _Vectorizer(loop, ranges).stmt(loop.body)
+
+
+def holds_vectors(s: Stmt) -> bool:
+    """Whether any part is a vector, also one that a scalar hides, as in `reduce_add(x[ramp])`:
+    lanes of a loop would run into its own."""
+    return any(isinstance(part, Expr) and part.lanes > 1 for part in walk(s))
 
 
 class _Vectorizer:

@@ -12,18 +12,16 @@ from graphopt.kernel.ir import (
     Expr,
     For,
     If,
-    Let,
     LoopKind,
     Scope,
     Stmt,
-    Store,
     binary,
     block,
     index_const,
     index_var,
 )
 from graphopt.kernel.passbase import LoopPass, LoopPlan, Place, Reject
-from graphopt.kernel.schedule.vectors import vectorized
+from graphopt.kernel.schedule.vectors import holds_vectors, vectorized
 from graphopt.kernel.scope import Access, IndexScope, accesses, span
 from graphopt.kernel.visit import substitute, uses_var, walk
 
@@ -74,15 +72,11 @@ def _form(loop: For, lanes: int) -> str:
             return f"loop {part.var!r} is inside it"
         if isinstance(part, (If, Alloc)):
             return f"it holds an {type(part).__name__.lower()}"
-        if isinstance(part, (Store, Let)) and _is_vector(part):
-            return "it is on vectors already"
+    if holds_vectors(loop.body):
+        return "it is on vectors already"
     if loop.kind is LoopKind.PARALLEL and loop.extent % lanes:
         return f"{loop.extent} parallel iterations are no multiple of {lanes} lanes"
     return ""
-
-
-def _is_vector(s: Store | Let) -> bool:
-    return s.value.lanes > 1 or (isinstance(s, Store) and any(i.lanes > 1 for i in s.index))
 
 
 def _meaning(loop: For, place: Place) -> str:
