@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,6 +109,7 @@ def _differs_in_training(module: torch.nn.Module) -> bool:
     return isinstance(rate, float) and rate > 0
 
 
+_UNKNOWN_OUTPUT = re.compile(r"Found <class '(?:[\w<>]+\.)*(\w+)'> in output")
 _DATA_DEPENDENT = ("GuardOnDataDependent", "DataDependent", "DynamicOutputShape", "UserError")
 
 
@@ -120,6 +122,12 @@ def _export_error(error: Exception) -> FrontendError:
     if any(k.startswith(_DATA_DEPENDENT) for k in kinds) or "data-dependent" in text.lower():
         return FrontendError(
             f"control flow or a shape depends on tensor values{where}", hint=DATA_HINT
+        )
+    unknown = _UNKNOWN_OUTPUT.search(text)
+    if unknown:
+        return FrontendError(
+            f"the model returns a {unknown[1]}, which torch.export cannot take apart",
+            hint="return tensors; decoders of transformers do with model.config.use_cache = False",
         )
     first = text.strip().splitlines()[0] if text.strip() else "no message"
     return FrontendError(

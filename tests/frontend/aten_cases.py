@@ -48,6 +48,7 @@ logcumsumexp.default _cdist_forward.default dist.default var_mean.dim median.def
 _trilinear.default asinh.default acosh.default hypot.default copysign.Tensor ldexp.Tensor
 fake_quantize_per_tensor_affine_cachemask.default
 fake_quantize_per_channel_affine_cachemask.default rrelu_with_noise_functional.default
+masked_scatter.default
 """.split()  # noqa: SIM905
 
 Case = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -239,6 +240,9 @@ CASES: dict[str, Case] = {
     "upsample_nearest2d.vec": (lambda x: aten.upsample_nearest2d(x, None, [2.0, 2.0]), (X,)),
     "copy.default": (lambda x, y: aten.copy(x, y) * 2, (A, M)),
     "amax.default": (lambda x: aten.amax(x, [1], True), (A,)),
+    "masked_scatter.default": (
+        lambda x, m, s: aten.masked_scatter(x, m, s), (A, TRUE, _numbers(3, 2, 4)),
+    ),
     "index_put.default": (
         lambda x, i, v: aten.index_put(x, [i], v), (A[0].clone(), PLACES, _numbers(3, 4) * 2),
     ),

@@ -59,6 +59,13 @@ def test_a_model_that_does_not_run() -> None:
     )
 
 
+def test_an_output_of_a_class_of_its_own() -> None:
+    assert _message(FrontendError, mistakes.CacheOutput()) == (
+        "the model returns a Cache, which torch.export cannot take apart\n"
+        "hint: return tensors; decoders of transformers do with model.config.use_cache = False"
+    )
+
+
 def test_unsupported_operators_are_told_all_at_once() -> None:
     assert _message(UnsupportedError, mistakes.Exotic(), torch.eye(4)) == (
         "the model uses 3 unsupported operators:\n"

@@ -7,6 +7,7 @@ from graphopt.frontend.aten.collecting import COLLECTING
 from graphopt.frontend.aten.contraction import CONTRACTION
 from graphopt.frontend.aten.creation import CREATION
 from graphopt.frontend.aten.indexing import INDEXING
+from graphopt.frontend.aten.masking import MASKING
 from graphopt.frontend.aten.movement import MOVEMENT
 from graphopt.frontend.aten.normalization import NORMALIZATION
 from graphopt.frontend.aten.pointwise import POINTWISE
@@ -26,6 +27,7 @@ ATEN: dict[str, Mapping] = {
     **CREATION,
     **MOVEMENT,
     **INDEXING,
+    **MASKING,
     **WINDOW,
     **COLLECTING,
     **SCANS,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphopt.frontend.aten.masking import masked_put
 from graphopt.frontend.builder import (
     Builder,
     DataDependentError,
@@ -120,11 +121,11 @@ def _block_at(b: Builder, y: Value, size: int, target: int) -> Value:
 def index_put(
     b: Builder, x: Value, indices: Indices, values: Value, accumulate: bool = False, *_: object
 ) -> Value:
-    """x[i, :, j] = values (or +=). A bool mask works where one number is written."""
-    mask = indices[0]
-    if mask is not None and mask.type.dtype is DType.BOOL:
-        return _masked_put(b, x, indices, values, accumulate)
+    """x[i, :, j] = values (or +=); one bool mask may stand for all of the indices."""
     axes = [a for a, i in enumerate(indices) if i is not None]
+    first = indices[axes[0]]
+    if len(axes) == 1 and first is not None and first.type.dtype is DType.BOOL:
+        return masked_put(b, x, first, axes[0], values, accumulate)
     tensors = _positions(indices)
     rest = [a for a in range(x.type.rank) if a not in axes]
     perm = axes + rest
@@ -146,15 +147,6 @@ def _updates(
     wide = b.expand(b.cast(values, front.type.dtype), full)
     block = list(range(target, target + len(shape)))
     return b.transpose(wide, block + [i for i in range(len(full)) if i not in block])
-
-
-def _masked_put(b: Builder, x: Value, indices: Indices, values: Value, accumulate: bool) -> Value:
-    mask = indices[0]
-    if len(indices) > 1 or mask is None or values.type.numel != 1:
-        raise DataDependentError("writing several values under a bool mask depends on how many fit")
-    mask = b.reshape(mask, (*mask.type.dims, *(1,) * (x.type.rank - mask.type.rank)))
-    value = b.reshape(b.cast(values, x.type.dtype), ())
-    return b.where(mask, b.add(x, value) if accumulate else value, x, x.type.dtype)
 
 
 def masked_index(b: Builder, x: Value, mask: Value, indices: Indices, fill: Number) -> Value:
