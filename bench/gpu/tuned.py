@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -13,8 +14,9 @@ from graphopt.driver import Options, build
 from graphopt.errors import GraphoptError
 
 _TRIALS = 200
-_GRACE_S = 20.0
-"""For a run that was interrupted to end its worker, which may hold the device."""
+_GRACE_S, _INTERRUPTS = 5.0, 4
+"""For a run that was interrupted to end its worker, which may hold the device; Python may lose an
+interrupt that comes while it imports, so there are several."""
 
 Say = Callable[[str], None]
 
@@ -60,12 +62,13 @@ def tune(case: Case, records: Path, target: str, seconds: float, trials: int = _
 
 def _stop(process: subprocess.Popen[str]) -> None:
     """As Ctrl-C does, so that its worker ends, too; by force when that takes too long."""
-    process.send_signal(signal.SIGINT)
-    try:
-        process.communicate(timeout=_GRACE_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
+    for _ in range(_INTERRUPTS):
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=_GRACE_S)
+            return
+    process.kill()
+    process.communicate()
 
 
 def _options(case: Case, records: Path) -> Options:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -31,4 +31,17 @@ def table() -> dict[Any, Callable[..., Any]]:
     for overload in list(out.keys()):
         if str(overload).removeprefix("aten.").split(".")[0] in WHOLE:
             out.pop(overload)
+    lstm = torch.ops.aten.lstm.input
+    out[lstm] = _states_as_given(out[lstm])
     return out  # type: ignore[no-any-return]
+
+
+def _states_as_given(lstm: Callable[..., Any]) -> Callable[..., Any]:
+    """The last states with the shapes of the first: before torch 2.13 its decomposition gives them
+    an axis more."""
+
+    def decomposed(x: torch.Tensor, states: Sequence[torch.Tensor], *others: Any) -> Any:
+        y, *last = lstm(x, states, *others)
+        return y, *(s.reshape(h.shape) for s, h in zip(last, states, strict=True))
+
+    return decomposed

@@ -104,6 +104,7 @@ def test_dropout_that_no_mode_turns_off() -> None:
     )
 
 
+@pytest.mark.skipif(torch.__version__ < (2, 13), reason="an older torch.export fails on its own")
 def test_gradients_inside_a_model() -> None:
     message = _message(FrontendError, mistakes.Gradient())
     assert message.startswith("torch cannot decompose the exported model: RuntimeError: ")

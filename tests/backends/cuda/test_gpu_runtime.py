@@ -39,8 +39,9 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
         (folder / name).write_text((sources / name).read_text())
     fake = Path(__file__).parent / "pretended_runtime.cpp"
     command = [str(NVCC), "-std=c++17", "-x", "c++", "-shared", "-cudart", "none",
-               "-Xcompiler=-fPIC,-Wall,-Wextra", f"-I{folder}", str(fake), "go_runtime.cu",
-               "go_message.cpp", "-o", "runtime.so"]  # fmt: skip
+               "-Xcompiler=-fPIC,-Wall,-Wextra", "-Xlinker=-Bsymbolic", f"-I{folder}",
+               str(fake), "go_runtime.cu", "go_message.cpp", "-o", "runtime.so"]  # fmt: skip
+    # -Bsymbolic: a torch for GPUs may have loaded the real runtime into this process.
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     c = ctypes.CDLL(str(folder / "runtime.so"))

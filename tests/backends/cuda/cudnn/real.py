@@ -92,6 +92,13 @@ class Cudnn:
     def headers(self) -> Path:
         return self.folder / "include"
 
+    @property
+    def version(self) -> int:
+        """92100 is 9.21.0."""
+        found = self.ask("import ctypes; print(ctypes.CDLL('libcudnn.so.9').cudnnGetVersion())")
+        assert isinstance(found, int)
+        return found
+
     def ask(self, program: str, *arguments: str) -> object:
         """What a Python program prints as JSON, where cuDNN can be opened."""
         folders = [self.pretended, self.folder / "lib", self.compiler]
