@@ -84,3 +84,17 @@ def test_small_configurations() -> None:
     config = small_config(transformers.CLIPConfig)
     assert config.text_config.hidden_size == config.vision_config.hidden_size == 64
     assert config.vision_config.num_hidden_layers == 2
+
+
+def test_media_have_their_places_in_the_text() -> None:
+    """As many as the model wants: 16 patches of 8 by 8 of an image of 32 by 32."""
+    pytest.importorskip("transformers")
+    from bench.census.inputs import with_inputs
+    from bench.census.small import small_model
+
+    model, config = small_model("llava")
+    flat, inputs = with_inputs("llava", model, config)
+    given = dict(zip(flat.names, inputs, strict=True))
+    assert given["pixel_values"].shape == (1, 3, 32, 32)
+    assert given["input_ids"].shape == given["attention_mask"].shape == (1, 32)
+    assert int((given["input_ids"] == config.image_token_id).sum()) == 16

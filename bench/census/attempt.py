@@ -48,16 +48,16 @@ class Record:
 def attempt(type_name: str, out: Path) -> Record:
     """Build, export, compile to `out`, run, compare."""
     from bench.census.inputs import with_inputs
-    from bench.census.small import small_model
+    from bench.census.small import parameters, small_model
     from graphopt.artifact.loader import load
     from graphopt.driver import build
     from graphopt.errors import GraphoptError, InternalError
     from graphopt.frontend import trace_model
 
     try:
-        model, config = small_model(type_name)
-        if sum(p.numel() for p in model.parameters()) > _LARGEST:
+        if parameters(type_name) > _LARGEST:
             return Record(type_name, SKIPPED, "its small configuration is large")
+        model, config = small_model(type_name)
         flat, inputs = with_inputs(type_name, model, config)
     except Exception as error:  # whatever its class raises
         return Record(type_name, SKIPPED, _told(error))

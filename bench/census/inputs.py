@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bench.census.small import VOCABULARY
+from bench.census.small import VOCABULARY, WIDTH
 from bench.census.special_inputs import INPUTS, ids, random
 
 Inputs = dict[str, Tensor]
 TOKENS = 16
 _PARTS = ("text_config", "vision_config", "encoder", "audio_config", "backbone_config")
+_PLACES = re.compile(r"tokens: 0, features:? (\d+)")
+_MEDIA = {"pixel_values", "input_features"}
 _CACHES = ("past_key_values", "cache_params", "rnn_state", "state")
 
 
@@ -50,15 +53,53 @@ def with_inputs(type_name: str, model: nn.Module, config: Any) -> tuple[Flat, tu
     given = INPUTS.get(type_name)
     reasons: list[str] = []
     for inputs in [given(config)] if given else candidates(model, config):
-        flat = Flat(model, tuple(inputs)).eval()
-        try:
-            with torch.no_grad():
-                if flat(*inputs.values()):
-                    return flat, tuple(inputs.values())
-        except Exception as error:  # any: the next candidate may fit
-            shapes = {name: tuple(t.shape) for name, t in inputs.items()}
-            reasons.append(f"{shapes}: {type(error).__name__}: {str(error)[:150]}")
+        found = _tried(model, config, inputs, reasons)
+        if found is not None:
+            return found
     raise RuntimeError("no inputs fit: " + " | ".join(reasons[:4]))
+
+
+def _tried(
+    model: nn.Module, config: Any, inputs: Inputs, reasons: list[str]
+) -> tuple[Flat, tuple[Tensor, ...]] | None:
+    """What runs with these inputs, or a reason is added. A model of text and media that finds no
+    places for them in the text tells how many it wants, and gets them."""
+    flat = Flat(model, tuple(inputs)).eval()
+    try:
+        with torch.no_grad():
+            return (flat, tuple(inputs.values())) if flat(*inputs.values()) else None
+    except Exception as error:  # any: the next candidate may fit
+        shapes = {name: tuple(t.shape) for name, t in inputs.items()}
+        reasons.append(f"{shapes}: {type(error).__name__}: {str(error)[:150]}")
+        wanted = _PLACES.search(str(error))
+    token = _media_token(config, inputs)
+    features = int(wanted[1]) if wanted else 0
+    counts = (features, features // WIDTH)  # it tells features, or their elements
+    for count in filter(None, counts) if token is not None else ():
+        found = _tried(model, config, _with_places(inputs, token, count), reasons)
+        if found is not None:
+            return found
+    return None
+
+
+def _media_token(config: Any, inputs: Inputs) -> int | None:
+    """The token that keeps a place for media, if the text has none of it yet."""
+    kind = "audio" if "input_features" in inputs else "image"
+    for name in (f"{kind}_token_id", f"{kind}_token_index"):
+        token = getattr(config, name, None)
+        if isinstance(token, int) and "input_ids" in inputs:
+            return None if (inputs["input_ids"] == token).any() else token
+    return None
+
+
+def _with_places(inputs: Inputs, token: int, count: int) -> Inputs:
+    """The inputs with that many such tokens within the text."""
+    out = dict(inputs)
+    for name, value in (("input_ids", token), ("attention_mask", 1)):
+        if name in out:
+            places = torch.full((1, count), value)
+            out[name] = torch.cat([out[name][:, :2], places, out[name][:, 2:]], 1)
+    return out
 
 
 def candidates(model: nn.Module, config: Any) -> Iterator[Inputs]:
@@ -69,7 +110,8 @@ def candidates(model: nn.Module, config: Any) -> Iterator[Inputs]:
     if text and getattr(model, "main_input_name", "input_ids") == "input_ids":
         both = [{**text, **m} for m in media]
         alone = [{**text, **decoder}, *([text] if decoder else [])]
-        yield from (*both, *alone) if "pixel_values" in named else (*alone, *both)
+        first = _MEDIA & named.keys()
+        yield from (*both, *alone) if first else (*alone, *both)
         yield {**{k: v for k, v in text.items() if k != "attention_mask"}, **decoder}
     yield from ({**m, **decoder} for m in media)
     yield from media if decoder else ()
@@ -96,7 +138,10 @@ def _media(named: Any, config: Any) -> Iterator[Inputs]:
         if frames:
             yield {"pixel_values": random(1, frames, channels, size, size)}
         for side in dict.fromkeys((size, 64, 96, 128, 224)):
-            yield {"pixel_values": random(1, channels, side, side)}
+            image = {"pixel_values": random(1, channels, side, side)}
+            yield image
+            if "image_sizes" in named:
+                yield {**image, "image_sizes": torch.tensor([[side, side]])}
     if "pixel_values_videos" in named:
         yield {"pixel_values_videos": random(1, frames or 8, channels, size, size)}
     mels = _number(config, 16, "num_mel_bins", "feature_size", "input_feat_per_channel", "mel_bins")

@@ -76,6 +76,9 @@ _SWIN: dict[str, Any] = {
     "patch_size": 2,
 }
 OVERRIDES: dict[str, dict[str, Any]] = {
+    # What is put among the text is as wide as the text.
+    **{key: {"projection_dim": 64} for key in ("paligemma", "florence2")},
+    "gemma3": {"mm_tokens_per_image": 4},
     "gptj": {"rotary_dim": 8},
     "codegen": {"rotary_dim": 8},
     "nemotron": {"num_key_value_heads": 2},

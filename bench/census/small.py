@@ -84,7 +84,7 @@ def _small(name: str, old: Any) -> Any:
 def small_model(type_name: str) -> tuple[nn.Module, Any]:
     """A model of a type with seeded weights, and its configuration. Raises: what its class does."""
     torch.manual_seed(0)
-    config = small_config(CONFIG_MAPPING[type_name], OVERRIDES.get(type_name))
+    config = _config(type_name)
     for part in (config, *(getattr(config, n, None) for n in ("text_config", "decoder"))):
         if hasattr(part, "use_cache"):
             part.use_cache = False
@@ -92,6 +92,18 @@ def small_model(type_name: str) -> tuple[nn.Module, Any]:
     model = _class(type_name, config)(config).eval()
     _unsettle(model)
     return model, config
+
+
+def parameters(type_name: str) -> int:
+    """How many numbers the weights of such a model are, without making one. Raises: what its class
+    does."""
+    config = _config(type_name)
+    with torch.device("meta"):
+        return sum(p.numel() for p in _class(type_name, config)(config).parameters())
+
+
+def _config(type_name: str) -> Any:
+    return small_config(CONFIG_MAPPING[type_name], OVERRIDES.get(type_name))
 
 
 def _class(type_name: str, config: Any) -> Any:
