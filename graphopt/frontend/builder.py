@@ -62,13 +62,15 @@ class Builder:
     """Emits graph nodes for the ATen node at hand.
 
     loc: its provenance. types: dtype and shape of its results as torch recorded them (one per
-    result; empty when it is no tensor).
+    result; empty when it is no tensor). first: its first operand as torch recorded it, with the
+    strides that it has there; None when that is no tensor.
     """
 
     def __init__(self, rewriter: Rewriter) -> None:
         self.rewriter = rewriter
         self.loc: Loc = NOWHERE
         self.types: tuple[TensorType, ...] = ()
+        self.first: Any = None
 
     @property
     def type(self) -> TensorType:

@@ -17,18 +17,18 @@ from torch.export.graph_signature import (
 from torch.utils import _pytree as pytree
 
 from graphopt.errors import FrontendError, InternalError, IRError, UnsupportedError
+from graphopt.frontend import recorded
 from graphopt.frontend.aten import ATEN
 from graphopt.frontend.aten.complex_numbers import COMPLEX, Complex
 from graphopt.frontend.aten.fourier import FOURIER
 from graphopt.frontend.builder import Builder, DataDependentError, UnsupportedFormError
-from graphopt.frontend.dtypes import PARTS, as_numpy, find, from_torch
+from graphopt.frontend.dtypes import PARTS, as_numpy, find
 from graphopt.frontend.missing import Missing
 from graphopt.frontend.provenance import provenance
+from graphopt.frontend.recorded import DATA_HINT
 from graphopt.ir.graph import Graph, Loc, Value
 from graphopt.ir.types import DType, TensorType
 from graphopt.rewrite import Rewriter
-
-DATA_HINT = "use torch.where or masks of fixed shape, or leave this part out of the model"
 
 _CONTROL_FLOW = ("cond", "while_loop", "map_impl", "scan", "associative_scan")
 _INLINED = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
@@ -60,7 +60,9 @@ class Importer:
         nodes = [n for n in module.graph.nodes if n.op == "placeholder"]
         specs = list(zip(nodes, self.program.graph_signature.input_specs, strict=True))
         inputs = tuple(
-            Value(_input_type(n), name=n.name) for n, spec in specs if _is_tensor_input(spec)
+            Value(recorded.input_type(n), name=n.name)
+            for n, spec in specs
+            if _is_tensor_input(spec)
         )
         rewriter = Rewriter(Graph(inputs, (), ()))
         self.builder = Builder(rewriter)
@@ -178,13 +180,13 @@ class Importer:
         if not isinstance(target, torch._ops.OpOverload):
             return self._getitem_or_number(node, args)
         self.builder.loc = provenance(node.meta)
-        dtypes = [t.dtype for t in _held(node)]
+        dtypes = [t.dtype for t in recorded.held(node)]
         parted = _is_complex((args, kwargs)) or any(d in PARTS for d in dtypes)
         unknown = [d for d in dtypes if not find(d) and d not in PARTS]
         if unknown or (parted and str(target) not in _PARTED):
             kind = str((unknown or [torch.complex64])[0]).removeprefix("torch.")
             return self._miss(node, f"{target} ({kind})")
-        self.builder.types = _types(node)
+        self.builder.types, self.builder.first = recorded.types(node), recorded.first(node)
         args = _positional(target, args, kwargs)
         try:
             if parted:
@@ -261,12 +263,12 @@ class Importer:
 
     def _zeros(self, node: fx.Node) -> Any:
         """In the place of a node's results; f32 for a dtype that the IR does not have."""
-        zeros = tuple(self._zero(t, node) for t in _held(node))
+        zeros = tuple(self._zero(t, node) for t in recorded.held(node))
         return zeros if isinstance(node.meta.get("val"), (tuple, list)) else (zeros or (None,))[0]
 
     def _zero(self, held: torch.Tensor, node: fx.Node) -> Value | Complex:
         dtype = PARTS.get(held.dtype) or find(held.dtype) or DType.F32
-        zero = self.builder.full(0, dtype, _shape(held, node))
+        zero = self.builder.full(0, dtype, recorded.shape(held, node))
         return Complex(zero, zero) if held.dtype in PARTS else zero
 
 
@@ -307,54 +309,12 @@ def _positional(
     return out
 
 
-def _types(node: fx.Node) -> tuple[TensorType, ...]:
-    """Recorded types of a node's tensor results; of complex ones that of either part."""
-    return tuple(
-        TensorType(PARTS.get(t.dtype) or from_torch(t.dtype), _shape(t, node)) for t in _held(node)
-    )
-
-
-def _input_type(node: fx.Node) -> TensorType:
-    try:
-        from_torch(node.meta["val"].dtype)
-        return _types(node)[0]
-    except UnsupportedError as error:
-        raise UnsupportedError(f"input {node.name!r}: {error.message}", hint=error.hint) from error
-
-
-def _held(node: fx.Node) -> list[torch.Tensor]:
-    """A node's tensor results as torch recorded them."""
-    held = node.meta.get("val")
-    leaves = held if isinstance(held, (tuple, list)) else (held,)
-    return [v for v in leaves if isinstance(v, torch.Tensor)]
-
-
-def _shape(value: torch.Tensor, node: fx.Node) -> tuple[int, ...]:
-    """Raises: FrontendError for a symbolic extent."""
-    for d in value.shape:
-        if not isinstance(d, int):
-            raise _symbolic(d, node)
-    return tuple(value.shape)
-
-
-def _symbolic(extent: Any, node: fx.Node) -> FrontendError:
-    if str(extent).startswith("u"):
-        return FrontendError(
-            f"the shape of {node.name} depends on tensor values ({provenance(node.meta)})",
-            hint=DATA_HINT,
-        )
-    return FrontendError(
-        f"{node.name} has the dynamic dimension {extent}",
-        hint="export for fixed shapes: leave dynamic_shapes out",
-    )
-
-
 def _check(node: fx.Node, result: Any, types: Sequence[TensorType]) -> None:
     """Raises: InternalError when a mapping's results differ from what torch recorded."""
     values = result if isinstance(result, (tuple, list)) else (result,)
-    for value, recorded in zip(values, types, strict=False):
-        if isinstance(value, Value) and value.type.logical != recorded:
-            raise InternalError(f"torch says {recorded}, the graph {value.type}")
+    for value, wanted in zip(values, types, strict=False):
+        if isinstance(value, Value) and value.type.logical != wanted:
+            raise InternalError(f"torch says {wanted}, the graph {value.type}")
 
 
 def _ancestors(nodes: Iterable[fx.Node]) -> set[fx.Node]:

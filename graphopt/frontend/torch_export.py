@@ -15,8 +15,9 @@ from torch.nn.modules import transformer
 from graphopt.errors import FrontendError, GraphoptError
 from graphopt.frontend import decompositions
 from graphopt.frontend.example_inputs import ExampleInputs, arguments
-from graphopt.frontend.importer import DATA_HINT, Importer
+from graphopt.frontend.importer import Importer
 from graphopt.frontend.provenance import source_line
+from graphopt.frontend.recorded import DATA_HINT
 from graphopt.ir.graph import Graph
 
 

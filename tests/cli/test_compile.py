@@ -124,7 +124,8 @@ SOURCES = [
      "replace them in the model, or add their mapping to graphopt/frontend/aten"),
     ("branches",
      "control flow or a shape depends on tensor values at cli_sources.py:{line[if x.sum]}",
-     "use torch.where or masks of fixed shape, or leave this part out of the model"),
+     "use torch.where or masks of fixed shape, or compile what is around this part: "
+     'torch.compile(model, backend="graphopt")'),
     ("training", "module bn (BatchNorm2d) is in training mode", "call model.eval() first"),
 ]  # fmt: skip
 

@@ -203,7 +203,19 @@ CASES: dict[str, Case] = {
     "div.Tensor": (aten.div, (A, POSITIVE)),
     "avg_pool2d.default": (lambda x: aten.avg_pool2d(x, [3, 3], [2, 2], [1, 1], True), (X,)),
     "clamp.default": (lambda x: aten.clamp(x, -0.5, 1), (X,)),
-    "as_strided.default": (lambda x: aten.as_strided(x, [2, 2], [5, 2], 1), (M,)),
+    "as_strided.default": (
+        lambda x: (
+            aten.as_strided(x, [2, 2], [5, 2], 1),
+            # What is strided over is memory, however its elements lie in it.
+            aten.as_strided(x.t(), [4, 2], [1, 4]),
+            aten.as_strided(x.t(), [12], [1]),
+            aten.as_strided(x[:, 1:3], [3, 2], [4, 1]),
+            aten.as_strided(x[1:], [2, 2], [4, 2], 5),
+            aten.as_strided(x[:1].expand(5, 4), [3], [1]),
+            aten.as_strided(x.t()[1:], [2, 2], [1, 4]),
+        ),
+        (M,),
+    ),
     "arange.start_step": (lambda x: aten.arange(0, 8, 2, dtype=torch.float32) + x, (_numbers(4),)),
     "mm.default": (aten.mm, (M, N)),
     "alias.default": (lambda x: aten.alias(x) + 1, (M,)),

@@ -19,7 +19,10 @@ from graphopt.frontend import trace_model
 
 pytestmark = pytest.mark.torch
 
-DATA = "use torch.where or masks of fixed shape, or leave this part out of the model"
+DATA = (
+    "use torch.where or masks of fixed shape, or compile what is around this part: "
+    'torch.compile(model, backend="graphopt")'
+)
 ROW = torch.ones(1, 3)
 
 

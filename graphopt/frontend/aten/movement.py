@@ -46,20 +46,56 @@ def expand(b: Builder, x: Value, *_: object, **__: object) -> Value:
 def as_strided(
     b: Builder, x: Value, size: Sequence[int], stride: Sequence[int], offset: int | None = None
 ) -> Value:
-    """Elements at offset + index · stride of x, which is dense: a permuted view, else a gather."""
-    dense = not offset and math.prod(size) == x.type.numel
+    """Elements at offset + index · stride of the memory of x: a permuted view, else a gather."""
+    x, start, places = _in_memory_order(b, x)
+    offset = start if offset is None else offset
+    if places is None and offset == 0 and math.prod(size) == x.type.numel:
+        order = _memory_order(size, stride)
+        if order is not None:
+            outer = b.reshape(x, [size[i] for i in order])
+            return b.transpose(outer, [order.index(i) for i in range(len(size))])
+    at = _positions(size, stride, offset)
+    if places is not None:
+        inside = (at >= 0) & (at < places.size)
+        at = np.where(inside, places[np.where(inside, at, 0)], -1)
+    if at.size and (at.min() < 0 or at.max() >= x.type.numel):
+        raise UnsupportedFormError("as_strided of what lies outside of its tensor")
+    return b.take_flat(x, at)
+
+
+def _in_memory_order(b: Builder, x: Value) -> tuple[Value, int, np.ndarray | None]:
+    """x, transposed so that it lies in memory as its elements follow each other, and its offset.
+    Where no transpose does that: x, its offset, and for each place in memory the number of the
+    element of x there, -1 for none."""
+    if b.first is None:
+        return x, 0, None
+    strides, offset = b.first.stride(), b.first.storage_offset()
+    order = _memory_order(x.type.dims, strides)
+    if order is not None and offset == 0:
+        return b.transpose(x, order), 0, None
+    lie = _positions(x.type.dims, strides, offset)
+    places = np.full(lie.max(initial=-1) + 1, -1)
+    places[lie] = np.arange(lie.size).reshape(lie.shape)
+    return x, offset, places
+
+
+def _memory_order(size: Sequence[int], stride: Sequence[int]) -> list[int] | None:
+    """The axes from the outermost in memory to the innermost; None where they leave gaps or
+    overlap."""
     order = sorted(range(len(size)), key=lambda i: -stride[i])
     step = 1
     for i in reversed(order):
-        dense = dense and (size[i] == 1 or stride[i] == step)
+        if size[i] != 1 and stride[i] != step:
+            return None
         step *= size[i]
-    if dense:
-        outer = b.reshape(x, [size[i] for i in order])
-        return b.transpose(outer, [order.index(i) for i in range(len(size))])
-    at = np.full((), offset or 0)
+    return order
+
+
+def _positions(size: Sequence[int], stride: Sequence[int], offset: int) -> np.ndarray:
+    at = np.full((), offset)
     for n, s in zip(size, stride, strict=True):
         at = at[..., None] + np.arange(n) * s
-    return b.take_flat(x, at)
+    return at
 
 
 def diagonal(b: Builder, x: Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Value:
