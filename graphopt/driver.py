@@ -295,7 +295,7 @@ class _Job:
 
         backend, target = self.recipe.backend, self.recipe.target
         compilation = lower(graph, backend, target, self.options, self.clock)
-        folder = self.out or _cached_folder(compilation, target, self.options)
+        folder = self.out or _cached_folder(self.recipe, graph)
         if self.out is not None or not _is_built(folder, self.options):
             _write(folder, compilation, backend, target, self.options, traced, self.clock)
         compilation.artifact = folder
@@ -449,14 +449,8 @@ def _unproven(program: Program, backend: Backend) -> list[str]:
         ) from error
 
 
-def _cached_folder(compilation: Compilation, target: Target, options: Options) -> Path:
-    """A directory named by everything that decides what is in it, weights included."""
-    from graphopt.cache import key_of
+def _cached_folder(recipe: Recipe, graph: Graph) -> Path:
+    """A directory named by everything that decides what is in it."""
     from graphopt.config import Config
-    from graphopt.kept import digest_of_constants
 
-    texts = [part for item in sorted(compilation.sources.items()) for part in item]
-    weights = [weight.name for weight in compilation.program.weights]
-    constants = digest_of_constants(compilation.source)
-    key = key_of([*texts, *weights, constants, target.fingerprint, str(options)])
-    return Config.from_environment().cache / "artifacts" / key[:32]
+    return Config.from_environment().cache / "artifacts" / recipe.of_graph(graph)[:32]

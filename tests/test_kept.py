@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import graphopt
@@ -77,6 +78,26 @@ def test_going_back_is_made_too(compiled: Compile) -> None:
     compiled(level="O1")
     assert not compiled().kept
     assert compiled().kept
+
+
+def test_in_the_cache_each_model_has_its_own() -> None:
+    """Two that differ in a number alone, which ends up in a weight: their constants and the C that
+    is made of them are the same."""
+
+    def made(number: float) -> tuple[Path, float]:
+        text = f"""%x = input : f32[1,4]
+          %w = constant {{key="w"}} : f32[4,4]
+          %n = full {{value={number}, shape=[], dtype=f32}} : f32[]
+          %m = mul %w, %n : f32[4,4]
+          %y = linear %x, %m : f32[1,4]
+          return %y"""
+        graph = parse(text, fill=lambda key, type: np.arange(16, dtype=np.float32).reshape(4, 4))
+        model = graphopt.compile(graph)
+        return model.folder, float(np.asarray(model(np.ones((1, 4), np.float32)))[0, 0])
+
+    two, three = made(2.0), made(3.0)
+    assert (two[1], three[1]) == (12.0, 18.0)
+    assert made(2.0) == two
 
 
 @pytest.mark.parametrize("name", ["model.so", "weights.bin", "manifest.json"])
