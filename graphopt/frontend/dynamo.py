@@ -129,6 +129,8 @@ class _Program:
 
         bound = _Bound(module, arguments, fixed)
         self.free = bound.free
+        # Held, so that no others get their memory, and would be taken for them.
+        self.weights = [arguments[i].detach() for i in fixed]
         inputs = tuple(arguments[i].detach() for i in self.free)
         # A graph, not a module: a module's artifact would keep these inputs, which are the user's.
         self.model: Model = compile(
