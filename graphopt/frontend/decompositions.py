@@ -37,8 +37,8 @@ def table() -> dict[Any, Callable[..., Any]]:
 
 
 def _states_as_given(lstm: Callable[..., Any]) -> Callable[..., Any]:
-    """The last states with the shapes of the first: before torch 2.13 its decomposition gives them
-    an axis more."""
+    """The last states with the shapes of the first: torch 2.11's decomposition gives them an axis
+    more."""
 
     def decomposed(x: torch.Tensor, states: Sequence[torch.Tensor], *others: Any) -> Any:
         y, *last = lstm(x, states, *others)

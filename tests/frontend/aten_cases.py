@@ -252,9 +252,7 @@ CASES: dict[str, Case] = {
     "upsample_nearest2d.vec": (lambda x: aten.upsample_nearest2d(x, None, [2.0, 2.0]), (X,)),
     "copy.default": (lambda x, y: aten.copy(x, y) * 2, (A, M)),
     "amax.default": (lambda x: aten.amax(x, [1], True), (A,)),
-    "masked_scatter.default": (
-        lambda x, m, s: aten.masked_scatter(x, m, s), (A, TRUE, _numbers(3, 2, 4)),
-    ),
+    "masked_scatter.default": (aten.masked_scatter, (A, TRUE, _numbers(3, 2, 4))),
     "index_put.default": (
         lambda x, i, v: aten.index_put(x, [i], v), (A[0].clone(), PLACES, _numbers(3, 4) * 2),
     ),

@@ -81,6 +81,17 @@ def test_unsupported_operators_are_told_all_at_once() -> None:
     )
 
 
+def test_memory_outside_of_a_tensor() -> None:
+    class Around(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[:, 1:].as_strided((3,), (1,), 0)
+
+    assert _message(UnsupportedError, Around()).startswith(
+        "the model uses 1 unsupported operator:\n"
+        "  aten.as_strided.default (as_strided of what lies outside of its tensor)  1x"
+    )
+
+
 @pytest.mark.parametrize(
     ("draws", "operator"),
     [

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from test_aten_coverage import Call
 from torch import Tensor
 
 from graphopt.check import execute
@@ -33,15 +34,6 @@ def _values(*shape: int) -> Tensor:
 ROWS, COLUMNS, ALL, LEADING = _mask(3, 4), _mask(4, 5), _mask(3, 4, 5), _mask(3)
 N_ROWS, N_COLUMNS, N_ALL, N_LEADING = (int(m.sum()) for m in (ROWS, COLUMNS, ALL, LEADING))
 assert all(n > 1 for n in (N_ROWS, N_COLUMNS, N_ALL, N_LEADING))
-
-
-class Call(torch.nn.Module):
-    def __init__(self, function: Callable[..., Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return self.function(*inputs)
 
 
 def _check(function: Callable[..., Tensor], *inputs: Tensor) -> Any:

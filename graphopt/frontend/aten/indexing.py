@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphopt.frontend.aten.masking import masked_put
+from graphopt.frontend.aten.masking import inside, masked_put
 from graphopt.frontend.builder import (
     Builder,
     DataDependentError,
@@ -151,14 +151,8 @@ def _updates(
 
 def masked_index(b: Builder, x: Value, mask: Value, indices: Indices, fill: Number) -> Value:
     """where(mask, x[indices], fill); positions under a false mask may lie outside."""
-    inside: list[Value | None] = []
-    for axis, i in enumerate(indices):
-        if i is None:
-            inside.append(None)
-            continue
-        top = b.full(x.type.dims[axis] - 1, i.type.dtype)
-        inside.append(b.emit("minimum", b.emit("maximum", i, b.full(0, i.type.dtype)), top))
-    return b.where(mask, index(b, x, inside), fill, x.type.dtype)
+    near = [None if i is None else inside(b, i, x.type.dims[a]) for a, i in enumerate(indices)]
+    return b.where(mask, index(b, x, near), fill, x.type.dtype)
 
 
 # Scatter along an axis -------------------------------------------------------------------------

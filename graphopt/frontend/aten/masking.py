@@ -65,17 +65,23 @@ def _rows(b: Builder, values: Value, others: Sequence[int], at: int) -> Value:
 def _before_expanding(mask: Value) -> Value:
     """A mask as it was before the model expanded it: what is 1 wide there says it all."""
     node = mask.producer
-    expanded = node is not None and isinstance(node.attrs, ExpandAttrs)
-    return node.operands[0] if node is not None and expanded else mask
+    if node is None or not isinstance(node.attrs, ExpandAttrs):
+        return mask
+    return node.operands[0]
 
 
 def _in_order(b: Builder, mask: Value, rows: Value) -> Value:
     """[*mask, *row]: at the i-th true place of the mask, row-major, rows[i]. rows: [n, *row]."""
     flat = b.cast(b.reshape(mask, (mask.type.numel,)), DType.I64)
     before = b.sub(b.emit("cumsum", flat, attrs=CumsumAttrs(0)), 1)
-    last = b.full(rows.type.dims[0] - 1, DType.I64)
-    inside = b.emit("minimum", b.emit("maximum", before, b.full(0, DType.I64)), last)
-    return b.gather(rows, b.reshape(inside, mask.type.dims), 0)
+    return b.gather(rows, b.reshape(inside(b, before, rows.type.dims[0]), mask.type.dims), 0)
+
+
+def inside(b: Builder, at: Value, extent: int) -> Value:
+    """Positions, or the nearest ones in [0, extent)."""
+    dtype = at.type.dtype
+    below = b.emit("maximum", at, b.full(0, dtype))
+    return b.emit("minimum", below, b.full(extent - 1, dtype))
 
 
 def _where(b: Builder, mask: Value, values: Value, x: Value) -> Value:
