@@ -48,7 +48,7 @@ logcumsumexp.default _cdist_forward.default dist.default var_mean.dim median.def
 _trilinear.default asinh.default acosh.default hypot.default copysign.Tensor ldexp.Tensor
 fake_quantize_per_tensor_affine_cachemask.default
 fake_quantize_per_channel_affine_cachemask.default rrelu_with_noise_functional.default
-masked_scatter.default
+masked_scatter.default _unsafe_masked_index.default
 """.split()  # noqa: SIM905
 
 Case = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -253,6 +253,10 @@ CASES: dict[str, Case] = {
     "copy.default": (lambda x, y: aten.copy(x, y) * 2, (A, M)),
     "amax.default": (lambda x: aten.amax(x, [1], True), (A,)),
     "masked_scatter.default": (aten.masked_scatter, (A, TRUE, _numbers(3, 2, 4))),
+    "_unsafe_masked_index.default": (  # where the mask is false, positions may lie outside
+        lambda x, i: aten._unsafe_masked_index(x, ((i >= 0) & (i < 3))[:, None], [i, None], 0.5),
+        (M, torch.tensor([2, -1, 0, 7])),
+    ),
     "index_put.default": (
         lambda x, i, v: aten.index_put(x, [i], v), (A[0].clone(), PLACES, _numbers(3, 4) * 2),
     ),
