@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _LANES = (1, 1, 2, 4, 8)
-_TAME = ("exp", "tanh", "sigmoid", "erf", "abs", "floor", "sin", "cos")
+_TAME = ("exp", "tanh", "sigmoid", "logistic_cdf", "erf", "abs", "floor", "sin", "cos")
 _ARITHMETIC = ("+", "-", "*", "min", "max")
 _SMALL = 89  # integers stay below: products of them overflow nothing
 

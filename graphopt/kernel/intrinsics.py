@@ -87,7 +87,9 @@ _ERFC = _libm(math.erfc)
 _ELEMENTARY: dict[str, Meaning] = {
     "exp": np.exp, "exp_flushed": np.exp, "exp2": np.exp2, "expm1": np.expm1, "log": np.log,
     "log1p": np.log1p, "log2": np.log2, "sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x),
-    "sigmoid": _sigmoid, "tanh": np.tanh, "erf": erf, "erfc": _ERFC, "normal_cdf": _normal_cdf,
+    "sigmoid": _sigmoid, "tanh": np.tanh, "erf": erf, "erfc": _ERFC,
+    # Factors of gelu and silu, whose bounds are absolute: what is added to 1 needs no more.
+    "normal_cdf": _normal_cdf, "logistic_cdf": _sigmoid,
     "sin": np.sin, "cos": np.cos,
     "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh,
     "cosh": np.cosh, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,

@@ -71,8 +71,9 @@ def _gelu(node: Node, x: Expr) -> Expr:
     if node.attrs.approximate == "tanh":  # type: ignore[attr-defined]
         cube = binary("*", binary("*", x, x), x)
         inner = binary("+", x, binary("*", cube, _like(x, 0.044715)))
-        t = call("tanh", binary("*", inner, _like(x, math.sqrt(2 / math.pi))))
-        return binary("*", binary("*", x, _like(x, 0.5)), binary("+", _like(x, 1), t))
+        # (1 + tanh(y)) / 2 = sigmoid(2 y)
+        factor = call("logistic_cdf", binary("*", inner, _like(x, 2 * math.sqrt(2 / math.pi))))
+        return binary("*", x, factor)
     return binary("*", x, call("normal_cdf", x))
 
 
@@ -174,7 +175,7 @@ RULES: Mapping[str, Rule] = {
     "abs": _abs,
     "reciprocal": lambda n, x: binary("/", _like(x, 1), x),
     "sigmoid": _intrinsic("sigmoid"),
-    "silu": lambda _, x: binary("*", x, call("sigmoid", x)),
+    "silu": lambda _, x: binary("*", x, call("logistic_cdf", x)),
     "relu": _relu,
     "hardsigmoid": _hardsigmoid,
     "hardswish": lambda n, x: binary("*", x, _hardsigmoid(n, x)),

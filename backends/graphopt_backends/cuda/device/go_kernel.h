@@ -113,6 +113,8 @@ GO_INLINE float exp_flushed(float x) { return expf(x); }
 GO_INLINE double exp_flushed(double x) { return ::exp(x); }
 GO_INLINE float sigmoid(float x) { return 1 / (1 + expf(-x)); }
 GO_INLINE double sigmoid(double x) { return 1 / (1 + ::exp(-x)); }
+GO_INLINE float logistic_cdf(float x) { return sigmoid(x); }
+GO_INLINE double logistic_cdf(double x) { return sigmoid(x); }
 GO_INLINE bool isnan(float x) { return x != x; }
 GO_INLINE bool isnan(double x) { return x != x; }
 GO_INLINE bool isinf(float x) { return fabsf(x) == (float)INFINITY; }
@@ -200,8 +202,8 @@ GO_EACH_1(sqrt) GO_EACH_1(rsqrt) GO_EACH_1(tanh) GO_EACH_1(erf) GO_EACH_1(erfc) 
 GO_EACH_1(cos) GO_EACH_1(tan) GO_EACH_1(asin) GO_EACH_1(acos) GO_EACH_1(atan) GO_EACH_1(sinh)
 GO_EACH_1(cosh) GO_EACH_1(asinh) GO_EACH_1(acosh) GO_EACH_1(atanh) GO_EACH_1(floor)
 GO_EACH_1(ceil) GO_EACH_1(trunc) GO_EACH_1(round) GO_EACH_1(abs) GO_EACH_1(sigmoid)
-GO_EACH_1(normal_cdf) GO_EACH_1(isnan) GO_EACH_1(isinf) GO_EACH_1(to_float) GO_EACH_1(to_f16)
-GO_EACH_1(to_bf16) GO_EACH_1(round_f16) GO_EACH_1(round_bf16)
+GO_EACH_1(normal_cdf) GO_EACH_1(logistic_cdf) GO_EACH_1(isnan) GO_EACH_1(isinf)
+GO_EACH_1(to_float) GO_EACH_1(to_f16) GO_EACH_1(to_bf16) GO_EACH_1(round_f16) GO_EACH_1(round_bf16)
 GO_EACH_2(pow) GO_EACH_2(atan2) GO_EACH_2(fmod) GO_EACH_2(min) GO_EACH_2(max)
 GO_EACH_2(floor_div) GO_EACH_2(floor_mod)
 template <typename T, int N> GO_INLINE vec<T, N> fma(vec<T, N> a, vec<T, N> b, vec<T, N> c) {
