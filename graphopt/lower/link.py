@@ -255,7 +255,7 @@ def _picked(node: Node) -> tuple[Value | None, int]:
 def error_bound(body: Graph) -> float:
     """What the algorithms of a region may be off by: theirs added up."""
     inner = sum(error_bound(n.body) for n in body.nodes if n.body is not None)
-    return inner + sum(n.attrs.error_bound for n in body.nodes)
+    return inner + sum(n.attrs.error_bound(*(o.type for o in n.operands)) for n in body.nodes)
 
 
 def lower_bound(graph: Graph, align: int) -> int:

@@ -15,8 +15,7 @@ class Attrs:
     """Base of every op's attributes. Fields are ints, floats, bools, strings, DTypes, or tuples of
     these; the text form is derived from the fields."""
 
-    @property
-    def error_bound(self) -> float:
+    def error_bound(self, *operands: TensorType) -> float:
         """How far a result may be off by the choice of a faster algorithm, relative to its largest
         magnitude; 0 for ordinary rounding."""
         return 0.0

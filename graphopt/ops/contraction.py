@@ -21,8 +21,8 @@ from graphopt.ops.winograd import TRANSFORMS, convolved
 @dataclass(frozen=True)
 class ConvAttrs(Attrs):
     """One entry per spatial axis; padding is zeros, (before, after). `winograd`: the edge of the
-    output tiles that Winograd's F(winograd, 3) computes at a time; 0 sums directly. `strassen`: as
-    the product of a linear."""
+    output tiles that Winograd's F(winograd, taps) computes at a time; 0 sums directly. `strassen`:
+    as the product of a linear."""
 
     stride: tuple[int, ...]
     padding: tuple[tuple[int, int], ...]
@@ -31,10 +31,9 @@ class ConvAttrs(Attrs):
     winograd: int = 0
     strassen: int = 0
 
-    @property
-    def error_bound(self) -> float:
+    def error_bound(self, *operands: TensorType) -> float:
         if self.winograd:
-            return winograd.ERROR[self.stride[0]][self.winograd]
+            return winograd.ERROR[operands[1].dims[2], self.stride[0]][self.winograd]
         return strassen.ERROR.get(self.strassen, 0.0)
 
 
@@ -45,8 +44,7 @@ class LinearAttrs(Attrs):
 
     strassen: int = 0
 
-    @property
-    def error_bound(self) -> float:
+    def error_bound(self, *operands: TensorType) -> float:
         return strassen.ERROR.get(self.strassen, 0.0)
 
 
@@ -142,7 +140,7 @@ def _check_winograd(x: TensorType, w: TensorType, a: ConvAttrs) -> None:
     if not winograd_fits(w.dims[2:], a.stride, a.dilation) or not x.dtype.is_float:
         raise IRError(
             f"conv: winograd={a.winograd} does not fit weights {w}",
-            hint="it is for 2, 3, 2x2 or 3x3 taps on floats, of stride 1; for 3 of stride 2, too",
+            hint="it is for floats and 2 to 4 taps along one axis or two; of stride 2, for 3 taps",
         )
     known = TRANSFORMS[w.dims[2], a.stride[0]]
     if a.winograd not in known:

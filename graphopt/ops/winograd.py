@@ -1,11 +1,12 @@
-"""Winograd's minimal filtering F(m, r): a convolution of r = 2 or 3 taps, or r x r, as products in
+"""Winograd's minimal filtering F(m, r): a convolution of r = 2 to 4 taps, or r x r, as products in
 a transformed domain.
 
 An output tile of m x m pixels is read off a t x t input tile, t = m + 2, by t*t multiplications per
 pair of channels instead of 9*m*m: 2.25 times fewer for m = 2, 4 times fewer for m = 4; along one
 axis t instead of 3*m, 1.5 and 2 times fewer. With 2 taps, which the phases of transposed
-convolutions have, t = m + 1: 1.78 times fewer for m = 2, 2.56 times for m = 4. A dilated
-convolution is one for each phase of its pixels.
+convolutions have, t = m + 1: 1.78 times fewer for m = 2, 2.56 times for m = 4; with 4 taps
+t = m + 3: 2.56 times for m = 2, 4 times for m = 3. A dilated convolution is one for each phase of
+its pixels.
 
 With stride 2 the even pixels meet the outer taps and the odd ones the middle tap: per axis F(m, 2)
 and m plain products, t = 2m + 1 of 3m; 1.44 times fewer for m = 2, 1.78 times for m = 4.
@@ -85,25 +86,38 @@ def _exact(rows: object) -> Matrix:
 _TWO_TAPS = {2: (1.0, -1.0), 3: (0.0, 1.0, -1.0), 4: (0.5, -0.5, 1.25, -1.25)}
 """Points for two taps, by m."""
 
+_FIVE = (0.0, sqrt(1 / 2), -sqrt(1 / 2), sqrt(2), -sqrt(2))
+
 TRANSFORMS: Mapping[tuple[int, int], Mapping[int, Transform]] = MappingProxyType(
     {
         (3, 1): {
             2: _interpolating((0.0, 1.0, -1.0)),
-            4: _interpolating((0.0, sqrt(1 / 2), -sqrt(1 / 2), sqrt(2), -sqrt(2))),
+            4: _interpolating(_FIVE),
         },
         (3, 2): {m: _strided(points) for m, points in _TWO_TAPS.items()},
         (2, 1): {m: _interpolating(points, taps=2) for m, points in _TWO_TAPS.items()},
+        (4, 1): {
+            2: _interpolating(_TWO_TAPS[4], taps=4),
+            3: _interpolating(_FIVE, taps=4),
+        },
     }
 )
 """By taps and stride, and m. The points of F(4, 3) are closer together than the usual 0, 1, -1, 2,
--2: measured, a third of its rounding error; those of two taps and m = 4 a fifth of that of 0, 1,
--1, 2. Source: Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution
-for Deep Neural Networks", 2020."""
+-2: measured, a third of its rounding error, with four taps a quarter; those of two taps and m = 4 a
+fifth of that of 0, 1, -1, 2. Source: Barabasz et al., "Error Analysis and Improving the Accuracy of
+Winograd Convolution for Deep Neural Networks", 2020."""
 
-ERROR = MappingProxyType({1: {2: 1e-5, 3: 1.5e-5, 4: 5e-5}, 2: {2: 1.2e-5, 3: 1.5e-5, 4: 2.5e-5}})
-"""How far a float32 result may be off, by stride and m, relative to the output's largest magnitude:
-fifteen times what was measured on normal data of 64 to 512 channels (6e-7 and 3.5e-6; with stride 2
-8e-7, 9e-7 and 1.7e-6; a direct sum: 5e-7)."""
+ERROR: Mapping[tuple[int, int], Mapping[int, float]] = MappingProxyType(
+    {
+        (3, 1): {2: 1e-5, 4: 5e-5},
+        (3, 2): {2: 1.2e-5, 3: 1.5e-5, 4: 2.5e-5},
+        (2, 1): {2: 1e-5, 3: 1.5e-5, 4: 5e-5},
+        (4, 1): {2: 2e-5, 3: 5e-5},
+    }
+)
+"""How far a float32 result may be off, by taps and stride, and m, relative to the output's largest
+magnitude: fifteen times what was measured on normal data of 64 to 512 channels (6e-7 and 3.5e-6;
+with stride 2 8e-7, 9e-7 and 1.7e-6; with four taps 1.2e-6 and 2.9e-6; a direct sum: 5e-7)."""
 
 
 def transformed_weights(w: np.ndarray, transform: Transform) -> np.ndarray:

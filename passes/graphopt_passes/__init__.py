@@ -65,6 +65,7 @@ PLUGIN = Plugin(
         "sink-reshapes": "graphopt_passes.move.sink_reshapes:SinkReshapes",
         "sink-slices": "graphopt_passes.move.sink_slices:SinkSlices",
         "sink-views": "graphopt_passes.move.sink_views:SinkViews",
+        "space-to-depth": "graphopt_passes.algorithm.space_to_depth:SpaceToDepth",
         "split-frames": "graphopt_passes.algorithm.split_frames:SplitFrames",
     },
     kernel_passes={

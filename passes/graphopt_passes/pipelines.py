@@ -101,6 +101,8 @@ LEVELS: Mapping[str, tuple[Entry, ...]] = {
         ("sink-concats", "phases and branches end in their own epilogues"),
         *_SIMPLIFY,  # what recognition, sinking and legalization have uncovered
         ("split-frames", "before the next, which knows images"),
+        ("space-to-depth", "before the next, which knows few strides"),
+        ("compose-pads", "the border that it adds, and the one that is there"),
         ("choose-winograd", "once batch norms are in the weights that it transforms"),
         ("choose-strassen", "the products that are left"),
         *_FUSE,

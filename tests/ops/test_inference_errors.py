@@ -146,7 +146,7 @@ _ERRORS: list[tuple[str, list[TensorType], Attrs, str]] = [
      "conv: winograd tiles of 6\nhint: use 0, 2, 3, 4"),
     ("conv", [f32(1, 4, 8, 8), f32(8, 2, 3, 3)], conv(groups=2, stride=(2, 1), winograd=4),
      "conv: winograd=4 does not fit weights f32[8,2,3,3]\n"
-     "hint: it is for 2, 3, 2x2 or 3x3 taps on floats, of stride 1; for 3 of stride 2, too"),
+     "hint: it is for floats and 2 to 4 taps along one axis or two; of stride 2, for 3 taps"),
     ("conv", [f32(1, 4, 8, 8), f32(8, 4, 3)], conv(),
      "conv: f32[1,4,8,8] and weights f32[8,4,3] do not fit\n"
      "hint: expected [n, c, ...] and [o, c/groups, ...]"),

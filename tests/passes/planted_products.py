@@ -5,7 +5,7 @@ from __future__ import annotations
 from unittest import mock
 
 import numpy as np
-from graphopt_passes.algorithm import split_frames
+from graphopt_passes.algorithm import space_to_depth, split_frames
 from graphopt_passes.fold import channels, fold_batchnorm, fold_constants, fold_scale
 from graphopt_passes.layout import pad_channels
 from graphopt_passes.move import sink_concats, sink_reshapes, sink_slices, sink_views
@@ -321,6 +321,18 @@ plant(
     """%x = input : f32[1,32,3,24,24]
 %w = constant {key="w"} : f32[16,32,2,3,3]
 %y = conv %x, %w {stride=[1,1,1], padding=[[0,0],[0,0],[0,0]], dilation=[1,1,1]}
+return %y""",
+)
+_turned = space_to_depth.turned
+plant(
+    "weights of another phase",
+    "space-to-depth",
+    space_to_depth,
+    "turned",
+    lambda weights, step: _turned(weights[..., ::-1], step),
+    """%x = input : f32[1,32,34,34]
+%w = constant {key="w"} : f32[64,32,4,4]
+%y = conv %x, %w {stride=[2,2], padding=[[0,0],[0,0]], dilation=[1,1]}
 return %y""",
 )
 JOINED = """%x = input : f32[2,4]

@@ -36,7 +36,14 @@ def test_chooses_the_larger_tile(check_pass: Check) -> None:
 
 @pytest.mark.parametrize(
     ("channels", "groups", "size", "tile"),
-    [(128, 2, 56, 4), (128, 8, 56, 4), (512, 8, 14, 4), (512, 32, 14, 2), (1088, 17, 7, 2)],
+    [
+        (128, 2, 56, 4),
+        (64, 16, 56, 4),
+        (128, 8, 56, 4),
+        (512, 8, 14, 4),
+        (512, 32, 14, 2),
+        (1088, 17, 7, 2),
+    ],
 )
 def test_chooses_by_the_channels_of_a_group(
     channels: int, groups: int, size: int, tile: int, check_pass: Check
@@ -63,6 +70,10 @@ def test_chooses_by_size_with_stride_2(
     )
 
 
+def test_four_taps(check_pass: Check) -> None:
+    check_pass("choose-winograd", _conv(size=24, kernel=4), _conv(size=24, kernel=4, winograd=3))
+
+
 def test_option_bounds_the_tile(check_pass: Check) -> None:
     check_pass("choose-winograd{largest=2}", _conv(64, 32), _conv(64, 32, winograd=2))
 
@@ -70,11 +81,11 @@ def test_option_bounds_the_tile(check_pass: Check) -> None:
 @pytest.mark.parametrize(
     ("pass_", "text", "reason"),
     [
-        ("choose-winograd", _conv(kernel=5), "not of 2 or 3 taps along one axis or two"),
+        ("choose-winograd", _conv(kernel=5), "not of 2 to 4 taps along one axis or two"),
         ("choose-winograd", _conv(stride=3), "there is none of its stride"),
-        ("choose-winograd", _conv(64, stride=2, groups=8), "too few channels per group"),
-        ("choose-winograd", _conv(channels=8), "too few channels"),
-        ("choose-winograd", _conv(64, 56, groups=8), "too few channels per group"),
+        ("choose-winograd", _conv(24, stride=2, groups=8), "too few channels per group"),
+        ("choose-winograd", _conv(channels=3), "too few channels"),
+        ("choose-winograd", _conv(24, 56, groups=8), "too few channels per group"),
         ("choose-winograd", _conv(64, 56, groups=64), "too few channels per group"),
         ("choose-winograd", _conv(1024, 4, groups=16), "a direct sum is as fast"),
         ("choose-winograd", _conv(channels=512, size=4), "a direct sum is as fast"),
