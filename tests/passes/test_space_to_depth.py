@@ -51,14 +51,28 @@ def test_the_channels_are_phases(conv: str, added: tuple[str, ...]) -> None:
     assert {s for stride in attribute(graph, "conv", "stride") for s in stride} == {1}
 
 
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("reach", [1, 3])
+def test_frames_that_a_kernel_reaches_are_channels(reach: int, n: int) -> None:
+    conv = _conv("6,64,64", f"{reach},7,7", "1,2,2", c=4, n=n, dilation="1,1,1")
+    graph = check_pass("space-to-depth", parse(conv, fill=random_constant))
+    found = count(graph)
+    assert (found["conv"], found["concat"]) == (1, reach > 1)
+    assert {n.operands[1].type.rank for n in graph.nodes if n.op.name == "conv"} == {4}
+    assert {s for stride in attribute(graph, "conv", "stride") for s in stride} == {1}
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (_conv("34,34", stride="1,1"), "no step, or axes differ"),
-        (_conv("34,34", stride="2,1"), "no step, or axes differ"),
-        (_conv("34,34", kernel="4,6"), "no step, or axes differ"),
-        (_conv("9,34,34", "4,4,4", "2,2,2", dilation="1,1,1"), "not a sequence or an image"),
-        (_conv(dtype="f16"), "not a sequence or an image of f32"),
+        (_conv("34,34", stride="1,1"), "its images have no step"),
+        (_conv("34,34", stride="2,1"), "its axes differ"),
+        (_conv("34,34", kernel="4,6"), "its axes differ"),
+        (_conv("9,34,34", "4,4,4", "2,2,2", dilation="1,1,1"), "or frames have one"),
+        (_conv("9,34,34", "4,4,4", "1,1,1", dilation="1,1,1"), "its images have no step"),
+        (_conv("9,34,34", "4,4,4", "1,2,2", dilation="2,1,1"), "groups, dilation or padding"),
+        (_conv("9,34,34", "4,3,3", "1,2,2", dilation="1,1,1"), "as it is it is as fast"),
+        (_conv(dtype="f16"), "not of f32 and known extents"),
         (_conv(pad=1), "groups, dilation or padding"),
         (_conv(dilation="2,2"), "groups, dilation or padding"),
         (_conv(groups=2), "groups, dilation or padding"),
@@ -95,6 +109,7 @@ def test_weights_lie_as_the_phases_do() -> None:
         (nn.Conv2d(3, 64, 7, stride=2, padding=3), (64, 64), 3),
         (nn.Conv2d(32, 64, 4, stride=2, padding=1), (64, 64), 4),
         (nn.Conv1d(32, 64, 8, stride=4, padding=2), (1600,), 4),
+        (nn.Conv3d(3, 32, (3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3)), (4, 64, 64), 3),
     ],
 )
 def test_a_traced_module_gets_winograds_algorithm(

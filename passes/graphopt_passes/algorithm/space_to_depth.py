@@ -7,71 +7,145 @@ weights of [128,64,4,4])                   %d = reshape %q {shape=[1,256,33,33]}
                                            (weights of [128,256,2,2])
 
 The step times as few taps have Winograd's algorithm, which more than pays for the copy; along one
-axis, channels last, there is none. What no phase has, a weight of 0 stands for.
+axis, channels last, there is none. What no phase has, a weight of 0 stands for. Over frames, whose
+images alone have steps, the frames that a kernel reaches are channels first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import ClassVar
 
 import numpy as np
 
-from graphopt.ir.graph import Node, Value
+from graphopt.ir.graph import Node
 from graphopt.ir.types import DType
-from graphopt.ops import ConvAttrs, PadAttrs, ReshapeAttrs, SliceAttrs, TransposeAttrs
+from graphopt.ops import ConcatAttrs, ConvAttrs, PadAttrs, ReshapeAttrs, SliceAttrs, TransposeAttrs
 from graphopt.ops.winograd import TRANSFORMS
 from graphopt.passbase import REASSOCIATES, Numerics
 from graphopt.rewrite import Reject, Rewriter
 from graphopt_passes.algorithm.choose_winograd import FEWEST, MARGIN, Shape
 from graphopt_passes.algorithm.normalized import NORMALIZED, is_normalized
+from graphopt_passes.products.batch_frames import frames_of, images_of
 from graphopt_passes.products.pointwise import name, parameters
-from graphopt_passes.recipes import Recipe, Rule, RulePass, constant, make, type_of
+from graphopt_passes.recipes import Make, Recipe, Rule, RulePass, constant, make, type_of
 
 _COPY = 25.0
 """Multiply-adds in the time that copying an element takes, measured."""
 
 
 def _conv(node: Node, rw: Rewriter) -> Recipe | Reject:
-    attrs, (x, w) = node.attrs, node.operands[:2]
-    assert isinstance(attrs, ConvAttrs)
-    if x.type.rank not in (3, 4) or not x.type.is_static or x.type.dtype is not DType.F32:
-        return Reject("its input is not a sequence or an image of f32 and known extents")
-    step, extent = attrs.stride[0], w.type.dims[2]
-    if {*attrs.stride} != {step} or {*w.type.dims[2:]} != {extent} or step == 1:
-        return Reject("it has no step, or axes differ")
-    if attrs.groups != 1 or {*attrs.dilation} != {1} or any(map(any, attrs.padding)):
-        return Reject("it has groups, dilation or padding")
-    taps = -(-extent // step)
-    if (taps, 1) not in TRANSFORMS:
-        return Reject("its phases are not of 2 to 4 taps")
-    known = parameters(node, rw)
-    if isinstance(known, str):
-        return Reject(known)
-    if not _pays(node, step, taps):
-        return Reject("as it is it is as fast")
-    if is_normalized(node.result, rw):
-        return Reject(NORMALIZED)
-    wanted = [step * (e + taps - 1) for e in node.result.type.dims[2:]]
-    rank = len(wanted)
-    missing = step * taps - extent
-    weights = np.pad(known[0], ((0, 0), (0, 0), *((0, missing),) * rank))
+    x, w = node.operands[:2]
+    if x.type.rank == 5:
+        return _video(node, rw)
+    strided = _strided(node)
+    if isinstance(strided, str):
+        return Reject(strided)
+    # along one axis, channels last, phases are a view
+    weights = _weights(node, strided, rw, copies=len(strided.extents) - 1)
+    if isinstance(weights, str):
+        return Reject(weights)
     return make(
         "conv",
-        phases(fitted(x, wanted), step),
-        constant(turned(weights, step), name(w, "phases")),
+        phases(fitted(x, _wanted(strided)), strided.stride),
+        constant(turned(weights, strided.stride), name(w, "phases")),
         *node.operands[2:],
-        attrs=ConvAttrs((1,) * rank, ((0, 0),) * rank, (1,) * rank),
+        attrs=_dense(len(strided.extents)),
     )
 
 
-def fitted(x: Value, extents: Sequence[int]) -> Recipe:
+def _video(node: Node, rw: Rewriter) -> Recipe | Reject:
+    x, w = node.operands[:2]
+    strided = _strided(node)
+    if isinstance(strided, str):
+        return Reject(strided)
+    weights = _weights(node, strided, rw, copies=2)
+    if isinstance(weights, str):
+        return Reject(weights)
+    n, _, frames, *_ = node.result.type.dims
+    reach = w.type.dims[2]
+    coarse = phases(fitted(images_of(x), _wanted(strided)), strided.stride)
+    taps = [turned(weights[:, :, at], strided.stride) for at in range(reach)]
+    conv = make(
+        "conv",
+        _reached(coarse, n, reach, frames),
+        constant(np.concatenate(taps, 1), name(w, "phases")),
+        *node.operands[2:],
+        attrs=_dense(2),
+    )
+    return frames_of(conv, n)
+
+
+def _strided(node: Node) -> Shape | str:
+    """The convolution of images that a node is, with steps, or why it is none. Frames are a batch
+    of images; those that a kernel reaches are channels."""
+    attrs, (x, w), y = node.attrs, node.operands[:2], node.result.type
+    assert isinstance(attrs, ConvAttrs)
+    if not x.type.is_static or x.type.dtype is not DType.F32:
+        return "its input is not of f32 and known extents"
+    first = 1 if x.type.rank == 5 else 0
+    steps, kernel = attrs.stride[first:], w.type.dims[2 + first :]
+    if any(s != 1 for s in attrs.stride[:first]) or steps[0] == 1:
+        return "its images have no step, or frames have one"
+    if len({*steps}) > 1 or len({*kernel}) > 1:
+        return "its axes differ"
+    if attrs.groups != 1 or {*attrs.dilation} != {1} or any(map(any, attrs.padding)):
+        return "it has groups, dilation or padding"
+    n, inputs = y.dims[0] * prod(y.dims[2 : 2 + first]), prod(w.type.dims[1 : 2 + first])
+    return Shape(n, inputs, y.dims[1], y.dims[2 + first :], stride=steps[0], taps=kernel[0])
+
+
+def _weights(node: Node, strided: Shape, rw: Rewriter, copies: int) -> np.ndarray | str:
+    """Of a convolution that is faster without steps, its input copied so many times; or why it
+    stays as it is."""
+    known = parameters(node, rw)
+    if isinstance(known, str):
+        return known
+    taps, rank = -(-strided.taps // strided.stride), len(strided.extents)
+    if (taps, 1) not in TRANSFORMS:
+        return "its phases are not of 2 to 4 taps"
+    others = TRANSFORMS.get((strided.taps, strided.stride), ())
+    there = min([strided.direct_cost(), *map(strided.cost, others)])
+    coarse = replace(strided, inputs=strided.inputs * strided.stride**rank, stride=1, taps=taps)
+    copying = _COPY * copies * strided.n * strided.inputs * prod(_wanted(strided))
+    best = min(map(coarse.cost, TRANSFORMS[taps, 1])) + copying
+    if min(coarse.inputs, coarse.channels) < FEWEST or best > MARGIN * there:
+        return "as it is it is as fast"
+    return NORMALIZED if is_normalized(node.result, rw) else known[0]
+
+
+def _dense(rank: int) -> ConvAttrs:
+    return ConvAttrs((1,) * rank, ((0, 0),) * rank, (1,) * rank)
+
+
+def _wanted(strided: Shape) -> list[int]:
+    """The extents of an image of whole phases that has all windows."""
+    taps = -(-strided.taps // strided.stride)
+    return [strided.stride * (e + taps - 1) for e in strided.extents]
+
+
+def _reached(images: Make, n: int, reach: int, frames: int) -> Recipe:
+    """Sequences of frames, a batch, with those that a kernel reaches as channels, one's after
+    another's."""
+    if reach == 1:
+        return images
+    batch, c, h, w = images.type().dims
+    apart = make("reshape", images, attrs=ReshapeAttrs((n, batch // n, c, h, w)))
+    every = (
+        SliceAttrs((0, at, 0, 0, 0), (n, at + frames, c, h, w), (1,) * 5) for at in range(reach)
+    )
+    slices = [make("slice", apart, attrs=attrs) for attrs in every]
+    joined = make("concat", *slices, attrs=ConcatAttrs(2))
+    return make("reshape", joined, attrs=ReshapeAttrs((n * frames, reach * c, h, w)))
+
+
+def fitted(x: Recipe, extents: Sequence[int]) -> Recipe:
     """An image of these extents: what no window reaches goes, what is missing is zeros."""
-    dims = x.type.dims
+    dims = type_of(x).dims
     kept = tuple(map(min, dims[2:], extents))
-    out: Recipe = x
+    out = x
     if kept != dims[2:]:
         every = SliceAttrs((0,) * len(dims), (*dims[:2], *kept), (1,) * len(dims))
         out = make("slice", out, attrs=every)
@@ -81,7 +155,7 @@ def fitted(x: Value, extents: Sequence[int]) -> Recipe:
     return out
 
 
-def phases(x: Recipe, step: int) -> Recipe:
+def phases(x: Recipe, step: int) -> Make:
     """[n, c, step * e, ..] to [n, step * .. * c, e, ..]: pixels of a phase, then channels."""
     n, c, *extents = type_of(x).dims
     coarse = [e // step for e in extents]
@@ -91,10 +165,12 @@ def phases(x: Recipe, step: int) -> Recipe:
 
 
 def turned(weights: np.ndarray, step: int) -> np.ndarray:
-    """Weights of [o, c, step * taps, ..], for an input in `phases`."""
+    """Weights of [o, c, extent, ..] for an input in `phases`; what no phase has is 0."""
     o, c, *extents = weights.shape
-    coarse = [e // step for e in extents]
-    split = weights.reshape(o, c, *_split(coarse, step))
+    coarse = [-(-e // step) for e in extents]
+    missing = ((0, step * k - e) for k, e in zip(coarse, extents, strict=True))
+    whole = np.pad(weights, ((0, 0), (0, 0), *missing))
+    split = whole.reshape(o, c, *_split(coarse, step))
     return split.transpose(_phases_first(len(coarse))).reshape(o, -1, *coarse)
 
 
@@ -105,19 +181,6 @@ def _split(coarse: Sequence[int], step: int) -> tuple[int, ...]:
 def _phases_first(rank: int) -> tuple[int, ...]:
     """[n, c, e, step, ..] to [n, step, .., c, e, ..]."""
     return (0, *range(3, 3 + 2 * rank, 2), 1, *range(2, 2 + 2 * rank, 2))
-
-
-def _pays(node: Node, step: int, taps: int) -> bool:
-    n, outputs, *extents = node.result.type.dims
-    _, inputs, extent, *_ = node.operands[1].type.dims
-    rank, image = len(extents), tuple(extents)
-    now = Shape(n, inputs, outputs, image, stride=step, taps=extent)
-    there = [now.direct_cost(), *map(now.cost, TRANSFORMS.get((extent, step), ()))]
-    coarse = Shape(n, inputs * step**rank, outputs, image, taps=taps)
-    # along one axis, channels last, phases are a view
-    copied = inputs * n * prod(step * (e + taps - 1) for e in extents) if rank > 1 else 0
-    best = min(map(coarse.cost, TRANSFORMS[taps, 1])) + _COPY * copied
-    return min(coarse.inputs, outputs) >= FEWEST and best <= MARGIN * min(there)
 
 
 RULES: Mapping[str, tuple[Rule, ...]] = {"conv": (_conv,)}

@@ -15,12 +15,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from graphopt.ir.graph import Node, Value
+from graphopt.ir.graph import Node
 from graphopt.ops import ConvAttrs, ReshapeAttrs, TransposeAttrs
 from graphopt.passbase import REASSOCIATES, Numerics
 from graphopt.rewrite import Reject, Rewriter
 from graphopt_passes.products.pointwise import name, parameters
-from graphopt_passes.recipes import Make, Recipe, Rule, RulePass, constant, make
+from graphopt_passes.recipes import Make, Recipe, Rule, RulePass, constant, make, type_of
 
 _FRAMES_FIRST = TransposeAttrs((0, 2, 1, 3, 4))
 """[n, c, frames, h, w] to [n, frames, c, h, w], and back."""
@@ -45,9 +45,9 @@ def _conv(node: Node, rw: Rewriter) -> Recipe | Reject:
     return frames_of(conv, x.type.dims[0])
 
 
-def images_of(x: Value) -> Make:
+def images_of(x: Recipe) -> Make:
     """Sequences of frames as a batch of images."""
-    n, c, frames, h, w = x.type.dims
+    n, c, frames, h, w = type_of(x).dims
     batch = make("transpose", x, attrs=_FRAMES_FIRST)
     return make("reshape", batch, attrs=ReshapeAttrs((n * frames, c, h, w)))
 
