@@ -97,6 +97,8 @@ class Pass(abc.ABC):
 
     name: ClassVar[str]
     numerics: ClassVar[Numerics] = EXACT
+    serves: ClassVar[str] = ""
+    """The later pass for which alone this one prepares: where that is left out, so is this one."""
 
     @abc.abstractmethod
     def run(self, graph: Graph, ctx: PassContext) -> Graph:

@@ -54,14 +54,16 @@ class Pipeline:
         return Pipeline(tuple(Stage(p) for p in passes))
 
     def without(self, names: Iterable[str]) -> Pipeline:
-        """Less the passes of these names. Raises: PluginError for one that is not here."""
+        """Less the passes of these names, and those that only prepare for them. Raises: PluginError
+        for one that is not here."""
         names, here = list(names), [p.name for p in self.passes]
         for name in names:
             if name not in here:
                 near = difflib.get_close_matches(name, here, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else "`graphopt passes` lists all"
                 raise PluginError(f"there is no pass {name!r} to leave out", hint=hint)
-        return Pipeline(tuple(s for s in self.stages if s.pass_.name not in names))
+        kept = (s for s in self.stages if not {s.pass_.name, s.pass_.serves} & {*names})
+        return Pipeline(tuple(kept))
 
     def left_open(self) -> Pipeline:
         """The same passes, leaving to a tuner what they decide by tables."""

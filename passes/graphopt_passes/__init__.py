@@ -66,6 +66,7 @@ PLUGIN = Plugin(
         "sink-slices": "graphopt_passes.move.sink_slices:SinkSlices",
         "sink-views": "graphopt_passes.move.sink_views:SinkViews",
         "space-to-depth": "graphopt_passes.algorithm.space_to_depth:SpaceToDepth",
+        "split-taps": "graphopt_passes.algorithm.split_taps:SplitTaps",
         "split-frames": "graphopt_passes.algorithm.split_frames:SplitFrames",
     },
     kernel_passes={

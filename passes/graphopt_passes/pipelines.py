@@ -102,7 +102,8 @@ LEVELS: Mapping[str, tuple[Entry, ...]] = {
         *_SIMPLIFY,  # what recognition, sinking and legalization have uncovered
         ("split-frames", "before the next, which knows images"),
         ("space-to-depth", "before the next, which knows few strides"),
-        ("compose-pads", "the border that it adds, and the one that is there"),
+        ("split-taps", "before the next, which knows few taps"),
+        ("compose-pads", "the borders that they add, and those that are there"),
         ("choose-winograd", "once batch norms are in the weights that it transforms"),
         ("choose-strassen", "the products that are left"),
         *_FUSE,

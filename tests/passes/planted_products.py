@@ -5,7 +5,7 @@ from __future__ import annotations
 from unittest import mock
 
 import numpy as np
-from graphopt_passes.algorithm import space_to_depth, split_frames
+from graphopt_passes.algorithm import space_to_depth, split_frames, split_taps
 from graphopt_passes.fold import channels, fold_batchnorm, fold_constants, fold_scale
 from graphopt_passes.layout import pad_channels
 from graphopt_passes.move import sink_concats, sink_reshapes, sink_slices, sink_views
@@ -333,6 +333,18 @@ plant(
     """%x = input : f32[1,32,34,34]
 %w = constant {key="w"} : f32[64,32,4,4]
 %y = conv %x, %w {stride=[2,2], padding=[[0,0],[0,0]], dilation=[1,1]}
+return %y""",
+)
+_parted = split_taps.parted
+plant(
+    "taps in another order",
+    "split-taps",
+    split_taps,
+    "parted",
+    lambda weights, few: _parted(weights[..., ::-1], few),
+    """%x = input : f32[1,32,38,38]
+%w = constant {key="w"} : f32[32,32,5,5]
+%y = conv %x, %w {stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1]}
 return %y""",
 )
 JOINED = """%x = input : f32[2,4]

@@ -43,6 +43,9 @@ _TRANSFORM_FLOPS = {
 transforms together: by count, a load or a store as one; of two axes and stride 2, whose tiles
 overflow the registers, as measured."""
 
+COPY = 25.0
+"""Multiply-adds in the time that copying an element takes, measured."""
+
 MARGIN = 0.9
 """Of what the other way takes: that much has to be gained."""
 

@@ -26,14 +26,11 @@ from graphopt.ops import ConcatAttrs, ConvAttrs, PadAttrs, ReshapeAttrs, SliceAt
 from graphopt.ops.winograd import TRANSFORMS
 from graphopt.passbase import REASSOCIATES, Numerics
 from graphopt.rewrite import Reject, Rewriter
-from graphopt_passes.algorithm.choose_winograd import FEWEST, MARGIN, Shape
+from graphopt_passes.algorithm.choose_winograd import COPY, FEWEST, MARGIN, Shape
 from graphopt_passes.algorithm.normalized import NORMALIZED, is_normalized
 from graphopt_passes.products.batch_frames import frames_of, images_of
 from graphopt_passes.products.pointwise import name, parameters
 from graphopt_passes.recipes import Make, Recipe, Rule, RulePass, constant, make, type_of
-
-_COPY = 25.0
-"""Multiply-adds in the time that copying an element takes, measured."""
 
 
 def _conv(node: Node, rw: Rewriter) -> Recipe | Reject:
@@ -109,7 +106,7 @@ def _weights(node: Node, strided: Shape, rw: Rewriter, copies: int) -> np.ndarra
     others = TRANSFORMS.get((strided.taps, strided.stride), ())
     there = min([strided.direct_cost(), *map(strided.cost, others)])
     coarse = replace(strided, inputs=strided.inputs * strided.stride**rank, stride=1, taps=taps)
-    copying = _COPY * copies * strided.n * strided.inputs * prod(_wanted(strided))
+    copying = COPY * copies * strided.n * strided.inputs * prod(_wanted(strided))
     best = min(map(coarse.cost, TRANSFORMS[taps, 1])) + copying
     if min(coarse.inputs, coarse.channels) < FEWEST or best > MARGIN * there:
         return "as it is it is as fast"
@@ -195,5 +192,6 @@ class SpaceToDepth(RulePass):
 
     name: ClassVar[str] = "space-to-depth"
     numerics: ClassVar[Numerics] = REASSOCIATES
+    serves: ClassVar[str] = "choose-winograd"
     rules: ClassVar[Mapping[str, tuple[Rule, ...]]] = RULES
     root: ClassVar[tuple[str, ...]] = tuple(RULES)

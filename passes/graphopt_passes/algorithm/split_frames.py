@@ -83,5 +83,6 @@ class SplitFrames(RulePass):
 
     name: ClassVar[str] = "split-frames"
     numerics: ClassVar[Numerics] = REASSOCIATES
+    serves: ClassVar[str] = "choose-winograd"
     rules: ClassVar[Mapping[str, tuple[Rule, ...]]] = RULES
     root: ClassVar[tuple[str, ...]] = tuple(RULES)

@@ -17,7 +17,7 @@ _VECTOR = {"fp16": 8, "bf16": 8, "tf32": 4}
 
 _FOR_CPUS = frozenset(
     {"choose-winograd", "choose-strassen", "linear-to-conv", "split-frames", "space-to-depth"}
-    | {"fuse-strips"}
+    | {"split-taps", "fuse-strips"}
 )
 """Passes that count what things cost on a CPU."""
 
