@@ -5,7 +5,6 @@ from __future__ import annotations
 from unittest import mock
 
 import numpy as np
-from graphopt_passes.algorithm import space_to_depth, split_frames, split_taps
 from graphopt_passes.fold import channels, fold_batchnorm, fold_constants, fold_scale
 from graphopt_passes.layout import pad_channels
 from graphopt_passes.move import sink_concats, sink_reshapes, sink_slices, sink_views
@@ -309,42 +308,6 @@ plant(
 %m = div %s, %c
 %p = softmax %m {axis=3}
 %y = matmul %p, %v
-return %y""",
-)
-_split_frames = split_frames._frames
-plant(
-    "every image the first one",
-    "split-frames",
-    split_frames,
-    "_frames",
-    lambda batch, start, count: _split_frames(batch, 0, count),
-    """%x = input : f32[1,32,3,24,24]
-%w = constant {key="w"} : f32[16,32,2,3,3]
-%y = conv %x, %w {stride=[1,1,1], padding=[[0,0],[0,0],[0,0]], dilation=[1,1,1]}
-return %y""",
-)
-_turned = space_to_depth.turned
-plant(
-    "weights of another phase",
-    "space-to-depth",
-    space_to_depth,
-    "turned",
-    lambda weights, step: _turned(weights[..., ::-1], step),
-    """%x = input : f32[1,32,34,34]
-%w = constant {key="w"} : f32[64,32,4,4]
-%y = conv %x, %w {stride=[2,2], padding=[[0,0],[0,0]], dilation=[1,1]}
-return %y""",
-)
-_parted = split_taps.parted
-plant(
-    "taps in another order",
-    "split-taps",
-    split_taps,
-    "parted",
-    lambda weights, few: _parted(weights[..., ::-1], few),
-    """%x = input : f32[1,32,38,38]
-%w = constant {key="w"} : f32[32,32,5,5]
-%y = conv %x, %w {stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1]}
 return %y""",
 )
 JOINED = """%x = input : f32[2,4]

@@ -6,6 +6,7 @@ is fires, and nobody complains.
 
 from __future__ import annotations
 
+import planted_algorithms
 import planted_arithmetic
 import planted_products
 import planted_regions
@@ -23,7 +24,13 @@ from graphopt.pipeline import Pipeline
 
 BUGS = {
     title: bug
-    for planted in (planted_arithmetic, planted_products, planted_regions, planted_views)
+    for planted in (
+        planted_algorithms,
+        planted_arithmetic,
+        planted_products,
+        planted_regions,
+        planted_views,
+    )
     for title, bug in planted.BUGS.items()
 }
 

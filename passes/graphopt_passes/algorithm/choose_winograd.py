@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 from typing import ClassVar
 
 from graphopt.ir.graph import Node
@@ -81,6 +81,11 @@ class Shape:
         transformed = self.groups * tiles * (self.inputs + self.channels) / 2
         flops = _TRANSFORM_FLOPS[axes][self.taps, self.stride][m]
         return self._products(t**axes, tiles) + flops * transformed
+
+    def least_cost(self) -> float:
+        """That of the tile that takes least; infinite where there is none."""
+        tiles = TRANSFORMS.get((self.taps, self.stride), ())
+        return min(map(self.cost, tiles), default=inf)
 
     def _products(self, elements: int, rows: int) -> float:
         weights = float(self.groups * elements * self.inputs * self.channels)

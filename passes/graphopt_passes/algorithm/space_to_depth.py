@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import inf, prod
 from typing import ClassVar
 
 import numpy as np
@@ -23,7 +23,6 @@ import numpy as np
 from graphopt.ir.graph import Node
 from graphopt.ir.types import DType
 from graphopt.ops import ConcatAttrs, ConvAttrs, PadAttrs, ReshapeAttrs, SliceAttrs, TransposeAttrs
-from graphopt.ops.winograd import TRANSFORMS
 from graphopt.passbase import REASSOCIATES, Numerics
 from graphopt.rewrite import Reject, Rewriter
 from graphopt_passes.algorithm.choose_winograd import COPY, FEWEST, MARGIN, Shape
@@ -35,44 +34,25 @@ from graphopt_passes.recipes import Make, Recipe, Rule, RulePass, constant, make
 
 def _conv(node: Node, rw: Rewriter) -> Recipe | Reject:
     x, w = node.operands[:2]
-    if x.type.rank == 5:
-        return _video(node, rw)
     strided = _strided(node)
     if isinstance(strided, str):
         return Reject(strided)
-    # along one axis, channels last, phases are a view
-    weights = _weights(node, strided, rw, copies=len(strided.extents) - 1)
-    if isinstance(weights, str):
-        return Reject(weights)
-    return make(
-        "conv",
-        phases(fitted(x, _wanted(strided)), strided.stride),
-        constant(turned(weights, strided.stride), name(w, "phases")),
-        *node.operands[2:],
-        attrs=_dense(len(strided.extents)),
-    )
-
-
-def _video(node: Node, rw: Rewriter) -> Recipe | Reject:
-    x, w = node.operands[:2]
-    strided = _strided(node)
-    if isinstance(strided, str):
-        return Reject(strided)
-    weights = _weights(node, strided, rw, copies=2)
+    weights = _weights(node, strided, rw)
     if isinstance(weights, str):
         return Reject(weights)
     n, _, frames, *_ = node.result.type.dims
-    reach = w.type.dims[2]
-    coarse = phases(fitted(images_of(x), _wanted(strided)), strided.stride)
-    taps = [turned(weights[:, :, at], strided.stride) for at in range(reach)]
+    video = x.type.rank == 5
+    coarse = phases(fitted(images_of(x) if video else x, _wanted(strided)), strided.stride)
+    reached = np.moveaxis(weights, 2, 0) if video else (weights,)
+    flat = np.concatenate([turned(at, strided.stride) for at in reached], 1)
     conv = make(
         "conv",
-        _reached(coarse, n, reach, frames),
-        constant(np.concatenate(taps, 1), name(w, "phases")),
+        _reached(coarse, n, len(reached), frames),
+        constant(flat, name(w, "phases")),
         *node.operands[2:],
-        attrs=_dense(2),
+        attrs=_dense(len(strided.extents)),
     )
-    return frames_of(conv, n)
+    return frames_of(conv, n) if video else conv
 
 
 def _strided(node: Node) -> Shape | str:
@@ -94,23 +74,30 @@ def _strided(node: Node) -> Shape | str:
     return Shape(n, inputs, y.dims[1], y.dims[2 + first :], stride=steps[0], taps=kernel[0])
 
 
-def _weights(node: Node, strided: Shape, rw: Rewriter, copies: int) -> np.ndarray | str:
-    """Of a convolution that is faster without steps, its input copied so many times; or why it
-    stays as it is."""
+def _weights(node: Node, strided: Shape, rw: Rewriter) -> np.ndarray | str:
+    """Of a convolution that is faster without steps; or why it stays as it is."""
     known = parameters(node, rw)
     if isinstance(known, str):
         return known
-    taps, rank = -(-strided.taps // strided.stride), len(strided.extents)
-    if (taps, 1) not in TRANSFORMS:
+    coarse = _coarse(strided)
+    if coarse.least_cost() == inf:
         return "its phases are not of 2 to 4 taps"
-    others = TRANSFORMS.get((strided.taps, strided.stride), ())
-    there = min([strided.direct_cost(), *map(strided.cost, others)])
-    coarse = replace(strided, inputs=strided.inputs * strided.stride**rank, stride=1, taps=taps)
+    # along one axis, channels last, phases are a view; frames that are reached are one more copy
+    copies = node.operands[0].type.rank - 3
     copying = COPY * copies * strided.n * strided.inputs * prod(_wanted(strided))
-    best = min(map(coarse.cost, TRANSFORMS[taps, 1])) + copying
-    if min(coarse.inputs, coarse.channels) < FEWEST or best > MARGIN * there:
+    there = min(strided.direct_cost(), strided.least_cost())
+    if (
+        min(coarse.inputs, coarse.channels) < FEWEST
+        or coarse.least_cost() + copying > MARGIN * there
+    ):
         return "as it is it is as fast"
     return NORMALIZED if is_normalized(node.result, rw) else known[0]
+
+
+def _coarse(strided: Shape) -> Shape:
+    """The same convolution over phases."""
+    inputs = strided.inputs * strided.stride ** len(strided.extents)
+    return replace(strided, inputs=inputs, stride=1, taps=-(-strided.taps // strided.stride))
 
 
 def _dense(rank: int) -> ConvAttrs:
@@ -119,8 +106,7 @@ def _dense(rank: int) -> ConvAttrs:
 
 def _wanted(strided: Shape) -> list[int]:
     """The extents of an image of whole phases that has all windows."""
-    taps = -(-strided.taps // strided.stride)
-    return [strided.stride * (e + taps - 1) for e in strided.extents]
+    return [strided.stride * (e + _coarse(strided).taps - 1) for e in strided.extents]
 
 
 def _reached(images: Make, n: int, reach: int, frames: int) -> Recipe:

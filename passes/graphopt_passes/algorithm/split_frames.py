@@ -18,7 +18,6 @@ from typing import ClassVar
 
 from graphopt.ir.graph import Node
 from graphopt.ops import ConvAttrs, SliceAttrs
-from graphopt.ops.winograd import TRANSFORMS
 from graphopt.passbase import REASSOCIATES, Numerics
 from graphopt.rewrite import Reject, Rewriter
 from graphopt_passes.algorithm.choose_winograd import FEWEST, Shape
@@ -67,8 +66,8 @@ def _frames(batch: Make, start: int, count: int) -> Make:
 def _pays(node: Node) -> bool:
     _, channels, frames, *extents = node.result.type.dims
     shape = Shape(frames, node.operands[1].type.dims[1], channels, tuple(extents))
-    best = min(map(shape.cost, TRANSFORMS[3, 1]))
-    return min(shape.inputs, channels) >= FEWEST and best <= _LEAST * shape.direct_cost()
+    least = shape.least_cost()
+    return min(shape.inputs, channels) >= FEWEST and least <= _LEAST * shape.direct_cost()
 
 
 RULES: Mapping[str, tuple[Rule, ...]] = {"conv": (_conv,)}

@@ -68,8 +68,7 @@ def _cost(direct: Shape, few: int) -> float:
     inputs = prod((direct.inputs, *(-(-direct.taps // few),) * rank))
     parts = replace(direct, inputs=inputs, taps=few)
     copied = direct.n * inputs * prod(_reached(direct, few))
-    best: float = min(map(parts.cost, TRANSFORMS[few, 1]))
-    return best + COPY * copied
+    return parts.least_cost() + COPY * copied
 
 
 def _reached(direct: Shape, few: int) -> tuple[int, ...]:

@@ -109,9 +109,9 @@ def logistic(x: float) -> float:
 
 
 FACTORS = {
-    # name: what it is, the bound of its comment, below which argument it is exactly 0
-    "normal_cdf": (lambda x: 0.5 * math.erfc(-x / math.sqrt(2)), 1.7e-7, -5.375),
-    "logistic_cdf": (logistic, 2.5e-7, -16.3132),
+    # name: what it is, how far off, without fused multiply-add, too; from where down exactly 0
+    "normal_cdf": (lambda x: 0.5 * math.erfc(-x / math.sqrt(2)), 2e-7, -5.375),
+    "logistic_cdf": (logistic, 2.7e-7, -16.3132),
 }
 
 
@@ -125,7 +125,6 @@ def test_factors_are_off_by_a_rounding_of_one(
     if target.lanes_f32 == 1 and lanes == 16:
         pytest.skip("the vectors of a processor without them are checked with 4 lanes")
     function, bound, zero = FACTORS[name]
-    bound *= 1.06 if lanes > 1 and target.lanes_f32 > 1 else 1.25  # without fused multiply-add
     x = arguments()
 
     def product(v: Expr) -> Expr:
@@ -145,7 +144,7 @@ def test_factors_are_off_by_a_rounding_of_one(
     finite = np.isfinite(x)
     v = wide[finite]
     error = np.abs(scaled[finite] - v * exact[finite])
-    assert (error <= 1.5 * bound * np.maximum(np.abs(v), 1)).all()
+    assert (error <= 1.25 * bound * np.maximum(np.abs(v), 1)).all()
     assert (scaled[finite][v <= zero] == 0).all()
     assert (factor[wide >= -zero] == 1).all()
 

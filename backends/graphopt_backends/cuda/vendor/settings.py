@@ -16,8 +16,15 @@ _VECTOR = {"fp16": 8, "bf16": 8, "tf32": 4}
 """Channels of 16 bytes, without which a library uses no tensor cores."""
 
 _FOR_CPUS = frozenset(
-    {"choose-winograd", "choose-strassen", "linear-to-conv", "split-frames", "space-to-depth"}
-    | {"split-taps", "fuse-strips"}
+    {
+        "choose-winograd",
+        "choose-strassen",
+        "linear-to-conv",
+        "split-frames",
+        "space-to-depth",
+        "split-taps",
+        "fuse-strips",
+    }
 )
 """Passes that count what things cost on a CPU."""
 
