@@ -151,7 +151,8 @@ class _Builder:
             return If(self.expr(DType.BOOL, 1, 1), self._store(), other)
         if draw >= 70:
             b = self.choice(self.buffers)
-            return Prefetch(b, tuple(self.index(n, 1) for n in b.shape))
+            index = tuple(self.index(n, 1) for n in b.shape)
+            return Prefetch(b, index, self.choice((1, 2)))
         return self._store()
 
     def _let(self) -> Stmt:

@@ -8,7 +8,7 @@
               | "let" name "=" expr
               | "if" expr "{" statement .. "}" ["else" "{" statement .. "}"]
               | "alloc" buffer
-              | "prefetch" access
+              | "prefetch" access ["l2"]
               | "$" NUMBER "=" expr
     access    = name "[" [expr, ..] "]"
     expr      = expr operator expr | "(" expr ")" | access | name [":" type] | "$" NUMBER
@@ -60,7 +60,7 @@ DTYPES = {dtype.value: dtype for dtype in DType}
 RESERVED = frozenset({
     *LOOPS, *SCOPES, *FUNCTIONS, *ASSIGN_WORDS, "xor", "inf", "nan", "true", "false", "kernel",
     "let", "if", "else", "alloc", "prefetch", "select", "cast", "ramp", "splat", "in",
-    "nontemporal", "output", "strides", "offset", "halo",
+    "nontemporal", "l2", "output", "strides", "offset", "halo",
 })  # fmt: skip
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

@@ -207,10 +207,12 @@ class Alloc(Stmt):
 
 @dataclass(frozen=True, slots=True)
 class Prefetch(Stmt):
-    """Hint that the cache line of `buffer[index]` is needed soon; may lie out of bounds."""
+    """Hint that the cache line of `buffer[index]`, which may lie out of bounds, is needed soon, in
+    the cache of that `level`, 1 or 2."""
 
     buffer: Buffer
     index: tuple[Expr, ...]
+    level: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,7 +169,8 @@ class _Parser:
         if t.accept("alloc"):
             return Alloc(self._buffer())
         if t.accept("prefetch"):
-            return Prefetch(*self._place())
+            place = self._place()
+            return Prefetch(*place, level=2 if t.accept("l2") else 1)
         if token.kind not in ("word", "string") or token.text in RESERVED:
             hint = "write for, let, if, alloc, a[i] = .."
             t.fail(f"expected a statement, found {token}", hint=hint)

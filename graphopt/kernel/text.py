@@ -116,7 +116,8 @@ class _Printer:
                 self._line(depth, f"alloc {_buffer(s.buffer)}")
             case Prefetch():
                 self._share(s.index, depth)
-                self._line(depth, f"prefetch {self._access(s.buffer, s.index)}")
+                cache = " l2" if s.level == 2 else ""
+                self._line(depth, f"prefetch {self._access(s.buffer, s.index)}{cache}")
             case _:  # broken, but errors must be able to show it
                 self._line(depth, f"?{type(s).__name__}")
 

@@ -161,7 +161,8 @@ def map_exprs(stmt: Stmt, f: Callable[[Expr], Expr]) -> Stmt:
             return stmt if same else If(condition, then, other)
         case Prefetch():
             index = tuple(map(f, stmt.index))
-            return stmt if _same(index, stmt.index) else Prefetch(stmt.buffer, index)
+            same = _same(index, stmt.index)
+            return stmt if same else dataclasses.replace(stmt, index=index)
         case _:
             return stmt
 
@@ -224,7 +225,7 @@ def replace_buffer(
         if isinstance(s, Store) and s.buffer == old:
             return dataclasses.replace(s, buffer=new, index=index(s.index))
         if isinstance(s, Prefetch) and s.buffer == old:
-            return Prefetch(new, index(s.index))
+            return dataclasses.replace(s, buffer=new, index=index(s.index))
         return s
 
     return map_stmts(map_exprs(stmt, mapper), visit)

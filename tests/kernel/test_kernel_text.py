@@ -62,6 +62,7 @@ EVERYTHING = """kernel go_all(
     acc[] = 0.0
     for k in 0..16 {
       prefetch x[i, k + 8]
+      prefetch x[i, k + 32] l2
       row[k] = x[i, k] * 2.0 - 1e-05
       acc[] += row[k]
     }

@@ -168,11 +168,11 @@ BEFORE_AFTER: list[tuple[str, Kernel, Callable[[Kernel], Kernel], str]] = [
     ("prefetch", s.vectorize(kernel(ROWS, m=64, n=8), "j"), lambda k: s.prefetch(k, "x", "i", 4),
      "for i in 0..64 { prefetch x[i + 4, 0] "
      "y[i, ramp(0, 1, 8)] = x[i, ramp(0, 1, 8)] + splat(b[i], 8) }"),
-    ("prefetch_next", kernel(PARTS, n=2), lambda k: s.prefetch_next(k, "w", "e", "k"),
+    ("prefetch_next", kernel(PARTS, n=2), lambda k: s.prefetch_next(k, "w", "e", "k", level=2),
      "alloc acc: f32[] register acc[] = 0.0 for e in 0..2 { "
-     "for t in 0..2 { for k in 0..4 { prefetch w[(e + 1) * 64 + t * 22 + k * 6] "
+     "for t in 0..2 { for k in 0..4 { prefetch w[(e + 1) * 64 + t * 22 + k * 6] l2 "
      "acc[] += w[e * 64 + k * 16] * x[k] } } "
-     "for k in 0..4 { prefetch w[(e + 1) * 64 + 44 + k * 6] "
+     "for k in 0..4 { prefetch w[(e + 1) * 64 + 44 + k * 6] l2 "
      "acc[] += w[e * 64 + k * 16 + 8] * x[k] } } y[0] = acc[]"),
     ("parallelize", kernel(ROWS, m=2, n=3), s.parallelize,
      "parallel i in 0..2 { for j in 0..3 { y[i, j] = x[i, j] + b[i] } }"),

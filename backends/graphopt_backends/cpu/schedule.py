@@ -54,7 +54,7 @@ def register_tile_steps(naive: Kernel, tile: Tile, weights: str | None = None) -
         k = s.unroll(k, var)
     step("unroll", k)
     if weights and tile.spread:
-        k = s.prefetch_next(k, weights, "jb", "k")
+        k = s.prefetch_next(k, weights, "jb", "k", level=tile.spread)
         step("prefetch the next panel", k)
     elif weights and tile.prefetch and "k" in _loops(k):
         k = s.prefetch(k, weights, "k", tile.prefetch)

@@ -89,14 +89,15 @@ def prefetch(k: Kernel, buffer: str, var: str, distance: int) -> Kernel:
     return on_loops(k, var, visit)
 
 
-def prefetch_next(k: Kernel, buffer: str, within: str, var: str) -> Kernel:
+def prefetch_next(k: Kernel, buffer: str, within: str, var: str, *, level: int = 1) -> Kernel:
     """While an iteration of `within` reads its part of a parameter, ask for the next one's. Each
     run of `var`, which goes through the part once, asks for an equal share, a little per step.
 
     for e { for t in 0..2 { for k in 0..8 { S(w[e * 128 + k * 16]) } } }   →   for e { for t in 0..2
     { for k in 0..8 { prefetch w[e * 128 + 128 + t * 64 + k * 8]; S(w[e * 128 + k * 16]) } } }
 
-    That hides memory whose bandwidth one run could not wait for. Exact: a prefetch has no meaning.
+    That hides memory whose bandwidth one run could not wait for. `level`: of the cache that they
+    should come to. Exact: a prefetch has no meaning.
     Raises: IRError where parts are not one stream.
     """
     ranges = widest_ranges(k)
@@ -122,7 +123,8 @@ def prefetch_next(k: Kernel, buffer: str, within: str, var: str) -> Kernel:
             first = binary("+", part.next, binary("*", run, index_const(share)))
             first = binary("+", first, binary("*", index_var(var), index_const(step)))
             lines = range(0, step, part.line)
-            hints = (Prefetch(part.buffer, (binary("+", first, index_const(i)),)) for i in lines)
+            at = (binary("+", first, index_const(i)) for i in lines)
+            hints = (Prefetch(part.buffer, (i,), level) for i in at)
             return dataclasses.replace(s, body=block(*hints, s.body))
 
         return dataclasses.replace(loop, body=ask(loop.body, index_const(0)))

@@ -9,12 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from graphopt_backends.cpu.lower import lower_region, strassen
-from graphopt_backends.cpu.lower.domain import Sizes, choose_domain_tile, odd_lines
-from graphopt_backends.cpu.lower.strassen import (
-    block_choices,
-    choose_block,
-    shared_time,
-)
+from graphopt_backends.cpu.lower.domain import Sizes, choose_domain_tile, odd_lines, shared_time
+from graphopt_backends.cpu.lower.strassen import block_choices, choose_block
 from graphopt_backends.cpu.lower.tiles import TOGETHER, Panel, Tile
 from graphopt_backends.cpu.targets import TARGETS, host
 from graphopt_passes.fuse.fuse import Fuse

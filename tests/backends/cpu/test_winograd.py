@@ -26,7 +26,7 @@ from graphopt.target import Target
 
 NHWC = Layout.ordered((0, 2, 3, 1))
 NONE = ((0, 0), (0, 0))
-V4 = TARGETS["x86-64-v4"]
+V3, V4 = TARGETS["x86-64-v3"], TARGETS["x86-64-v4"]
 
 
 def taps(transform: Transform) -> int:
@@ -260,8 +260,7 @@ def test_groups_are_work_for_threads() -> None:
     assert tile_rows_of(4, Sizes(36, 64, 64, groups=8), V4) == 4
 
 
-def test_a_small_image_is_one_block_where_its_weights_would_be_waited_for() -> None:
-    """Threads share its panels then; else two blocks are better."""
-    sizes = Sizes(36, 256, 256)
-    assert tile_rows_of(4, sizes, V4) == 4
-    assert tile_rows_of(4, sizes, replace(V4, vector_units=1)) == 2
+@pytest.mark.parametrize("target", [V3, V4, replace(V4, vector_units=1)])
+def test_a_small_image_is_one_block_where_its_weights_would_come_twice(target: Target) -> None:
+    """Threads share its panels then."""
+    assert tile_rows_of(4, Sizes(16, 512, 512), target) == 4

@@ -304,7 +304,8 @@ class _Writer:
             return
         at = simplify_index(position(s.buffer, s.index), self.names.ranges)
         base = at.base if isinstance(at, Ramp) else at
-        self._line(f"__builtin_prefetch({self.print.address(s.buffer, base).text});")
+        cache = ", 0, 2" if s.level == 2 else ""
+        self._line(f"__builtin_prefetch({self.print.address(s.buffer, base).text}{cache});")
 
     # Buffers -----------------------------------------------------------------------------------
 

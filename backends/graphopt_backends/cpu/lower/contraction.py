@@ -91,7 +91,7 @@ def _default(builder: Builder, target: Target) -> Tile:
     once = passes_once(builder.left_bytes(), 4 * depth * channels, target)
     tile = choose_tile(builder.shape(), target, builder.row_bytes(), once=once)
     if builder.is_streamable and streams(builder.shape(), tile, target):
-        tile = replace(tile, spread=True)
+        tile = replace(tile, spread=1)
     return tile
 
 

@@ -38,6 +38,7 @@ from graphopt.kernel.ir import (
 from graphopt.lower.access import linear_index
 from graphopt.lower.loops import chunks
 from graphopt.lower.region import Lowered, Packing, Region
+from graphopt.lower.sharing import largest_share, mean_time
 from graphopt.target import Target
 from graphopt_backends.cpu.lower.contraction import pack_panels
 from graphopt_backends.cpu.lower.tiles import (
@@ -50,8 +51,14 @@ from graphopt_backends.cpu.lower.tiles import (
 )
 
 _BYTES_PER_NS = 30.0
-_FLOPS_PER_NS_AND_LANE = 12.0
-"""What one core reads beyond its level 2 cache, and computes, when both go well."""
+_FLOPS_PER_NS_AND_LANE = 6.0
+"""What one core reads beyond its level 2 cache, and each of its vector units computes, when both go
+well."""
+_SIGHT = 80.0
+"""Bytes from memory per nanosecond that they cost beside products; measured in bench/NOTES.md."""
+_SUMMED = 40.0
+"""Bytes per nanosecond of sums of rows that are stored: a cautious guess, 77 to 92 were measured
+where their rows are in cache."""
 _ALL = index_const(0)
 """The group, where there is one."""
 
@@ -101,7 +108,8 @@ class Sizes:
         """Estimated, for `total` rows in blocks of `rows` and panels of `width` columns: the
         products', or that of moving bytes beyond the level 2 cache: weights once per block, and
         transformed rows where they spill. `ahead`: weights are asked for a product ahead."""
-        computing = 2.0 * self.weights * total / (_FLOPS_PER_NS_AND_LANE * target.lanes_f32)
+        rate = _FLOPS_PER_NS_AND_LANE * target.vector_units * target.lanes_f32
+        computing = 2.0 * self.weights * total / rate
         moved = self.bytes_moved(rows, total, width, target, ahead=ahead)
         return max(computing, moved / _BYTES_PER_NS)
 
@@ -135,6 +143,31 @@ def choose_domain_tile(rows: int, sizes: Sizes, usual: Tile, target: Target) -> 
         return tile
     most = min(_WIDEST // width, target.l2_bytes // 2 // products, panels // 2)
     return replace(tile, together=max(n for n in TOGETHER if n <= max(1, most) and panels % n == 0))
+
+
+def block_time(
+    sizes: Sizes, rows: int, total: int, panels: Sequence[Panel], target: Target, *,
+    ahead: bool = False,
+) -> float:  # fmt: skip
+    """Nanoseconds, estimated, of the products of `total` rows, whoever shares them, in blocks of so
+    many `rows`, the last one as large as the others. `ahead`: as `Sizes.nanoseconds` has it."""
+    blocks, width = -(-total // rows), max(p.width for p in panels)
+    sized = rows, blocks * rows, width, target
+    moving = sizes.bytes_moved(*sized, ahead=ahead) / _SIGHT
+    multiplying = sizes.groups * (sizes.nanoseconds(*sized, ahead=ahead) + moving)
+    summing = 4.0 * sizes.elements * rows * sizes.stride / _SUMMED
+    return shared_time(sizes.groups * blocks, shareable(panels), summing, multiplying)
+
+
+def shared_time(blocks: int, panels: int, summing: float, multiplying: float) -> float:
+    """Of the products of `blocks` of rows by so many panels, whoever shares them: one block of rows
+    takes `summing`, by each thread that has some of it, all of the products `multiplying`."""
+
+    def slowest(threads: int) -> float:
+        most, summed = largest_share(blocks, panels, threads)
+        return most / (blocks * panels) * multiplying + summed * summing
+
+    return mean_time(slowest)
 
 
 def shareable(panels: Sequence[Panel]) -> int:
@@ -308,7 +341,8 @@ class Domain:
             k = s.unroll(k, var)
         weights = self.region.inputs[self.operand].name
         if self.tile.spread and self.sizes.inputs > 1:
-            k = s.prefetch_next(k, weights, "js" if self.tile.together > 1 else "e", "k")
+            product = "js" if self.tile.together > 1 else "e"
+            k = s.prefetch_next(k, weights, product, "k", level=self.tile.spread)
         elif self.tile.prefetch and self.sizes.inputs > 1:
             k = s.prefetch(k, weights, "k", self.tile.prefetch)
         k = s.simplify(k)

@@ -20,6 +20,7 @@ from graphopt_backends.cpu.lower.tiles import (
 
 _STEPS = (1, 2, 4)
 _DISTANCES = (0, 4, 8, 16, AHEAD)
+_CACHES = (0, 1, 2)
 _MOST_TAPS = 49
 _LIKELY = 8
 
@@ -39,7 +40,7 @@ def contraction_space(
         "unroll_k": () if long else (0, 1),
         "k_step": _STEPS if long else (),
         "prefetch": _DISTANCES if long and packed and target.lanes_f32 > 1 else (),
-        "spread": (0, 1) if long and streamable and target.lanes_f32 > 1 else (),
+        "spread": _CACHES if long and streamable and target.lanes_f32 > 1 else (),
     }
 
     def fits(tile: Tile) -> bool:
@@ -80,7 +81,7 @@ def register_space(shape: Shape, target: Target, default: Tile, *, packed: bool 
     choices = {
         **_register_tile(shape, target),
         "prefetch": distances,
-        "spread": (0, 1) if distances else (),
+        "spread": _CACHES if distances else (),
         "together": TOGETHER if packed else (),
     }
     return tile_space(default, choices, fits, _ranked(shape, target))

@@ -32,13 +32,12 @@ from graphopt.kernel.ir import (
 from graphopt.lower.access import delinearized
 from graphopt.lower.products import Axes, PackedWeight, Product, stored_value
 from graphopt.lower.region import Lowered, Packing, Region
-from graphopt.lower.sharing import largest_share, mean_time
 from graphopt.ops.strassen import Scheme, summed_weights
 from graphopt.target import Target
 from graphopt.tune.space import Parameter, Point, Space, with_parameter
 from graphopt_backends.cpu.lower.combine import transformed
 from graphopt_backends.cpu.lower.contraction import Builder, borders, pack_panels
-from graphopt_backends.cpu.lower.domain import Domain, Sizes, choose_domain_tile, shareable
+from graphopt_backends.cpu.lower.domain import Domain, Sizes, block_time, choose_domain_tile
 from graphopt_backends.cpu.lower.spaces import register_space
 from graphopt_backends.cpu.lower.tiles import (
     Panel,
@@ -49,11 +48,6 @@ from graphopt_backends.cpu.lower.tiles import (
 )
 from graphopt_backends.cpu.schedule import contraction_steps
 
-_SIGHT = 80.0
-"""Bytes from memory per nanosecond that they cost beside products; measured in bench/NOTES.md."""
-_SUMMED = 40.0
-"""Bytes per nanosecond of sums of rows that are stored: a cautious guess, 77 to 92 were measured
-where their rows are in cache."""
 _BLOCKS = (*range(1, 33), 64, 128, 256, 512)
 """How many may share the rows."""
 
@@ -77,27 +71,9 @@ def block_choices(groups: int) -> list[int]:
 
 def choose_block(groups: int, sizes: Sizes, panels: Sequence[Panel], target: Target) -> int:
     """The groups of rows that make a block: those that take the least time."""
-    width, count = max(p.width for p in panels), shareable(panels)
-
-    def cost(rows: int) -> float:
-        blocks = -(-groups // rows)
-        sized = rows, blocks * rows, width, target
-        multiplying = sizes.nanoseconds(*sized) + sizes.bytes_moved(*sized) / _SIGHT
-        summing = 4.0 * sizes.elements * rows * sizes.stride / _SUMMED
-        return shared_time(blocks, count, summing, multiplying)
-
-    return min(block_choices(groups), key=cost)
-
-
-def shared_time(blocks: int, panels: int, summing: float, multiplying: float) -> float:
-    """Of the products of `blocks` of rows by so many panels, whoever shares them: one block of rows
-    takes `summing`, by each thread that has some of it, all of the products `multiplying`."""
-
-    def slowest(threads: int) -> float:
-        most, summed = largest_share(blocks, panels, threads)
-        return most / (blocks * panels) * multiplying + summed * summing
-
-    return mean_time(slowest)
+    return min(
+        block_choices(groups), key=lambda rows: block_time(sizes, rows, groups, panels, target)
+    )
 
 
 class _Strassen:

@@ -42,13 +42,14 @@ _NEARLY = 1.03
 _EVEN = (3, 2, 4, 1)
 """Vectors of a panel that are good for a block of many rows, the best first: within 1 percent on
 Zen 4; on Zen 5 4 are 8 percent slower than 2 (16 rows of depth 256, bench/NOTES.md)."""
-_SPREAD = 20
-"""Rows of a product from which on it asks for the next one's weights even if its first tile hardly
-waits for its own; measured on such a core, 16 are too few."""
+_MANY = 20
+"""Rows of a product whose next one's weights come slowly enough to be asked into the level 1 cache:
+2.5 to 4 percent faster from 49 rows on, but up to 1.6 times slower than into level 2 with 8 or 16,
+where so many lines on their way keep the product's own from coming."""
 TOGETHER = (1, 2, 4)
 """Panels that may pass over transformed rows as one."""
-_NUMBERS = ("rows", "vectors", "outer_rows", "k_step", "prefetch", "together")
-_FLAGS = ("panel_outer", "unroll_k", "spread")
+_NUMBERS = ("rows", "vectors", "outer_rows", "k_step", "prefetch", "spread", "together")
+_FLAGS = ("panel_outer", "unroll_k")
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,9 @@ class Tile:
     all positions pass; else positions are outermost and stay while all panels pass. `unroll_k`
     unrolls the reduction, so that overlapping windows of a row share their loads; `k_step` steps of
     its innermost loop are one iteration. `prefetch` is how many steps ahead of their use packed
-    weights are asked for, 0 for not at all; `spread`: what the next product reads, all along
-    the tiles of one. `together`: panels, all of one width, that pass over transformed rows as one.
+    weights are asked for, 0 for not at all; `spread`: into which level of cache what the next
+    product reads is asked for, all along the tiles of one, 0 for not at all. `together`: panels,
+    all of one width, that pass over transformed rows as one.
     """
 
     rows: int
@@ -83,7 +85,7 @@ class Tile:
     unroll_k: bool = False
     k_step: int = 1
     prefetch: int = 0
-    spread: bool = False
+    spread: int = 0
     together: int = 1
 
     def whole_panels(self, channels: int) -> int:
@@ -263,7 +265,7 @@ def choose_block_tile(rows: int, depth: int, usual: Tile, channels: int, target:
         steps = [_step(r, vectors) for r in _tiles(rows, vectors, target)]
         waiting = max(steps[0], line * vectors) + sum(steps[1:])
         busy = sum(steps)
-        spread = busy >= line * vectors and (rows >= _SPREAD or busy <= _CLEARLY * waiting)
+        spread = busy >= line * vectors
         return (busy if spread else waiting) / vectors, spread
 
     widths = range(1, max(1, min(4, -(-channels // target.lanes_f32))) + 1)
@@ -274,7 +276,7 @@ def choose_block_tile(rows: int, depth: int, usual: Tile, channels: int, target:
     if depth == 1 or target.lanes_f32 == 1:
         return usual
     if cost(usual.vectors)[1]:
-        return replace(usual, spread=True)
+        return replace(usual, spread=1 if rows >= _MANY else 2)
     return replace(usual, prefetch=AHEAD)
 
 
@@ -283,7 +285,7 @@ def streams(shape: Shape, tile: Tile, target: Target) -> bool:
     have the time to ask for the next one meanwhile."""
     m, n, k = shape
     several = tile.panel_outer and tile.whole_panels(n) > 1 and k > LONG
-    return several and prod(m) >= _SPREAD and 4 * n * k > target.l2_bytes
+    return several and prod(m) >= _MANY and 4 * n * k > target.l2_bytes
 
 
 def _tiles(rows: int, vectors: int, target: Target) -> list[int]:

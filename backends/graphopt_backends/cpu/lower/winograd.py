@@ -38,7 +38,7 @@ from graphopt.target import Target
 from graphopt.tune.space import Parameter, Point, Space, with_parameter
 from graphopt_backends.cpu.lower.combine import transformed
 from graphopt_backends.cpu.lower.contraction import borders
-from graphopt_backends.cpu.lower.domain import Domain, Sizes, choose_domain_tile
+from graphopt_backends.cpu.lower.domain import Domain, Sizes, block_time, choose_domain_tile
 from graphopt_backends.cpu.lower.spaces import register_space
 from graphopt_backends.cpu.lower.tiles import (
     Panel,
@@ -51,10 +51,6 @@ from graphopt_backends.cpu.lower.tiles import (
 
 _ROW = range(8, 25)
 """Tiles that may make a row where there is one axis; the number that is least surplus does."""
-
-_ALONE = 2.0
-"""How much worse a single block may be, where groups do not make more: threads that share its
-panels all transform its rows. Not fitted; measured, two blocks take 2 to 9 percent less on two."""
 
 
 def lower(
@@ -92,15 +88,12 @@ class Grid:
 def choose_tile_rows(grid: Grid, sizes: Sizes, usual: Tile, target: Target) -> int:
     """The tile rows that make a block: as many as take the least time. `usual` is the register tile
     of many rows."""
-    width = max(p.width for p in panels_of(sizes.channels, usual, target.lanes_f32))
+    panels = panels_of(sizes.channels, usual, target.lanes_f32)
 
-    def cost(tile_rows: int) -> tuple[float, float]:
+    def cost(tile_rows: int) -> float:
         rows = tile_rows * grid.columns
         tile = choose_block_tile(rows, sizes.inputs, usual, sizes.channels, target)
-        alone = _ALONE if rows == grid.tiles and sizes.groups == 1 else 1.0
-        sized = rows, grid.tiles, width, target
-        nanoseconds = sizes.nanoseconds(*sized, ahead=tile.spread)
-        return alone * nanoseconds, sizes.bytes_moved(*sized, ahead=tile.spread)
+        return block_time(sizes, rows, grid.tiles, panels, target, ahead=tile.spread > 0)
 
     return min(grid.blocks, key=cost)
 
