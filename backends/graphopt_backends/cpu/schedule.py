@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from graphopt.errors import IRError
 from graphopt.kernel import schedule as s
 from graphopt.kernel.ir import For, Kernel
@@ -32,8 +34,8 @@ def register_tile_steps(naive: Kernel, tile: Tile, weights: str | None = None) -
     k = naive
     names = _loops(k)
     if not tile.panel_outer:
-        k = _sharing_positions(k, names)
-        step("share positions", k)
+        k = _jammed(k, (n for n in names if n.startswith("m")))
+        step("panels of several widths pass by a position while it is near", k)
     tiled = ["mi", "jr", "jl"]
     if tile.outer_rows > 1 and "m0" in names:
         outer = _next_outer(names)
@@ -45,6 +47,9 @@ def register_tile_steps(naive: Kernel, tile: Tile, weights: str | None = None) -
     step("tile", k)
     k = s.reorder(k, _order(tile, names))
     step("reorder", k)
+    if tile.panel_outer:
+        k = _jammed(k, ("jb",))
+        step("rows that are left over pass by the same panel", k)
     k = s.expand_accumulator(k, "acc", tuple(t for t in tiled if t in _loops(k)))
     step("accumulate in registers", k)
     k = s.vectorize(k, "jl")
@@ -84,11 +89,10 @@ def along_reduction_steps(naive: Kernel, rows: int) -> Steps:
     return [*steps, ("parallelize", k)]
 
 
-def _sharing_positions(k: Kernel, names: tuple[str, ...]) -> Kernel:
-    """Panels of several widths at a position, one after the other, while what they read is near;
-    as it is where there is no proof that they may."""
+def _jammed(k: Kernel, names: Iterable[str]) -> Kernel:
+    """With those loops jammed; as it is where there is no proof that they may."""
     try:
-        for var in (n for n in names if n.startswith("m")):
+        for var in names:
             k = s.jam(k, var)
     except IRError:
         pass

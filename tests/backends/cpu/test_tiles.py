@@ -11,6 +11,7 @@ from graphopt_backends.cpu.lower.tiles import (
     Tile,
     choose_block_tile,
     choose_even_tile,
+    choose_streaming_tile,
     choose_tile,
     choose_window_tile,
     cycles,
@@ -18,7 +19,6 @@ from graphopt_backends.cpu.lower.tiles import (
     most_rows,
     passes_once,
     rows_missed,
-    streams,
 )
 from graphopt_backends.cpu.targets import TARGETS
 from hypothesis import given
@@ -138,13 +138,30 @@ def test_a_block_asks_for_its_weights_however_short_k_is(depth: int, ahead: int)
 
 
 def test_panels_that_stream_are_asked_for_ahead() -> None:
-    """Where there are rows to do meanwhile, a next panel, and too many weights for level 2."""
-    tile = Tile(9, 3, 16)
-    assert streams(((128,), 768, 768), tile, V4)
-    assert not streams(((8,), 768, 768), tile, V4)
-    assert not streams(((128,), 256, 256), tile, V4)
-    assert not streams(((128,), 80, 8192), tile, V4)
-    assert not streams(((128,), 768, 768), replace(tile, panel_outer=False), V4)
+    """Where there is a next panel, too many weights for level 2, and the time: few rows ask for it
+    into level 2, fewer for their own."""
+    target = replace(V4, vector_units=1)
+
+    def asked(rows: int, n: int, k: int, *, once: bool = False) -> tuple[int, int]:
+        tile = choose_streaming_tile(((rows,), n, k), target, once=once)
+        return tile.spread, tile.prefetch
+
+    assert asked(128, 768, 768) == (1, 0)
+    assert asked(8, 768, 768) == (2, 0)
+    assert asked(2, 768, 768) == (0, AHEAD)
+    for rows in (2, 8, 128):
+        assert asked(rows, 256, 256) == (0, 0), "they stay in level 2"
+        assert asked(rows, 80, 8192) == (0, 0), "there is one whole panel"
+        assert asked(rows, 768, 768, once=True) == (0, 0)
+
+
+def test_few_rows_of_several_axes_keep_their_tile() -> None:
+    """A tile is of the rows of one axis, and two panels of few rows fit level 2."""
+    one, two = (choose_streaming_tile((m, 768, 768), V3) for m in ((4,), (4, 2)))
+    assert (one.rows, one.prefetch) == (4, AHEAD)
+    assert (two.rows, two.spread) == (choose_tile(((4, 2), 768, 768), V3).rows, 2)
+    assert choose_tile(((8,), 1024, 1024), V4, 4096).vectors == 6
+    assert choose_streaming_tile(((8,), 1024, 1024), V4, 4096).vectors <= 4
 
 
 def window(size: int, channels: int, taps: int, target: Target) -> Tile:

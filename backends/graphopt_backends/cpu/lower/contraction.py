@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -47,11 +46,11 @@ from graphopt_backends.cpu.lower.spaces import contraction_space, window_space
 from graphopt_backends.cpu.lower.tiles import (
     Panel,
     Tile,
+    choose_streaming_tile,
     choose_tile,
     choose_window_tile,
     panels_of,
     passes_once,
-    streams,
 )
 from graphopt_backends.cpu.schedule import contraction_steps
 
@@ -89,10 +88,8 @@ def _default(builder: Builder, target: Target) -> Tile:
         return choose_window_tile(builder.shape(), target, filters=filters)
     depth, channels = builder.product.depth, builder.product.channels
     once = passes_once(builder.left_bytes(), 4 * depth * channels, target)
-    tile = choose_tile(builder.shape(), target, builder.row_bytes(), once=once)
-    if builder.is_streamable and streams(builder.shape(), tile, target):
-        tile = replace(tile, spread=1)
-    return tile
+    choose = choose_streaming_tile if builder.is_streamable else choose_tile
+    return choose(builder.shape(), target, builder.row_bytes(), once=once)
 
 
 def packings(packed: Sequence[tuple[Builder, Sequence[Panel]]]) -> dict[int, Packing]:

@@ -37,6 +37,10 @@ _ACROSS = 5.0
 """Cycles of adding up the lanes of a vector and storing the sum."""
 _CLEARLY = 0.9
 """Of an estimate: what is no better than that may be worse."""
+_BUSY = 0.75
+"""Of the time that the next product's weights take: products that take less are better off asking
+for their own (measured by AVX2: 4 rows of 2 vectors are 0.68 and 8 percent faster so, 5 are 0.82
+and 13 percent slower)."""
 _NEARLY = 1.03
 """Of an estimate: what is no worse than that may be better."""
 _EVEN = (3, 2, 4, 1)
@@ -46,6 +50,9 @@ _MANY = 20
 """Rows of a product whose next one's weights come slowly enough to be asked into the level 1 cache:
 2.5 to 4 percent faster from 49 rows on, but up to 1.6 times slower than into level 2 with 8 or 16,
 where so many lines on their way keep the product's own from coming."""
+MOST_VECTORS = 6
+"""Of a tile."""
+_MOST_AHEAD = 4
 TOGETHER = (1, 2, 4)
 """Panels that may pass over transformed rows as one."""
 _NUMBERS = ("rows", "vectors", "outer_rows", "k_step", "prefetch", "spread", "together")
@@ -130,7 +137,7 @@ def candidates(shape: Shape, target: Target) -> Iterator[Tile]:
     m, n, _ = shape
     inner = m[-1] if m else 1
     outer = m[-2] if len(m) > 1 else 1
-    most_vectors = max(1, min(6, -(-n // target.lanes_f32)))
+    most_vectors = max(1, min(MOST_VECTORS, -(-n // target.lanes_f32)))
     for vectors in range(1, most_vectors + 1):
         limit = most_rows(vectors, target)
         for rows in range(1, min(limit, inner) + 1):
@@ -141,8 +148,9 @@ def candidates(shape: Shape, target: Target) -> Iterator[Tile]:
 
 
 def choose_tile(
-    shape: Shape, target: Target, row_bytes: int = 0, most_vectors: int = 6, *, once: bool = False
-) -> Tile:
+    shape: Shape, target: Target, row_bytes: int = 0, most_vectors: int = MOST_VECTORS, *,
+    once: bool = False,
+) -> Tile:  # fmt: skip
     """The tile of least estimated cycles; among near ties the widest panel of fewest rows.
     `row_bytes` lie between neighbouring rows of the left factor, which is passed by `once`, all
     panels for each of its tiles, or panel by panel."""
@@ -264,9 +272,9 @@ def choose_block_tile(rows: int, depth: int, usual: Tile, channels: int, target:
         """Cycles per vector of channels and step of k, and whether that is with `spread`."""
         steps = [_step(r, vectors) for r in _tiles(rows, vectors, target)]
         waiting = max(steps[0], line * vectors) + sum(steps[1:])
-        busy = sum(steps)
-        spread = busy >= line * vectors
-        return (busy if spread else waiting) / vectors, spread
+        busy, arriving = sum(steps), line * vectors
+        spread = busy >= _BUSY * arriving
+        return (max(busy, arriving) if spread else waiting) / vectors, spread
 
     widths = range(1, max(1, min(4, -(-channels // target.lanes_f32))) + 1)
     best = min(widths, key=lambda v: (cost(v)[0], -v))
@@ -280,12 +288,22 @@ def choose_block_tile(rows: int, depth: int, usual: Tile, channels: int, target:
     return replace(usual, prefetch=AHEAD)
 
 
-def streams(shape: Shape, tile: Tile, target: Target) -> bool:
-    """Whether panels of weights come from beyond the level 2 cache, one after the other, and rows
-    have the time to ask for the next one meanwhile."""
+def choose_streaming_tile(
+    shape: Shape, target: Target, row_bytes: int = 0, *, once: bool = False
+) -> Tile:
+    """The tile of a direct product whose weights are one stream: where panels come from beyond the
+    level 2 cache, one after the other, that of a block of all its rows. Few rows take panels that
+    two of fit there: by AVX-512 8 rows are 12 percent slower with 6 vectors than with 4."""
     m, n, k = shape
-    several = tile.panel_outer and tile.whole_panels(n) > 1 and k > LONG
-    return several and prod(m) >= _MANY and 4 * n * k > target.l2_bytes
+    rows, streams = prod(m), k > LONG and 4 * n * k > target.l2_bytes
+    most = _MOST_AHEAD if streams and rows < _MANY else MOST_VECTORS
+    usual = choose_tile(shape, target, row_bytes, most, once=once)
+    if not streams or not usual.panel_outer or usual.whole_panels(n) < 2:
+        return usual
+    if rows >= _MANY:
+        return replace(usual, spread=1)
+    tile = choose_block_tile(rows, k, usual, n, target)
+    return tile if m[-1:] == (rows,) else replace(tile, rows=usual.rows, vectors=usual.vectors)
 
 
 def _tiles(rows: int, vectors: int, target: Target) -> list[int]:
