@@ -9,6 +9,7 @@ import numpy as np
 from graphopt_passes.fuse import fuse, fuse_strips
 from graphopt_passes.layout import assign_layouts
 from graphopt_passes.legalize import (
+    clip_windows,
     decompose_conv_transpose,
     decompose_grouped_matmul,
     decompose_pooling,
@@ -213,6 +214,18 @@ _phases = decompose_conv_transpose._phases
 _as_conv = decompose_conv_transpose._as_conv
 
 
+_kept = clip_windows._taps
+plant(
+    "the first taps, whichever are left",
+    "clip-windows",
+    clip_windows,
+    "_taps",
+    lambda weights, axes, rw: _kept(weights, [dataclasses.replace(a, first=0) for a in axes], rw),
+    """%x = input : f32[1,4,6,6]
+%w = constant {key="w"} : f32[4,4,3,3]
+%y = conv %x, %w {stride=[1,1], padding=[[7,7],[7,7]], dilation=[7,7]}
+return %y""",
+)
 plant(
     "the kernel of a transposed convolution not flipped",
     "decompose-conv-transpose",

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable
 
 import pytest
+from graphopt_passes.legalize.clip_windows import Axis
 from graphopt_passes.pipelines import text
 from real_graphs import attribute, count, fires, prepared, tiny
 
@@ -188,7 +189,60 @@ def test_windows_larger_than_the_image_are_clipped(kernel: int, stride: int, pad
     assert attribute(result, "max_pool", "padding") == [((0, 0), (0, 0))]
 
 
+@pytest.mark.parametrize(
+    ("extent", "taps", "stride", "padding", "dilation", "left"),
+    [
+        (7, 3, 1, (12, 12), 12, (1, (0, 0), 1)),
+        (4, 5, 1, (6, 6), 3, (3, (3, 3), 3)),
+        (4, 5, 2, (6, 6), 3, (2, (0, 2), 3)),
+        (4, 5, 1, (2, 2), 1, (5, (2, 2), 1)),
+        (3, 5, 1, (0, 4), 1, (3, (0, 2), 1)),
+        (2, 2, 1, (1, 0), 2, (2, (1, 0), 2)),
+        (5, 3, 1, (8, 0), 4, (2, (4, 0), 4)),
+        (1, 7, 3, (3, 3), 1, (1, (0, 0), 1)),
+    ],
+)
+def test_an_axis_keeps_the_taps_that_meet_its_elements(
+    extent: int, taps: int, stride: int, padding: tuple[int, int], dilation: int,
+    left: tuple[int, tuple[int, int], int],
+) -> None:  # fmt: skip
+    """And as many windows, that see the same."""
+    out = (extent + sum(padding) - dilation * (taps - 1) - 1) // stride + 1
+    axis = Axis(extent, out, taps, stride, *padding, dilation)
+    clipped = axis.clipped() or axis
+    assert (clipped.kernel, (clipped.before, clipped.after), clipped.dilation) == left
+    assert (clipped.clipped() or clipped) == clipped, "nothing is left to clip"
+
+    def seen(a: Axis) -> set[tuple[int, int, int]]:
+        """Window, tap by its first number, and the element that they meet."""
+        taps = itertools.product(range(out), range(a.kernel))
+        meet = ((w, t + a.first, w * stride + t * a.dilation - a.before) for w, t in taps)
+        return {(w, t, e) for w, t, e in meet if 0 <= e < extent}
+
+    assert seen(clipped) == seen(axis)
+
+
+def _wide(weights: str, kernel: str, groups: int = 1) -> str:
+    text = f"%x = input : f32[2,4,7,5]\n%w = {weights} : f32[6,{4 // groups},{kernel}]\n"
+    text += '%b = constant {key="b"} : f32[6]\n%y = conv %x, %w, %b {stride=[1,2], '
+    return text + f"padding=[[8,8],[3,4]], dilation=[8,3], groups={groups}}}\nreturn %y"
+
+
+@pytest.mark.parametrize("weights", ['constant {key="w"}', "input"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_convolutions_forget_taps_in_padding(weights: str, groups: int) -> None:
+    """Of three rows of taps 8 apart the middle one, two of three columns."""
+    result = transformed("clip-windows", _wide(weights, "3,3", groups))
+    (conv,) = [n for n in result.nodes if n.op.name == "conv"]
+    assert conv.operands[1].type.dims == (6, 4 // groups, 1, 3)
+    assert conv.attrs.padding[0] == (0, 0)  # type: ignore[attr-defined]
+    assert conv.attrs.dilation == (1, 3)  # type: ignore[attr-defined]
+    assert count(result)["slice"] == (1 if weights == "input" else 0)
+
+
 def test_clipping_refuses(check_refuses: Check) -> None:
+    plain = _wide('constant {key="w"}', "1,3")
+    check_refuses("clip-windows", plain.replace("[8,8]", "[0,0]"), reason="meets the input")
     check_refuses(
         "clip-windows", _pool("avg_pool", 3, 2, "[1,1]"), reason="meets the input somewhere"
     )
@@ -309,9 +363,10 @@ def test_fires_on_real_models(pass_: str, name: str, op: str) -> None:
 
 @pytest.mark.transformers
 def test_clipping_fires_on_a_real_model() -> None:
-    """EfficientNet ends in a pool as large as its full image, over the small one of the test."""
+    """EfficientNet ends in a pool as large as its full image, over the small one of the test, where
+    kernels of 5x5 and 3x3 see 2x2 and 1x1 pixels."""
     result, rewrites = fires("clip-windows", tiny("tiny_efficientnet"))
-    assert rewrites == 1
+    assert rewrites == 3
     assert count(result)["avg_pool"] == 1
 
 
