@@ -220,7 +220,9 @@ plant(
     "clip-windows",
     clip_windows,
     "_taps",
-    lambda weights, axes, rw: _kept(weights, [dataclasses.replace(a, first=0) for a in axes], rw),
+    lambda weights, axes, *others: _kept(
+        weights, [dataclasses.replace(a, first=0) for a in axes], *others
+    ),
     """%x = input : f32[1,4,6,6]
 %w = constant {key="w"} : f32[4,4,3,3]
 %y = conv %x, %w {stride=[1,1], padding=[[7,7],[7,7]], dilation=[7,7]}

@@ -6,6 +6,7 @@ from collections import Counter
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from graphopt_passes.pipelines import text
 from models import TINY
 
 from graphopt.check import NumericsGate
@@ -44,6 +45,16 @@ def fires(pass_: str, graph: Graph) -> tuple[Graph, int]:
     ctx = PassContext()
     result = Pipeline.parse(pass_).run(graph, ctx, verify_each=True, gate=NumericsGate())
     return result, ctx.rewrites
+
+
+def tiles_behind(pass_: str, module: nn.Module, x: Tensor) -> list[int]:
+    """The tiles of Winograd's algorithm that O2 gives a module, whose one convolution `pass_` makes
+    ready for it once padding is explicit."""
+    graph = traced(module, x)
+    _, rewrites = fires(pass_, Pipeline.parse("explicit-padding").run(graph))
+    assert rewrites == 1
+    whole = Pipeline.parse(text("O2")).run(graph)
+    return [w for r in whole.nodes if r.body for w in attribute(r.body, "conv", "winograd")]
 
 
 def count(graph: Graph) -> Counter[str]:

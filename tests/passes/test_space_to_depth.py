@@ -7,13 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from graphopt_passes.algorithm.space_to_depth import turned
-from graphopt_passes.pipelines import text
-from real_graphs import attribute, count, fires, traced
+from real_graphs import attribute, count, tiles_behind
 from torch import nn, randn
 
 from graphopt.check import check_pass, random_constant
 from graphopt.ir.text import parse
-from graphopt.pipeline import Pipeline
 
 Check = Callable[..., object]
 
@@ -115,9 +113,5 @@ def test_weights_lie_as_the_phases_do() -> None:
 def test_a_traced_module_gets_winograds_algorithm(
     module: nn.Conv2d, extents: tuple[int, ...], tile: int
 ) -> None:
-    graph = traced(nn.Sequential(module, nn.ReLU()), randn(1, module.in_channels, *extents))
-    _, rewrites = fires("space-to-depth", Pipeline.parse("explicit-padding").run(graph))
-    assert rewrites == 1
-    whole = Pipeline.parse(text("O2")).run(graph)
-    chosen = [w for r in whole.nodes if r.body for w in attribute(r.body, "conv", "winograd")]
-    assert chosen == [tile]
+    activated, x = nn.Sequential(module, nn.ReLU()), randn(1, module.in_channels, *extents)
+    assert tiles_behind("space-to-depth", activated, x) == [tile]

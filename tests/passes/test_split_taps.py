@@ -7,13 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from graphopt_passes.algorithm.split_taps import parted
-from graphopt_passes.pipelines import text
-from real_graphs import attribute, count, fires, traced
+from real_graphs import count, tiles_behind
 from torch import nn, randn
 
 from graphopt.check import check_pass, random_constant
 from graphopt.ir.text import parse
-from graphopt.pipeline import Pipeline
 
 Check = Callable[..., object]
 
@@ -96,10 +94,6 @@ def test_weights_lie_as_the_parts_do() -> None:
 def test_a_traced_module_gets_winograds_algorithm(
     module: nn.Conv2d, extents: tuple[int, ...]
 ) -> None:
-    graph = traced(nn.Sequential(module, nn.ReLU()), randn(1, module.in_channels, *extents))
-    _, rewrites = fires("split-taps", Pipeline.parse("explicit-padding").run(graph))
-    assert rewrites == 1
-    whole = Pipeline.parse(text("O2")).run(graph)
-    chosen = [w for r in whole.nodes if r.body for w in attribute(r.body, "conv", "winograd")]
-    assert len(chosen) == 1
-    assert chosen[0] > 0
+    activated, x = nn.Sequential(module, nn.ReLU()), randn(1, module.in_channels, *extents)
+    (tile,) = tiles_behind("split-taps", activated, x)
+    assert tile > 0

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import ClassVar
 
-from graphopt.ir.graph import Node, Value
+from graphopt.ir.graph import Loc, Node, Value
 from graphopt.ops import AvgPoolAttrs, ConvAttrs, MaxPoolAttrs, SliceAttrs
 from graphopt.passbase import REASSOCIATES, Numerics, RewritePass
 from graphopt.rewrite import Plan, Reject, Rewriter
@@ -89,7 +89,9 @@ class ClipWindows(RewritePass):
             dilation = tuple(a.dilation for a in axes)
             attrs = replace(attrs, padding=padding, dilation=dilation)
             weights, *bias = others
-            new = rw.emit("conv", x, _taps(weights, axes, rw), *bias, attrs=attrs, loc=node.loc)
+            new = rw.emit(
+                "conv", x, _taps(weights, axes, rw, node.loc), *bias, attrs=attrs, loc=node.loc
+            )
         else:
             assert isinstance(attrs, AvgPoolAttrs | MaxPoolAttrs)
             smaller = replace(attrs, kernel=tuple(a.kernel for a in axes), padding=padding)
@@ -114,16 +116,17 @@ def _axes(node: Node) -> list[Axis]:
     return [Axis(e, o, k, s, before, after, d) for e, o, k, s, (before, after), d in axes]
 
 
-def _taps(weights: Value, axes: Sequence[Axis], rw: Rewriter) -> Value:
+def _taps(weights: Value, axes: Sequence[Axis], rw: Rewriter, loc: Loc) -> Value:
     """The weights of those taps that are left."""
     kept = [slice(a.first, a.first + a.kernel) for a in axes]
     known = rw.array(weights)
     if known is not None:
-        return rw.constant(known[:, :, *kept].copy(), name=name(weights, "taps"))
+        return rw.constant(known[:, :, *kept].copy(), name=name(weights, "taps"), loc=loc)
     dims = weights.type.dims
     starts = (0, 0, *(k.start for k in kept))
     stops = (*dims[:2], *(k.stop for k in kept))
-    return rw.emit("slice", weights, attrs=SliceAttrs(starts, stops, (1,) * len(dims)))
+    attrs = SliceAttrs(starts, stops, (1,) * len(dims))
+    return rw.emit("slice", weights, attrs=attrs, loc=loc)
 
 
 def _divisor(attrs: AvgPoolAttrs) -> int | None:

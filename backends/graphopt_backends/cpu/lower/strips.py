@@ -52,6 +52,7 @@ from graphopt_backends.cpu.lower.links import (
     scaled,
 )
 from graphopt_backends.cpu.lower.tiles import (
+    MOST_VECTORS,
     Panel,
     Tile,
     candidates,
@@ -62,7 +63,6 @@ from graphopt_backends.cpu.lower.tiles import (
 )
 from graphopt_backends.cpu.schedule import register_tile_steps
 
-_WIDEST = 6
 Axes = tuple[tuple[str, int], ...]
 
 
@@ -122,7 +122,7 @@ class _Strips:
     def space(self) -> Space:
         choices = [Parameter("strip_rows", tuple(self.chain.strips()), self.rows)]
         if self.tile is not None:
-            widest = min(_WIDEST, -(-self.channels // self.target.lanes_f32))
+            widest = min(MOST_VECTORS, -(-self.channels // self.target.lanes_f32))
             vectors = tuple(range(1, widest + 1))
             choices.append(Parameter("block_vectors", vectors, self.tile.vectors))
         return Space(tuple(p for p in choices if len(p.choices) > 1))
