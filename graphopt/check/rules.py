@@ -307,7 +307,8 @@ def attend(b: Builder) -> None:
     k, v = (b.constant(q.type.dtype, (n, b.choice((1, h)), 5, d)) for _ in range(2))
     causal = b.boolean()
     mask = [b.constant(DType.BOOL, (s, 5), below=2)] if not causal and b.boolean() else []
-    b.add("attention", [q, k, v, *mask], attrs_of("attention", scale=0.25, causal=causal))
+    attrs = attrs_of("attention", scale=0.25, causal=causal, window=b.choice((0, 0, 2)))
+    b.add("attention", [q, k, v, *mask], attrs)
 
 
 def source(b: Builder) -> None:

@@ -54,8 +54,15 @@ class IndexScope:
         return IndexScope(self.ranges, {**self.meaning, var: meaning}, self.guards)
 
     def with_guard(self, condition: Expr) -> IndexScope:
-        guards = (*self.guards, self.resolve(condition))
-        return IndexScope(self.ranges, self.meaning, guards)
+        """Inside an `if`. A loop variable that is below a number there has no other values; it
+        keeps two, since a variable of one is none."""
+        holds = self.resolve(condition)
+        ranges = dict(self.ranges)
+        if isinstance(holds, Binary) and holds.op == "<":
+            a, b = holds.a, holds.b
+            if isinstance(a, Var) and a.name in ranges and isinstance(b, Const):
+                ranges[a.name] = min(ranges[a.name], max(int(b.value), 2))
+        return IndexScope(ranges, self.meaning, (*self.guards, holds))
 
     def resolve(self, e: Expr) -> Expr:
         """An expression in terms of unique loop variables alone, as far as lets allow."""

@@ -17,16 +17,38 @@ from graphopt.ops.define import check_float, check_same_dtype, define, upper
 class AttentionAttrs(Attrs):
     """softmax(q k^T * scale + mask) v per head; query head i reads key head i // (h / hk).
 
-    `causal` lets query i see keys 0..i (top-left aligned), besides what the mask says.
+    Besides what the mask says, `causal` lets query i see keys 0..i (top-left aligned), and a
+    `window` of more than 0 keys whose positions differ from i by less than it.
     """
 
     scale: float
     causal: bool = False
+    window: int = 0
+
+    def seen(self, queries: int, keys: int) -> np.ndarray:
+        """Which keys each query sees by `causal` and `window`, [queries, keys]."""
+        first, end = self._spans(queries, keys)
+        key = np.arange(keys)
+        return (first[:, None] <= key) & (key < end[:, None])
+
+    def scores(self, queries: int, keys: int) -> int:
+        """How many pairs of a query and a key that it sees there are."""
+        first, end = self._spans(queries, keys)
+        return int(np.maximum(end - first, 0).sum())
+
+    def _spans(self, queries: int, keys: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first key of each query and the one after its last."""
+        query = np.arange(queries)
+        ahead = 0 if self.causal else (self.window or keys) - 1
+        behind = (self.window or queries) - 1
+        return np.maximum(query - behind, 0), np.minimum(query + ahead + 1, keys)
 
 
 def _infer(*args: Any) -> TensorType:
     """q [b, h, s, d], k [b, hk, t, d], v [b, hk, t, e], mask ~ [b, h, s, t] -> [b, h, s, e]."""
-    q, k, v, *mask, _ = args
+    q, k, v, *mask, a = args
+    if a.window < 0:
+        raise IRError(f"attention: a window of {a.window} keys", hint="0 means no window")
     if not q.rank == k.rank == v.rank == 4:
         raise IRError(f"attention: {q}, {k} and {v} are not all of rank 4",
                       hint="expected [batch, heads, sequence, features]")  # fmt: skip
@@ -72,8 +94,7 @@ def _reference(*args: Any) -> np.ndarray:
     if mask:
         keep = mask[0]
         scores = np.where(keep, scores, -np.inf) if keep.dtype == np.bool_ else scores + keep
-    if a.causal:
-        scores = np.where(np.tri(*scores.shape[-2:], dtype=np.bool_), scores, -np.inf)
+    scores = np.where(a.seen(*scores.shape[-2:]), scores, -np.inf)
     top = scores.max(axis=-1, keepdims=True, initial=-np.inf)
     e = np.exp(scores - np.where(np.isneginf(top), 0, top))
     total = e.sum(axis=-1, keepdims=True)
@@ -82,11 +103,11 @@ def _reference(*args: Any) -> np.ndarray:
 
 
 def _flops(*args: Any) -> int:
-    """Both products and about ten operations per score; `causal` skips about half."""
+    """Both products and about ten operations per score that is seen."""
     q, k, v, a = args[0], args[1], args[2], args[-1]
     b, h, s, d = map(upper, q.shape)
-    scores = b * h * s * upper(k.shape[2])
-    return int(scores * (2 * d + 2 * upper(v.shape[3]) + 10)) // (2 if a.causal else 1)
+    scores = b * h * a.scores(s, upper(k.shape[2]))
+    return int(scores * (2 * d + 2 * upper(v.shape[3]) + 10))
 
 
 ATTENTION = define("attention", AttentionAttrs, _infer, _reference, _flops,

@@ -248,6 +248,8 @@ _ERRORS: list[tuple[str, list[TensorType], Attrs, str]] = [
     ("attention", [f32(1, 3, 4, 8), f32(1, 2, 4, 8), f32(1, 2, 4, 8)], AttentionAttrs(1.0),
      "attention: f32[1,3,4,8], f32[1,2,4,8] and f32[1,2,4,8] do not fit\n"
      "hint: expected q [b,h,s,d], k [b,hk,t,d], v [b,hk,t,e] with hk dividing h"),
+    ("attention", [f32(1, 2, 4, 8)] * 3, AttentionAttrs(1.0, window=-1),
+     "attention: a window of -1 keys\nhint: 0 means no window"),
     ("attention", [f32(1, 2, 4, 8)] * 3 + [i64(4, 4)], AttentionAttrs(1.0),
      "attention: mask i64[4,4] is neither bool nor f32\n"
      "hint: cast it to f32, or to bool where True keeps a key"),

@@ -215,6 +215,9 @@ def test_symbolic_dims_pass_through(
             AttentionAttrs(1.0),
             2 * 3 * 5 * (8 + 12 + 10),
         ),
+        ("attention", [_t(1, 2, 4, 4)] * 3, AttentionAttrs(1.0, True), 2 * 10 * (8 + 8 + 10)),
+        ("attention", [_t(1, 1, 4, 4)] * 3, AttentionAttrs(1.0, window=2), 10 * (8 + 8 + 10)),
+        ("attention", [_t(1, 1, 4, 4)] * 3, AttentionAttrs(1.0, True, 2), 7 * (8 + 8 + 10)),
     ],
     ids=lambda v: v if isinstance(v, str) else "",
 )

@@ -404,10 +404,12 @@ def attentions(seed: int) -> Graph:
             added,
             np.zeros((5, 5), np.float32),
             tri[None],
+            np.tri(5, k=1, dtype=np.bool_) & np.tri(5, k=1, dtype=np.bool_).T,
         ]
         mask = soup.choice([None, *masks])
         operands = inputs if mask is None else [*inputs, soup.rw.constant(mask)]
-        soup.emit("attention", *operands, scale=0.5, causal=soup.choice([False, False, True]))
+        causal, window = soup.choice([False, False, True]), soup.choice([0, 0, 3])
+        soup.emit("attention", *operands, scale=0.5, causal=causal, window=window)
     if soup.pool[-1].producer is None:
         soup.emit("relu", q)
     return soup.finish()

@@ -10,6 +10,7 @@ from real_graphs import attribute, count, fires, prepared
 
 from graphopt.check import execute, seeded_inputs
 from graphopt.ir.text import parse
+from graphopt.ops import AttentionAttrs
 from graphopt.pipeline import Pipeline
 
 Check = Callable[..., object]
@@ -22,28 +23,70 @@ def _masked(value: str, type_: str, scores: str = "scale=0.5, causal=false") -> 
     return QKV + mask + f"%y = attention %q, %k, %v, %m {{{scores}}}\nreturn %y"
 
 
-def _bare(causal: str) -> str:
-    return QKV + f"%y = attention %q, %k, %v {{scale=0.5, causal={causal}}}\nreturn %y"
+def _bare(seen: str) -> str:
+    return QKV + f"%y = attention %q, %k, %v {{scale=0.5, {seen}}}\nreturn %y"
 
 
 MASKS = {
-    "all": ("[true, true, true]", "bool[3]", "false"),
-    "triangle": ("[true,false,false,true,true,false,true,true,true]", "bool[1,1,3,3]", "true"),
-    "zeros": ("[0.0, 0.0, 0.0]", "f32[3]", "false"),
-    "infinities": ("[0.0,-inf,-inf,0.0,0.0,-inf,0.0,0.0,0.0]", "f32[3,3]", "true"),
-}
+    "all": ("[true, true, true]", "bool[3]", "causal=false"),
+    "triangle": ("[true,false,false,true,true,false,true,true,true]", "bool[1,1,3,3]",
+                 "causal=true"),
+    "zeros": ("[0.0, 0.0, 0.0]", "f32[3]", "causal=false"),
+    "infinities": ("[0.0,-inf,-inf,0.0,0.0,-inf,0.0,0.0,0.0]", "f32[3,3]", "causal=true"),
+    "band": ("[true,true,false,true,true,true,false,true,true]", "bool[3,3]", "window=2"),
+    "band of what came before": (
+        "[true,false,false,true,true,false,false,true,true]", "bool[1,1,3,3]",
+        "causal=true, window=2",
+    ),
+    "diagonal": ("[0.0,-inf,-inf,-inf,0.0,-inf,-inf,-inf,0.0]", "f32[3,3]",
+                 "causal=true, window=1"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", MASKS)
 def test_masks(case: str, check_pass: Check) -> None:
-    value, type_, causal = MASKS[case]
-    check_pass("simplify-attention", _masked(value, type_), _bare(causal))
+    value, type_, seen = MASKS[case]
+    check_pass("simplify-attention", _masked(value, type_), _bare(seen))
+
+
+def test_what_two_masks_keep(check_pass: Check) -> None:
+    """The narrower of two windows, causal if one of them is."""
+    value, type_, _ = MASKS["band"]
+    before = _masked(value, type_, "scale=0.5, causal=true, window=3")
+    check_pass("simplify-attention", before, _bare("causal=true, window=2"))
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(5, 5), (1, 4), (4, 1), (7, 3), (3, 7)])
+@pytest.mark.parametrize("causal", [False, True])
+def test_every_window_is_found(queries: int, keys: int, causal: bool) -> None:
+    for window in range(1, max(queries, keys) + 1):
+        wanted = AttentionAttrs(0.5, causal, window).seen(queries, keys)
+        values = ",".join(str(bool(x)).lower() for x in wanted.ravel())
+        text = f"%q = input : f32[1,2,{queries},4]\n%k = input : f32[1,2,{keys},4]\n"
+        text += f'%m = constant {{key="m", value=[{values}]}} : bool[{queries},{keys}]\n'
+        graph = parse(text + "%y = attention %q, %k, %k, %m {scale=0.5}\nreturn %y")
+        (node,) = (n for n in Pipeline.parse("simplify-attention").run(graph).nodes
+                   if isinstance(n.attrs, AttentionAttrs))  # fmt: skip
+        assert len(node.operands) == 3
+        np.testing.assert_array_equal(node.attrs.seen(queries, keys), wanted)
+
+
+PADDED = """%p = input : bool[1,1,1,3]
+%t = constant {key="t", value=[true,false,false,true,true,false,true,true,true]} : bool[1,1,3,3]
+%m = and %t, %p
+%y = attention %q, %k, %v, %m {scale=0.5, causal=false}
+return %y"""
+
+
+def test_a_part_of_a_mask_that_is_known(check_pass: Check) -> None:
+    after = "%p = input : bool[1,1,1,3]\n%y = attention %q, %k, %v, %p {scale=0.5, causal=true}\n"
+    check_pass("simplify-attention", QKV + PADDED, QKV + after + "return %y")
 
 
 def test_full_splats(check_pass: Check) -> None:
     mask = "%m = full {value=1, shape=[1,1,3,3], dtype=bool}\n"
     before = QKV + mask + "%y = attention %q, %k, %v, %m {scale=0.5, causal=true}\nreturn %y"
-    check_pass("simplify-attention", before, _bare("true"))
+    check_pass("simplify-attention", before, _bare("causal=true"))
 
 
 REPEAT = """
@@ -66,9 +109,11 @@ def test_repeated_heads(check_pass: Check) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (_masked("[true, false, true]", "bool[3]"), "neither full nor causal"),
+        (_masked("[true, false, true]", "bool[3]"), "neither full nor causal nor a band"),
         (_masked("[true,true,true,false,true,true,false,false,true]", "bool[3,3]"),
-         "neither full nor causal"),
+         "neither full nor causal nor a band"),
+        (_masked("[true,true,false,true,true,true,false,true,false]", "bool[3,3]"),
+         "neither full nor causal nor a band"),
         (_masked("[0.0, -1.5, 0.0]", "f32[3]"), "adds numbers to the scores"),
         (QKV + "%m = input : bool[3]\n%y = attention %q, %k, %v, %m {scale=0.5, causal=false}\n"
          "return %y", "computed at run time"),

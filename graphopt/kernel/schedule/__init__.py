@@ -7,7 +7,7 @@ names, so that one schedule reaches main loops and tails alike.
 from graphopt.kernel.schedule.accumulators import expand_accumulator
 from graphopt.kernel.schedule.common import has_loop, loop_names
 from graphopt.kernel.schedule.indices import simplify
-from graphopt.kernel.schedule.memory import prefetch, prefetch_next, stage
+from graphopt.kernel.schedule.memory import prefetch, prefetch_epilogue, prefetch_next, stage
 from graphopt.kernel.schedule.structure import fuse, jam, reorder, split
 from graphopt.kernel.schedule.threads import bind, parallelize
 from graphopt.kernel.schedule.unrolling import unroll
@@ -22,6 +22,7 @@ __all__ = [
     "loop_names",
     "parallelize",
     "prefetch",
+    "prefetch_epilogue",
     "prefetch_next",
     "reorder",
     "simplify",

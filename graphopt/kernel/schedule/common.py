@@ -8,7 +8,7 @@ from collections.abc import Callable
 from graphopt.errors import IRError
 from graphopt.kernel.affine import Ranges
 from graphopt.kernel.dependence import conflicts
-from graphopt.kernel.ir import INDEX, Block, For, Kernel, Let, Stmt, Var, block
+from graphopt.kernel.ir import INDEX, Block, For, If, Kernel, Let, Stmt, Var, block
 from graphopt.kernel.scope import IndexScope
 from graphopt.kernel.visit import map_stmts, walk
 
@@ -40,6 +40,9 @@ def top_down(s: Stmt, f: Callable[[Stmt], Stmt]) -> Stmt:
             return block(*(top_down(c, f) for c in s.body))
         case For():
             return dataclasses.replace(s, body=top_down(s.body, f))
+        case If():
+            other = None if s.otherwise is None else top_down(s.otherwise, f)
+            return If(s.condition, top_down(s.then, f), other)
         case _:
             return s
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from graphopt.errors import IRError
@@ -28,7 +29,7 @@ from graphopt.kernel.ir import (
     index_var,
 )
 from graphopt.kernel.schedule.common import on_loops, widest_ranges
-from graphopt.kernel.visit import replace_buffer, substitute, uses_var, walk
+from graphopt.kernel.visit import map_stmts, replace_buffer, substitute, uses_var, walk
 
 
 def stage(
@@ -162,6 +163,55 @@ def _part_of(loop: For, buffer: str, var: str, ranges: Ranges) -> _Part:
     start = substitute(Prefetch(loads[0].buffer, (at.expr(),)), following)
     assert isinstance(start, Prefetch)
     return _Part(start.buffer, start.index[0], size)
+
+
+def prefetch_epilogue(k: Kernel, accumulator: str, beyond: int) -> Kernel:
+    """Ask for what the results of a register tile are made with before its sum begins, of inputs
+    that are larger than `beyond` bytes.
+
+    for k { acc += f(k) }; y[i] = acc + r[i]   →   prefetch r[i]; for k { acc += f(k) }; ...
+
+    Exact: a prefetch has no meaning. The kernel is as it was where nothing is read so.
+    """
+    inputs = {
+        p.name for p in k.params
+        if p.name not in k.outputs and p.dtype.size_bytes * math.prod(p.shape) > beyond
+    }  # fmt: skip
+
+    def visit(s: Stmt) -> Stmt:
+        if not isinstance(s, Block):
+            return s
+        own = [p.buffer for p in s.body if isinstance(p, Alloc)]
+        own = [b for b in own if b.name.startswith(accumulator)]
+        sums = [i for i, part in enumerate(s.body) if _sums_into(part, own)]
+        if not sums:
+            return s
+        first, last = sums[0], sums[-1]
+        hints = [h for part in s.body[last + 1 :] if (h := _hints(part, inputs)) is not None]
+        return block(*s.body[:first], *hints, *s.body[first:])
+
+    return dataclasses.replace(k, body=map_stmts(k.body, visit))
+
+
+def _sums_into(s: Stmt, tiles: Sequence[Buffer]) -> bool:
+    """Whether it reduces into one of these register tiles."""
+    return any(isinstance(p, Store) and p.reduce and p.buffer in tiles for p in walk(s))
+
+
+def _hints(s: Stmt, inputs: Collection[str]) -> Stmt | None:
+    """What asks for all that a nest reads of `inputs`, if it reads any."""
+    if isinstance(s, For):
+        body = _hints(s.body, inputs)
+        return None if body is None else dataclasses.replace(s, body=body)
+    if isinstance(s, Block):
+        parts = [h for part in s.body if (h := _hints(part, inputs)) is not None]
+        return block(*parts) if parts else None
+    if not isinstance(s, Store):
+        return None
+    loads = [p for p in walk(s.value) if isinstance(p, Load) and p.buffer.name in inputs]
+    hints = (Prefetch(p.buffer, tuple(map(_first_lane, p.index))) for p in loads)
+    parts = list(dict.fromkeys(hints))
+    return block(*parts) if parts else None
 
 
 def _runs(s: Stmt, var: str) -> int:

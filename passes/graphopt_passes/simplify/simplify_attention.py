@@ -2,6 +2,8 @@
 
 attention(q, k, v, all true)                →  attention(q, k, v)
 attention(q, k, v, lower triangle)          →  attention(q, k, v) {causal=true}
+attention(q, k, v, a band about diagonal)   →  attention(q, k, v) {window=64}
+attention(q, k, v, and(lower triangle, m))  →  attention(q, k, v, m) {causal=true}
 attention(q, repeat(k, 2), repeat(v, 2))    →  attention(q, k, v)    each read by two query heads
 """
 
@@ -15,10 +17,11 @@ from typing import ClassVar
 import numpy as np
 
 from graphopt.ir.graph import Node, Value
+from graphopt.ir.types import Dim
 from graphopt.ops import AttentionAttrs
 from graphopt.passbase import EXACT, Numerics
 from graphopt.rewrite import Reject, Rewriter
-from graphopt_passes.recipes import Recipe, Rule, RulePass, known, make, producer
+from graphopt_passes.recipes import Recipe, Rule, RulePass, known, make, producer, with_known
 
 Dims = tuple[int, ...]
 
@@ -28,6 +31,11 @@ def _mask(node: Node, rw: Rewriter) -> Recipe | Reject | None:
     if len(node.operands) < 4:
         return None
     *inputs, mask = node.operands
+    left: tuple[Value, ...] = ()
+    both = producer(mask, "and")
+    parts = with_known(rw, both) if both is not None else None
+    if parts is not None:
+        left, mask = parts[:1], parts[1]
     array = known(rw, mask)
     if array is None:
         return Reject("its mask is computed at run time")
@@ -35,11 +43,31 @@ def _mask(node: Node, rw: Rewriter) -> Recipe | Reject | None:
     if keeps is None:
         return Reject("its mask adds numbers to the scores")
     if keeps.all():
-        return make("attention", *inputs, attrs=node.attrs)
-    scores = node.operands[0].type.shape[2], node.operands[1].type.shape[2]
-    if keeps.shape[-2:] != scores or (keeps != np.tri(*keeps.shape[-2:], dtype=np.bool_)).any():
-        return Reject("its mask is neither full nor causal")
-    return make("attention", *inputs, attrs=dataclasses.replace(node.attrs, causal=True))
+        return make("attention", *inputs, *left, attrs=node.attrs)
+    said = _said(keeps, (node.operands[0].type.shape[2], node.operands[1].type.shape[2]))
+    if said is None:
+        return Reject("its mask is neither full nor causal nor a band")
+    return make("attention", *inputs, *left, attrs=_with(node.attrs, *said))
+
+
+def _said(keeps: np.ndarray, scores: tuple[Dim, Dim]) -> tuple[bool, int] | None:
+    """`causal` and `window` that keep the same keys."""
+    if keeps.shape[-2:] != scores or not keeps.size:
+        return None
+    queries, keys = keeps.shape[-2:]
+    first = keeps.reshape(-1, queries, keys)[0]
+    ahead, behind = int(first[0].sum()), int(first[:, 0].sum())
+    behind = behind if behind < queries else 0
+    for causal, window in ((True, behind), (False, ahead if ahead < keys else behind)):
+        if (keeps == AttentionAttrs(1.0, causal, window).seen(queries, keys)).all():
+            return causal, window
+    return None
+
+
+def _with(attrs: AttentionAttrs, causal: bool, window: int) -> AttentionAttrs:
+    """What keeps the keys that both keep."""
+    narrowest = min((w for w in (attrs.window, window) if w), default=0)
+    return dataclasses.replace(attrs, causal=attrs.causal or causal, window=narrowest)
 
 
 def _kept(mask: np.ndarray) -> np.ndarray | None:
@@ -86,8 +114,8 @@ RULES: Mapping[str, tuple[Rule, ...]] = {"attention": (_mask, _heads)}
 
 @dataclass(frozen=True)
 class SimplifyAttention(RulePass):
-    """Numerics: exact: a masked key has weight 0. Refuses: masks computed at run time, or that
-    neither keep every key nor those up to the query's position.
+    """Numerics: exact: a masked key has weight 0. Refuses: masks computed at run time, or that keep
+    neither every key, nor those up to the query's position, nor those near it.
     """
 
     name: ClassVar[str] = "simplify-attention"

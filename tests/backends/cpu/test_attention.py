@@ -1,5 +1,5 @@
-"""Attention against the reference: causal rows that look at fewer keys, more queries than keys and
-fewer, heads that share keys."""
+"""Attention against the reference: causal rows and windows that see fewer keys, more queries than
+keys and fewer, heads that share keys, one head that threads share."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 from graphopt_backends.cpu.lower import lower_region
 from graphopt_backends.cpu.targets import TARGETS, host
 from graphopt_passes.fuse.fuse import Fuse
-from regions import check_regions, graph_of
+from regions import check_regions, from_memory, graph_of, run_region
 
 from graphopt.ir.graph import Graph, Value
 from graphopt.ir.types import DType, TensorType
-from graphopt.kernel.ir import Alloc, For
+from graphopt.kernel.ir import Alloc
 from graphopt.kernel.visit import walk
 from graphopt.ops import AttentionAttrs
 from graphopt.passbase import PassContext
@@ -28,11 +28,16 @@ def random(*shape: int) -> np.ndarray:
     return np.random.default_rng(sum(shape)).standard_normal(shape, dtype=np.float32)
 
 
-def attention(queries: int, keys: int, heads: int, kv_heads: int) -> tuple[Graph, list[np.ndarray]]:
+CAUSAL = AttentionAttrs(0.3, causal=True)
+
+
+def attention(
+    queries: int, keys: int, heads: int, kv_heads: int, attrs: AttentionAttrs = CAUSAL
+) -> tuple[Graph, list[np.ndarray]]:
     shapes = [(2, heads, queries, 20), (2, kv_heads, keys, 20), (2, kv_heads, keys, 36)]
 
     def body(rw: Rewriter, q: Value, k: Value, v: Value) -> Value:
-        return rw.insert("attention", [q, k, v], AttentionAttrs(0.3, causal=True)).result
+        return rw.insert("attention", [q, k, v], attrs).result
 
     graph = graph_of([TensorType(DType.F32, s) for s in shapes], [], body)
     return graph, [random(*s) for s in shapes]
@@ -62,10 +67,43 @@ def test_values_are_packed_where_they_are_read_often_from_beyond_level_1(
     assert ("values" in buffers) is packed
 
 
-def test_early_queries_read_few_keys() -> None:
-    graph, _ = attention(256, 256, 1, 1)
-    target = TARGETS["x86-64-v4"]
-    fused = Fuse().run(graph, PassContext(target=target)).nodes[-1]
-    kernel = lower_region(fused, target).kernel
-    depths = {p.extent for p in walk(kernel.body) if isinstance(p, For) and p.var == "k"}
-    assert depths == {20, 64, 128, 192, 256}
+@pytest.mark.compiler
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("window", [1, 9, 50])
+@pytest.mark.parametrize(("queries", "keys"), SIZES)
+@pytest.mark.parametrize("target", ["host", "x86-64-v3"])
+def test_windows(
+    target: str, queries: int, keys: int, window: int, causal: bool, tmp_path: Path
+) -> None:
+    """Of queries beyond the last key's window some see nothing."""
+    graph, inputs = attention(queries, keys, 2, 1, AttentionAttrs(0.3, causal, window))
+    row = host() if target == "host" else TARGETS[target]
+    check_regions(graph, inputs, row, tmp_path, tolerance=2e-6)
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize(
+    ("causal", "window", "hidden"),
+    [(True, 0, [200]), (False, 20, [20, 200]), (True, 20, [20, 200])],
+)
+def test_keys_that_no_query_of_a_block_sees_are_not_read(
+    causal: bool, window: int, hidden: list[int], tmp_path: Path
+) -> None:
+    """They are NaN, which a weight of 0 does not hide."""
+    graph, (q, k, v) = attention(256, 256, 1, 1, AttentionAttrs(0.3, causal, window))
+    for key in hidden:
+        v[:, :, key] = np.nan
+    target = TARGETS["x86-64-v3"]
+    fused = Fuse().run(graph, PassContext(target=target))
+    memory = dict(zip(fused.inputs, (q, k, v), strict=True))
+    run_region(fused.nodes[-1], fused, memory, target, tmp_path)
+    got = from_memory(memory[fused.outputs[0]], fused.outputs[0].type)
+    assert np.isfinite(got[:, :, 85:115]).all()
+    assert np.isnan(got[:, :, 200]).all()
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize("queries", [1, 64, 77])
+def test_threads_share_the_queries_of_a_head(queries: int, tmp_path: Path) -> None:
+    graph, inputs = attention(queries, 50, 1, 1, AttentionAttrs(0.3))
+    check_regions(graph, inputs, host(), tmp_path, tolerance=2e-6, parts=3)

@@ -48,15 +48,24 @@ HALVES = [
     (8, 1, 1, 1024, 128, False, DType.BF16),  # eight heads, in parts
     (7, 1, 1, 65, 64, False, DType.F16),
 ]
+WINDOWS = [
+    (2, 1, 100, 100, 32, False, DType.F32, 7),
+    (1, 1, 150, 150, 32, True, DType.F32, 20),
+    (1, 1, 90, 30, 16, False, DType.F32, 9),  # late queries see nothing
+    (2, 2, 130, 130, 64, False, DType.F16, 33),
+    (1, 1, 140, 200, 64, True, DType.BF16, 1),
+    (2, 1, 1, 300, 64, False, DType.F32, 40),
+]
 
 
 def _attention(
-    h: int, hk: int, m: int, t: int, d: int, causal: bool, dtype: DType = DType.F32
+    h: int, hk: int, m: int, t: int, d: int, causal: bool, dtype: DType = DType.F32, window: int = 0
 ) -> Case:
     shapes = (2, h, m, d), (2, hk, t, d), (2, hk, t, d)
+    attrs = AttentionAttrs(d**-0.5, causal, window)
     graph = graph_of(
         [tensor(*s, dtype=dtype) for s in shapes], [],
-        lambda rw, q, k, v: rw.emit("attention", q, k, v, attrs=AttentionAttrs(d**-0.5, causal)),
+        lambda rw, q, k, v: rw.emit("attention", q, k, v, attrs=attrs),
     )  # fmt: skip
     return Case(graph, [random(*s, dtype=dtype) for s in shapes])
 
@@ -106,6 +115,8 @@ def _cases() -> Iterator[tuple[str, Case]]:
         yield "-".join(map(str, shape)), _attention(*shape)
     for *shape, dtype in HALVES:
         yield f"{dtype}-{shape[2]}-{shape[4]}", _attention(*shape, dtype)
+    for *shape, dtype, window in WINDOWS:
+        yield f"{dtype}-{shape[2]}-window-{window}", _attention(*shape, dtype, window)
     keep = np.random.default_rng(0).random((1, 1, 9, 11)) > 0.4
     yield "mask-float", _masked(np.where(keep, 0.0, -1e9).astype(np.float32))
     keep = keep.copy()

@@ -233,6 +233,19 @@ def _attentions() -> Iterator[Case]:
                 q, k, v, is_causal=c, scale=0.3, enable_gqa=True
             ),
         )
+    for s, t_, causal, window in ((6, 6, False, 2), (6, 6, True, 3), (2, 7, False, 4),
+                                  (7, 2, True, 1)):  # fmt: skip
+        apart = np.arange(s)[:, None] - np.arange(t_)
+        near = (np.abs(apart) < window) & ((apart >= 0) | (not causal))
+        yield Case(
+            "attention",
+            f"window {window} of {s}x{t_}",
+            (normal(2, 2, s, 8), normal(2, 2, t_, 8), normal(2, 2, t_, 3)),
+            AttentionAttrs(0.3, causal, window),
+            lambda t, q, k, v, m=near: t.nn.functional.scaled_dot_product_attention(
+                q, k, v, t.tensor(m), scale=0.3
+            ),
+        )
     q, k, v = normal(2, 4, 3, 8), normal(2, 4, 5, 8), normal(2, 4, 5, 8)
     keep = bools(2, 1, 3, 5)
     keep[..., 0] = True

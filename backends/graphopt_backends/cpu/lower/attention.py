@@ -2,61 +2,47 @@
 
 For every batch and head K is packed once so that scores are vectors along the keys, and V where it
 is read often; then, for each block of query rows: scores, softmax, product with V. Any sequence
-length: a block's scores are `rows * keys` elements of per-thread scratch.
+length: a block's scores are `rows * keys` elements of per-thread scratch. Panels of keys that no
+row of a block sees, because attention is causal or has a window, are left out of all three.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial, reduce
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from graphopt.errors import UnsupportedError
 from graphopt.ir.graph import Node
-from graphopt.ir.types import DType
 from graphopt.kernel import schedule as s
 from graphopt.kernel.ir import (
-    INDEX,
     Alloc,
     Buffer,
-    Call,
     Expr,
     For,
+    If,
     Kernel,
-    Let,
     LoopKind,
-    Ramp,
     Scope,
     Stmt,
     Store,
-    Var,
     binary,
     block,
-    broadcast,
-    call,
-    cast,
     const,
     index_const,
     load,
-    select,
 )
 from graphopt.lower.access import Source
-from graphopt.lower.loops import chunks
+from graphopt.lower.attention import masked, where_seen
 from graphopt.lower.region import Lowered, Region
+from graphopt.ops import AttentionAttrs
 from graphopt.target import Target
 from graphopt.tune.space import Point, Space
+from graphopt_backends.cpu.lower.softmax import RowSoftmax, Run, whole_rows
 from graphopt_backends.cpu.lower.spaces import register_space
-from graphopt_backends.cpu.lower.tiles import Panel, Shape, choose_tile, even_split, panels_of
+from graphopt_backends.cpu.lower.tiles import Panel, Shape, choose_tile, panels_of
 
-_MASKED = -math.inf
-_CHAINS = 4
-"""Of maxima: each waits for the one before, for a comparison and a selection."""
 _OFTEN = 8
 """Tiles of queries that V is packed for."""
-_SEGMENTS = 4
-"""Of the queries of causal attention: each is code of its own. Five eighths of the work is left of
-what is half in the limit."""
 
 
 def lower(node: Node, target: Target, point: Point | None = None) -> Lowered:
@@ -90,7 +76,9 @@ class _Sizes:
 
 class _Attention:
     def __init__(self, region: Region, root: Node) -> None:
+        assert isinstance(root.attrs, AttentionAttrs)
         self.region, self.root, self.access = region, root, region.access
+        self.attrs = root.attrs
         q, k, v = root.operands[:3]
         self.q, self.k, self.v = q, k, v
         self.mask = root.operands[3] if len(root.operands) > 3 else None
@@ -113,6 +101,7 @@ class _Attention:
         steps.append(("accumulate in registers", k))
         k = s.vectorize(k, "jl")
         steps.append(("vectorize", k))
+        k = s.prefetch_epilogue(k, "acc", beyond=self.region.target.l2_bytes)
         for var in ("jr", "mi"):
             k = s.unroll(k, var)
         k = s.simplify(k)
@@ -128,24 +117,7 @@ class _Attention:
         parts = [Alloc(self.keys), self._pack_keys()]
         if self._packs_values:
             parts += [Alloc(self.values), self._pack_values()]
-        for start, end, keys in self._segments():
-            for rows, count in even_split(end - start, self.tile.rows):
-                parts.append(self._blocks(start, rows, count, keys))
-                start += rows * count
-        return For("bh", z.batch * z.heads, block(*parts), LoopKind.PARALLEL)
-
-    def _segments(self) -> list[tuple[int, int, int]]:
-        """Queries [start, end) and the keys they look at: whole panels up to the last query's own
-        where attention is causal, else all."""
-        z, panel = self.size, self._panels(self.size.keys)[0].width
-        if not self.root.attrs.causal:  # type: ignore[attr-defined]
-            return [(0, z.queries, z.keys)]
-        step = -(-z.queries // _SEGMENTS)
-        starts = range(0, z.queries, step)
-        ends = [min(start + step, z.queries) for start in starts]
-        return [
-            (s, e, min(z.keys, -(-e // panel) * panel)) for s, e in zip(starts, ends, strict=True)
-        ]
+        return For("bh", z.batch * z.heads, block(*parts, self._blocks()), LoopKind.PARALLEL)
 
     @property
     def _packs_values(self) -> bool:
@@ -184,26 +156,43 @@ class _Attention:
             nests.append(body)
         return block(*nests)
 
-    def _blocks(self, start: int, rows: int, count: int, keys: int) -> Stmt:
-        """All blocks of `rows` queries from `start`, which look at the first `keys` keys."""
-        mo = self.region.loop("mo", count)
-        first = binary("+", binary("*", mo, index_const(rows)), index_const(start))
-        scores = Buffer.dense("scores", self.dtype, (rows, keys), Scope.SCRATCH)
+    def _blocks(self) -> Stmt:
+        """All blocks of queries, which threads share; the last one may have fewer rows."""
+        queries = self.size.queries
+        rows = -(-queries // -(-queries // self.tile.rows))
+        count = -(-queries // rows)
+        mo, last = self.region.loop("mo", count), queries - (count - 1) * rows
+        first = binary("*", mo, index_const(rows))
+        body = self._block(first, rows)
+        if last < rows and count == 2:
+            return block(self._block(index_const(0), rows), self._block(index_const(rows), last))
+        if last < rows:
+            body = If(binary("<", mo, index_const(count - 1)), body, self._block(first, last))
+        return For("mo", count, body, LoopKind.PARALLEL) if count > 1 else body
+
+    def _block(self, first: Expr, rows: int) -> Stmt:
+        """The `rows` queries from `first`."""
+        scores = Buffer.dense("scores", self.dtype, (rows, self.size.keys), Scope.SCRATCH)
         sums = Buffer.dense("sums", self.dtype, (rows,), Scope.STACK)
-        body = block(
+        return block(
             Alloc(scores),
             Alloc(sums),
             *self._scores(scores, first, rows),
-            self._softmax(scores, sums, rows),
+            self._softmax(scores, sums, first, rows),
             *self._weighted(scores, sums, first, rows),
         )
-        return For("mo", count, body) if count > 1 else body
+
+    def _where_seen(self, first: Expr, rows: int, start: Expr, keys: int, body: Stmt) -> Stmt:
+        """`body` where one of `rows` queries from `first` sees one of the `keys` from `start`."""
+        queries = first, binary("+", first, index_const(rows - 1))
+        within = start, binary("+", start, index_const(keys - 1))
+        return where_seen(self.access, self.root, queries, within, body)
 
     # Scores ------------------------------------------------------------------------------------
 
     def _scores(self, scores: Buffer, first: Expr, rows: int) -> list[Stmt]:
         out = []
-        for p in self._first_panels(scores.shape[1]):
+        for p in self._panels(self.size.keys):
             jb, j, mi = self._tile_loops(p, rows)
             m, t = binary("+", first, mi), self._column(p, jb, j)
             d = self.region.loop("k", self.size.depth)
@@ -211,127 +200,39 @@ class _Attention:
             q = self.access.at(self.q, (self.b, self.h, m, d))
             at = self._packed_at(p, jb, d, j, self.size.depth)
             k = load(self.keys, self.access.simplify(at))
-            value = self._masked(self._scaled(load(acc)), m, t)
+            value = masked(self.access, self.root, self._scaled(load(acc)), (self.b, self.h, m, t))
             stored = Store(scores, (mi, self.access.simplify(t)), value)
-            body = self._accumulate(acc, binary("*", q, k), self.size.depth, [stored])
-            out.append(self._in_tile(p, rows, body))
+            term = Store(acc, (), binary("*", q, k), reduce="+")
+            tile = self._tile(p, rows, acc, [_along("k", self.size.depth, term)], [stored])
+            start = self._column(p, jb, index_const(0))
+            out.append(_along("jb", p.count, self._where_seen(first, rows, start, p.width, tile)))
         return out
 
     def _scaled(self, e: Expr) -> Expr:
-        return binary("*", e, const(self.root.attrs.scale, self.dtype))  # type: ignore[attr-defined]
-
-    def _masked(self, e: Expr, m: Expr, t: Expr) -> Expr:
-        low = const(_MASKED, self.dtype)
-        if self.mask is not None:
-            mask = self.access.broadcast_at(self.mask, (self.b, self.h, m, t))
-            if mask.dtype is DType.BOOL:
-                e = select(mask, e, low)
-            else:
-                e = binary("+", e, cast(mask, self.dtype))
-        if self.root.attrs.causal:  # type: ignore[attr-defined]
-            e = select(binary("<=", t, m), e, low)
-        return e
+        return binary("*", e, const(self.attrs.scale, self.dtype))
 
     # Softmax -----------------------------------------------------------------------------------
 
-    def _softmax(self, scores: Buffer, sums: Buffer, rows: int) -> Stmt:
-        """Rows of exp(x - max), unnormalised; `sums` holds 1 / sum. A row that is masked
-        everywhere has maximum -inf; its shift is 0, its sum 0 and its factor 0."""
-        i = self.region.loop("i", rows)
-        low = const(_MASKED, self.dtype)
-        peak = Var(self.dtype, 1, "top")
-        shift = Var(self.dtype, 1, "shift")
-        zero = const(0.0, self.dtype)
-        body = [
-            *self._maximum(scores, i),
-            Let("shift", select(binary("==", peak, low), zero, peak)),
-            *self._exponentials(scores, i, shift),
-        ]
-        total = Var(self.dtype, 1, "total")
-        inverse = select(
-            binary("==", total, zero), zero, binary("/", const(1.0, self.dtype), total)
-        )
-        nest = block(*body, Store(sums, (i,), inverse))
-        return For("i", rows, nest) if rows > 1 else nest
+    def _softmax(self, scores: Buffer, sums: Buffer, first: Expr, rows: int) -> Stmt:
+        """Of the scores that were computed."""
+        panels = self._panels(self.size.keys)
+        runs = [Run(p.start, p.lanes, p.width // p.lanes, p.count) for p in panels]
+        if self._sees_all:
+            runs = whole_rows(self.size.keys, self.lanes)
 
-    def _exponentials(self, scores: Buffer, i: Expr, shift: Expr) -> list[Stmt]:
-        """Each score's, in its place, and their `total`."""
+        def within(run: Run, start: Expr, body: Stmt) -> Stmt:
+            return self._where_seen(first, rows, start, run.width, body)
 
-        def part(acc: Buffer, lane: Expr, at: tuple[Expr, ...]) -> Stmt:
-            shifted = binary("-", load(scores, *at), broadcast(shift, acc.numel))
-            e = Var(self.dtype, acc.numel, "e")
-            stored = Store(scores, at, e), Store(acc, (lane,), e, reduce="+")
-            return block(Let("e", call("exp_flushed", shifted)), *stored)
-
-        return self._reduced(scores, i, "+", "total", part)
-
-    def _maximum(self, scores: Buffer, i: Expr) -> list[Stmt]:
-        """`top`."""
-        return self._reduced(
-            scores, i, "max", "top",
-            lambda acc, lane, at: Store(acc, (lane,), load(scores, *at), reduce="max"),
-            chains=_CHAINS,
-        )  # fmt: skip
-
-    def _reduced(
-        self,
-        scores: Buffer,
-        i: Expr,
-        op: str,
-        name: str,
-        part: Callable[[Buffer, Expr, tuple[Expr, ...]], Stmt],
-        chains: int = 1,
-    ) -> list[Stmt]:
-        """`part` accumulates a vector of scores, given the accumulator, its lanes, and where; in
-        several `chains` where one would wait for itself."""
-        out: list[Stmt] = []
-        total: Expr | None = None
-        for start, width, count in chunks(scores.shape[1], self.lanes):
-            ways = chains if count >= 2 * chains else 1
-            steps = count // ways
-            lane: Expr = Ramp(INDEX, width, index_const(0), 1) if width > 1 else index_const(0)
-            accs = [
-                Buffer.dense(f"{name}{width}_{way}", self.dtype, (width,), Scope.REGISTER)
-                for way in range(ways)
-            ]
-            initial = const(0.0 if op == "+" else _MASKED, self.dtype, width)
-            for acc in accs:
-                out += [Alloc(acc), Store(acc, (lane,), initial)]
-
-            def vector(number: Expr, start: int = start, width: int = width) -> tuple[Expr, ...]:
-                first = binary("+", binary("*", number, index_const(width)), index_const(start))
-                return (i, Ramp(INDEX, width, first, 1) if width > 1 else first)
-
-            x = binary("*", self.region.loop("x", steps), index_const(ways))
-            body = block(*(
-                part(acc, lane, vector(binary("+", x, index_const(way))))
-                for way, acc in enumerate(accs)
-            ))  # fmt: skip
-            out.append(For("x", steps, body) if steps > 1 else body)
-            left = enumerate(range(steps * ways, count))
-            out += [part(accs[way], lane, vector(index_const(at))) for way, at in left]
-            value = reduce(partial(binary, op), (load(acc, lane) for acc in accs))
-            if width > 1:
-                value = Call(self.dtype, 1, "reduce_add" if op == "+" else "reduce_max", (value,))
-            total = value if total is None else binary(op, total, value)
-        assert total is not None
-        return [*out, Let(name, total)]
+        return RowSoftmax(self.region, scores, runs, within).into(sums)
 
     # Weighted sum of V -------------------------------------------------------------------------
 
     def _weighted(self, scores: Buffer, sums: Buffer, first: Expr, rows: int) -> list[Stmt]:
-        out, keys = [], scores.shape[1]
+        out = []
         for p in self._panels(self.size.width):
             jb, j, mi = self._tile_loops(p, rows)
             m, e = binary("+", first, mi), self._column(p, jb, j)
-            t = self.region.loop("k", keys)
             acc = Buffer.dense("acc", self.dtype, (), Scope.REGISTER)
-            if self._packs_values:
-                at = self._packed_at(p, jb, t, j, self.size.keys)
-                right = load(self.values, self.access.simplify(at))
-            else:
-                right = self.access.at(self.v, (self.b, self.hk, t, e))
-            term = binary("*", load(scores, mi, t), right)
             value = binary("*", load(acc), load(sums, mi))
             self.access.keep(self.root.result, _always(value))
             index = (self.b, self.h, m, e)
@@ -339,20 +240,41 @@ class _Attention:
                 self.region.store(which, index, self.access.at(result, index))
                 for which, result in enumerate(self.region.body.outputs)
             ]
-            out.append(self._in_tile(p, rows, self._accumulate(acc, term, keys, stored)))
+
+            parts = []
+            for keys in self._key_panels():
+                kb, k = self.region.loop("kb", keys.count), self.region.loop("k", keys.width)
+                t = self.access.simplify(self._column(keys, kb, k))
+                right = self._value(p, (jb, j), t, e)
+                term = Store(acc, (), binary("*", load(scores, mi, t), right), reduce="+")
+                start = self._column(keys, kb, index_const(0))
+                part = _along("k", keys.width, term)
+                part = self._where_seen(first, rows, start, keys.width, part)
+                parts.append(_along("kb", keys.count, part))
+            out.append(_along("jb", p.count, self._tile(p, rows, acc, parts, stored)))
         return out
 
+    def _value(self, p: Panel, column: tuple[Expr, Expr], t: Expr, e: Expr) -> Expr:
+        """V at key `t` and feature `e`, which is that `column` of a panel."""
+        if not self._packs_values:
+            return self.access.at(self.v, (self.b, self.hk, t, e))
+        jb, j = column
+        at = self._packed_at(p, jb, t, j, self.size.keys)
+        return load(self.values, self.access.simplify(at))
+
     # Shared structure --------------------------------------------------------------------------
+
+    @property
+    def _sees_all(self) -> bool:
+        return not (self.attrs.causal or self.attrs.window)
 
     def _panels(self, extent: int) -> list[Panel]:
         return panels_of(extent, self.tile, self.lanes)
 
-    def _first_panels(self, keys: int) -> list[Panel]:
-        """The panels of the first `keys` keys, a whole number of them."""
-        panels = self._panels(self.size.keys)
-        if keys == self.size.keys:
-            return panels
-        return [replace(panels[0], count=keys // panels[0].width)]
+    def _key_panels(self) -> list[Panel]:
+        """What a block of queries takes or leaves of the keys."""
+        keys = self.size.keys
+        return [Panel(0, keys, 1, 1)] if self._sees_all else self._panels(keys)
 
     def _column(self, p: Panel, jb: Expr, j: Expr) -> Expr:
         return binary(
@@ -370,16 +292,18 @@ class _Attention:
         j = binary("+", binary("*", jr, index_const(p.lanes)), jl)
         return self.region.loop("jb", p.count), j, self.region.loop("mi", rows)
 
-    def _accumulate(self, acc: Buffer, term: Expr, depth: int, after: list[Stmt]) -> Stmt:
-        inner: Stmt = Store(acc, (), term, reduce="+")
-        if depth > 1:
-            inner = For("k", depth, inner)
-        return block(Alloc(acc), Store(acc, (), const(0.0, self.dtype)), inner, *after)
-
-    def _in_tile(self, p: Panel, rows: int, body: Stmt) -> Stmt:
+    def _tile(
+        self, p: Panel, rows: int, acc: Buffer, sums: Sequence[Stmt], after: Sequence[Stmt]
+    ) -> Stmt:
+        """`rows` by the columns of a panel, each with an accumulator."""
+        body: Stmt = block(Alloc(acc), Store(acc, (), const(0.0, self.dtype)), *sums, *after)
         for name, extent in (("jl", p.lanes), ("jr", p.width // p.lanes), ("mi", rows)):
             body = For(name, extent, body)
-        return For("jb", p.count, body) if p.count > 1 else body
+        return body
+
+
+def _along(name: str, extent: int, body: Stmt) -> Stmt:
+    return For(name, extent, body) if extent > 1 else body
 
 
 def _always(value: Expr) -> Source:

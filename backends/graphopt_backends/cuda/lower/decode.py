@@ -35,6 +35,7 @@ from graphopt.kernel.ir import (
     select,
 )
 from graphopt.lower.access import delinearized
+from graphopt.lower.attention import MASKED, masked
 from graphopt_backends.cuda.lower.decode_shape import Shape
 from graphopt_backends.cuda.lower.grid import (
     THREAD,
@@ -48,7 +49,6 @@ from graphopt_backends.cuda.lower.grid import (
     unrolled,
 )
 from graphopt_backends.cuda.lower.partial import Partials, Sums
-from graphopt_backends.cuda.lower.scores import MASKED, masked
 
 
 class Decode(Shape):

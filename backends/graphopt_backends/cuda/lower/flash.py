@@ -42,6 +42,8 @@ from graphopt.kernel.ir import (
     select,
 )
 from graphopt.lower.access import Source, delinearized
+from graphopt.lower.attention import MASKED, Span, masked, where_seen
+from graphopt.ops import AttentionAttrs
 from graphopt_backends.cuda.lower.grid import (
     THREAD,
     Part,
@@ -53,7 +55,6 @@ from graphopt_backends.cuda.lower.grid import (
     unrolled,
 )
 from graphopt_backends.cuda.lower.region import GpuRegion, narrow
-from graphopt_backends.cuda.lower.scores import MASKED, masked
 from graphopt_backends.cuda.lower.vectors import is_contiguous
 from graphopt_backends.cuda.targets import GpuTarget
 
@@ -103,7 +104,9 @@ class Attention(abc.ABC):
     """Lanes of a vector on its way to shared memory."""
 
     def __init__(self, region: GpuRegion, root: Node) -> None:
+        assert isinstance(root.attrs, AttentionAttrs)
         self.region, self.root, self.access = region, root, region.access
+        self.attrs = root.attrs
         self.q, self.k, self.v = root.operands[:3]
         (b, h, m, d), (_, hk, t, _) = self.q.type.dims, self.k.type.dims
         self.size = Sizes(b, h, hk, m, t, d, self.v.type.dims[-1])
@@ -196,9 +199,9 @@ class Attention(abc.ABC):
         self.start = self.access.simplify(binary("*", n, index_const(tile.keys)))
         step = block(*self._step())
         total = self._put(self.total, self._over_row("reduce_add", self.sum))
-        if self.root.attrs.causal and tiles > 1:  # type: ignore[attr-defined]
-            last = binary("+", self.first, index_const(tile.rows - 1))
-            step = If(binary("<=", self.start, last), step)
+        if tiles > 1:
+            step = where_seen(self.access, self.root, self._span(self.first, tile.rows),
+                              self._span(self.start, tile.keys), step)  # fmt: skip
         return block(
             *map(Alloc, (*shared, *registers)),
             self._bring(self.qs, self.q, (self.b, self.h), self.first, z.queries, z.depth),
@@ -207,6 +210,9 @@ class Attention(abc.ABC):
             self._all(self.each_row(total)),
             self._all(self._results()),
         )
+
+    def _span(self, first: Expr, count: int) -> Span:
+        return first, binary("+", first, index_const(count - 1))
 
     def _step(self) -> list[Stmt]:
         """One tile of keys."""
@@ -316,7 +322,7 @@ class Attention(abc.ABC):
         score = self.score()
         m = self.access.simplify(binary("+", self.first, self.row()))
         key = self.access.simplify(binary("+", self.start, self.key()))
-        scaled = binary("*", load(self.scores, *score), self.number(self.root.attrs.scale))  # type: ignore[attr-defined]
+        scaled = binary("*", load(self.scores, *score), self.number(self.attrs.scale))
         return block(
             self._put(self.own, self.number(MASKED)),
             unrolled("j", self.tile.width, block(

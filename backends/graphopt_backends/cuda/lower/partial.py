@@ -30,7 +30,7 @@ from graphopt.kernel.ir import (
     load,
     select,
 )
-from graphopt_backends.cuda.lower.scores import MASKED
+from graphopt.lower.attention import MASKED
 
 Place = tuple[Expr, ...]
 

@@ -78,6 +78,9 @@ def attention(body: Graph) -> Attention | Mismatch:
     y = root.result.type
     if y.dtype not in _HALF:
         return Mismatch(f"cuDNN has no attention in {y.dtype}")
+    assert isinstance(root.attrs, AttentionAttrs)
+    if root.attrs.window:
+        return Mismatch("cuDNN is not asked for windows of keys")
     tensors = [strided(o) for o in root.operands]
     read = [t for t in tensors if t is not None]
     if len(read) < len(tensors):
