@@ -10,7 +10,18 @@ from graphopt.ir.graph import Node
 from graphopt.ir.types import DType
 from graphopt.kernel.affine import Ranges
 from graphopt.kernel.bounds import interval
-from graphopt.kernel.ir import Binary, Expr, If, Stmt, binary, cast, const, index_const, select
+from graphopt.kernel.ir import (
+    Binary,
+    Const,
+    Expr,
+    If,
+    Stmt,
+    binary,
+    cast,
+    const,
+    index_const,
+    select,
+)
 from graphopt.lower.access import Access
 from graphopt.ops import AttentionAttrs
 
@@ -75,6 +86,7 @@ def _between(attrs: AttentionAttrs, queries: Span, keys: Span) -> list[Expr]:
 
 def _always(condition: Expr, ranges: Ranges) -> bool:
     """Whether a < b holds for all values of the loop variables."""
-    assert isinstance(condition, Binary)
+    if not isinstance(condition, Binary):
+        return isinstance(condition, Const) and bool(condition.value)
     _, most = interval(binary("-", condition.a, condition.b), ranges)
     return most < 0

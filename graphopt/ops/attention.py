@@ -31,10 +31,15 @@ class AttentionAttrs(Attrs):
         key = np.arange(keys)
         return (first[:, None] <= key) & (key < end[:, None])
 
-    def scores(self, queries: int, keys: int) -> int:
-        """How many pairs of a query and a key that it sees there are."""
+    def scores(self, queries: int, keys: int, rows: int = 1, columns: int = 1) -> int:
+        """How many pairs of a query and a key that it sees there are; by tiles of so many of each,
+        how many are in tiles with such a pair."""
         first, end = self._spans(queries, keys)
-        return int(np.maximum(end - first, 0).sum())
+        starts = np.arange(0, queries, rows)
+        lasts = np.minimum(starts + rows, queries)
+        low = first[starts] // columns * columns
+        high = np.minimum(-(-end[lasts - 1] // columns) * columns, keys)
+        return int(((lasts - starts) * np.maximum(high - low, 0)).sum())
 
     def _spans(self, queries: int, keys: int) -> tuple[np.ndarray, np.ndarray]:
         """The first key of each query and the one after its last."""

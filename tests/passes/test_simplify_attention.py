@@ -78,6 +78,32 @@ PADDED = """%p = input : bool[1,1,1,3]
 return %y"""
 
 
+POSITIONS = """%q = input : f32[1,2,300,4]
+%k = input : f32[1,2,300,4]
+%p = input : bool[1,1,1,300]
+%i = iota {start=0, step=1, size=300, dtype=i64}
+%row = reshape %i {shape=[300,1]}
+%seen = le %i, %row
+%wide = expand %seen {shape=[1,1,300,300]}
+"""
+
+
+def test_masks_made_of_positions(check_pass: Check) -> None:
+    """fold-constants leaves them: they are larger than the positions."""
+    before = POSITIONS + "%y = attention %q, %k, %k, %wide {scale=0.5}\nreturn %y"
+    ahead = POSITIONS.partition("%i")[0]
+    after = ahead + "%y = attention %q, %k, %k {scale=0.5, causal=true}\nreturn %y"
+    check_pass("simplify-attention", before, after)
+
+
+def test_what_is_known_of_several_parts(check_pass: Check) -> None:
+    both = "%m = and %wide, %p\n%n = and %m, %p\n"
+    before = POSITIONS + both + "%y = attention %q, %k, %k, %n {scale=0.5}\nreturn %y"
+    after = POSITIONS.partition("%i")[0] + "%n = and %p, %p\n"
+    after += "%y = attention %q, %k, %k, %n {scale=0.5, causal=true}\nreturn %y"
+    check_pass("simplify-attention", before, after)
+
+
 def test_a_part_of_a_mask_that_is_known(check_pass: Check) -> None:
     after = "%p = input : bool[1,1,1,3]\n%y = attention %q, %k, %v, %p {scale=0.5, causal=true}\n"
     check_pass("simplify-attention", QKV + PADDED, QKV + after + "return %y")

@@ -10,48 +10,97 @@ attention(q, repeat(k, 2), repeat(v, 2))    →  attention(q, k, v)    each read
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import ClassVar
 
 import numpy as np
 
 from graphopt.ir.graph import Node, Value
-from graphopt.ir.types import Dim
+from graphopt.ir.types import Dim, DType
 from graphopt.ops import AttentionAttrs
 from graphopt.passbase import EXACT, Numerics
 from graphopt.rewrite import Reject, Rewriter
-from graphopt_passes.recipes import Recipe, Rule, RulePass, known, make, producer, with_known
+from graphopt_passes.recipes import Recipe, Rule, RulePass, known, make, producer
 
 Dims = tuple[int, ...]
 
+_MOST_NODES = 100
+_MOST_SCORES = 1 << 26
+"""Of a mask that is evaluated to see what it keeps."""
+
 
 def _mask(node: Node, rw: Rewriter) -> Recipe | Reject | None:
-    assert isinstance(node.attrs, AttentionAttrs)
+    attrs = node.attrs
+    assert isinstance(attrs, AttentionAttrs)
     if len(node.operands) < 4:
         return None
     *inputs, mask = node.operands
-    left: tuple[Value, ...] = ()
-    both = producer(mask, "and")
-    parts = with_known(rw, both) if both is not None else None
-    if parts is not None:
-        left, mask = parts[:1], parts[1]
-    array = known(rw, mask)
+    reason, parts = "", _parts(mask)
+    rest: list[Recipe] = []
+    for part in parts:
+        said = _said(part, (inputs[0].type.shape[2], inputs[1].type.shape[2]), rw)
+        if isinstance(said, str):
+            reason = reason or said
+            rest.append(part)
+        else:
+            attrs = _with(attrs, *said)
+    if len(rest) == len(parts):
+        return Reject(reason)
+    left = [reduce(lambda a, b: make("and", a, b), rest)] if rest else []
+    return make("attention", *inputs, *left, attrs=attrs)
+
+
+def _parts(mask: Value) -> list[Value]:
+    """What a mask keeps all have to keep."""
+    node = producer(mask, "and", "expand")
+    if node is None or mask.type.dtype is not DType.BOOL:
+        return [mask]
+    return [part for operand in node.operands for part in _parts(operand)]
+
+
+def _said(mask: Value, scores: tuple[Dim, Dim], rw: Rewriter) -> tuple[bool, int] | str:
+    """`causal` and `window` that keep the same keys as a mask; or why there are none."""
+    array = _evaluated(mask, rw)
     if array is None:
-        return Reject("its mask is computed at run time")
+        return "its mask is computed at run time"
     keeps = _kept(array)
     if keeps is None:
-        return Reject("its mask adds numbers to the scores")
+        return "its mask adds numbers to the scores"
     if keeps.all():
-        return make("attention", *inputs, *left, attrs=node.attrs)
-    said = _said(keeps, (node.operands[0].type.shape[2], node.operands[1].type.shape[2]))
-    if said is None:
-        return Reject("its mask is neither full nor causal nor a band")
-    return make("attention", *inputs, *left, attrs=_with(node.attrs, *said))
+        return False, 0
+    return _band(keeps, scores) or "its mask is neither full nor causal nor a band"
 
 
-def _said(keeps: np.ndarray, scores: tuple[Dim, Dim]) -> tuple[bool, int] | None:
-    """`causal` and `window` that keep the same keys."""
+def _evaluated(mask: Value, rw: Rewriter) -> np.ndarray | None:
+    """A mask that depends on no input: known, or made of positions by a few nodes, which
+    fold-constants leaves because their value is larger than what they are made of."""
+    values: dict[Value, np.ndarray] = {}
+    waiting = [mask]
+    while waiting:
+        value = waiting[-1]
+        array = known(rw, value)
+        node = value.producer
+        if array is None:
+            if node is None or mask.type.dtype is not DType.BOOL or not value.type.is_static:
+                return None
+            if len(values) > _MOST_NODES or math.prod(value.type.dims) > _MOST_SCORES:
+                return None
+            missing = [o for o in node.operands if o not in values]
+            if missing:
+                waiting += missing
+                continue
+            made = node.op.reference(*(values[o] for o in node.operands), node.attrs)
+            if isinstance(made, tuple):
+                return None
+            array = made
+        values[waiting.pop()] = array
+    return values[mask]
+
+
+def _band(keeps: np.ndarray, scores: tuple[Dim, Dim]) -> tuple[bool, int] | None:
     if keeps.shape[-2:] != scores or not keeps.size:
         return None
     queries, keys = keeps.shape[-2:]

@@ -15,6 +15,7 @@ from graphopt.errors import UnsupportedError
 from graphopt.ir.graph import Node
 from graphopt.kernel import schedule as s
 from graphopt.kernel.ir import (
+    INDEX,
     Alloc,
     Buffer,
     Expr,
@@ -22,14 +23,17 @@ from graphopt.kernel.ir import (
     If,
     Kernel,
     LoopKind,
+    Ramp,
     Scope,
     Stmt,
     Store,
     binary,
     block,
+    broadcast,
     const,
     index_const,
     load,
+    loops,
 )
 from graphopt.lower.access import Source
 from graphopt.lower.attention import masked, where_seen
@@ -39,7 +43,16 @@ from graphopt.target import Target
 from graphopt.tune.space import Point, Space
 from graphopt_backends.cpu.lower.softmax import RowSoftmax, Run, whole_rows
 from graphopt_backends.cpu.lower.spaces import register_space
-from graphopt_backends.cpu.lower.tiles import Panel, Shape, choose_tile, panels_of
+from graphopt_backends.cpu.lower.tiles import (
+    Panel,
+    Shape,
+    Tile,
+    candidates,
+    choose_tile,
+    cycles,
+    panels_of,
+)
+from graphopt_backends.cpu.lower.turning import turned_by_tiles
 
 _OFTEN = 8
 """Tiles of queries that V is packed for."""
@@ -87,12 +100,25 @@ class _Attention:
         self.dtype = q.type.dtype
         self.lanes = region.target.lanes_f32
         self.shape: Shape = ((m,), min(t, e), d)
-        self.tile = choose_tile(self.shape, region.target)
+        self.tile = self._chosen_tile()
         self.keys = Buffer.dense("keys", self.dtype, (t * d,), Scope.SCRATCH)
         self.values = Buffer.dense("values", self.dtype, (t * e,), Scope.SCRATCH)
         for out in region.body.outputs:
             if out.type.dims != root.result.type.dims:
                 raise UnsupportedError(f"epilogue of attention at {root.loc} changes the shape")
+
+    def _chosen_tile(self) -> Tile:
+        """Where queries do not see all keys, wide panels and tall blocks compute much that no one
+        sees."""
+        target, z = self.region.target, self.size
+        if self._sees_all:
+            return choose_tile(self.shape, target)
+
+        def cost(tile: Tile) -> float:
+            computed = self.attrs.scores(z.queries, z.keys, tile.rows, tile.vectors * self.lanes)
+            return cycles(self.shape, tile, target) * computed
+
+        return min(candidates(self.shape, target), key=cost)
 
     def lowered(self) -> Lowered:
         naive = self.region.kernel("attention", self._body())
@@ -144,16 +170,22 @@ class _Attention:
     def _packed(
         self, packed: Buffer, columns: int, rows: int, element: Callable[[Expr, Expr], Expr]
     ) -> Stmt:
-        """packed[panel][row][column] = element(column, row)."""
+        """packed[panel][row][column] = element(column, row), turned where rows of elements lie
+        side by side."""
         nests: list[Stmt] = []
         for p in self._panels(columns):
-            row = self.region.loop("d", rows)
-            jb, j = self.region.loop("jb", p.count), self.region.loop("j", p.width)
-            at = self._packed_at(p, jb, row, j, rows)
-            body: Stmt = Store(packed, (at,), element(self._column(p, jb, j), row))
-            for name, extent in (("j", p.width), ("d", rows), ("jb", p.count)):
-                body = For(name, extent, body) if extent > 1 else body
-            nests.append(body)
+            vectors = p.width // p.lanes
+            row, jb = self.region.loop("d", rows), self.region.loop("jb", p.count)
+            j = binary("*", self.region.loop("v", vectors), index_const(p.lanes))
+            j = Ramp(INDEX, p.lanes, j, 1) if p.lanes > 1 else j
+            at = self.access.simplify(self._packed_at(p, jb, row, j, rows))
+            value = element(self.access.simplify(self._column(p, jb, j)), row)
+            store = Store(packed, (at,), broadcast(value, p.lanes))
+            around, vector = [("jb", p.count), ("d", rows)], ("v", vectors)
+            ranges, target = self.access.ranges, self.region.target
+            nests += turned_by_tiles(store, around, vector, ranges, target) or [
+                loops([loop for loop in (*around, vector) if loop[1] > 1], store)
+            ]
         return block(*nests)
 
     def _blocks(self) -> Stmt:

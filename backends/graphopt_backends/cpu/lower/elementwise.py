@@ -76,8 +76,8 @@ class _Nest:
             store = self._store(groups, (*outer, position))
             ranges, target = self.region.access.ranges, self.region.target
             tiles = turned_by_tiles(store, loops, ("x", count), ranges, target)
-            if tiles is not None:
-                turned.append(tiles)
+            if tiles:
+                turned += map(in_parallel, tiles)
                 continue
             inner.append(store if count == 1 else For("x", count, store))
         if turned:

@@ -34,7 +34,6 @@ from graphopt.kernel.ir import (
     loops,
 )
 from graphopt.kernel.visit import ExprMap, map_exprs, substitute, walk
-from graphopt.lower.loops import in_parallel
 from graphopt.target import Target
 from graphopt_backends.cpu.lower.tiles import rows_missed
 
@@ -49,18 +48,19 @@ Loop = tuple[str, int]
 
 def turned_by_tiles(
     store: Stmt, outer: Sequence[Loop], inner: Loop, ranges: Ranges, target: Target
-) -> Stmt | None:
+) -> list[Stmt]:
     """The loops `outer` and `inner` around a store of a vector that gathers one, by tiles that one
-    of `outer` and the lanes span; None for a store that reads otherwise, or had better gather."""
+    of `outer` and the lanes span; nothing for a store that reads otherwise, or had better gather.
+    """
     gather = _gathered(store)
     if gather is None:
-        return None
+        return []
     at, lanes = gather.index[0], gather.lanes
     assert isinstance(at, Ramp)
     reads = linear(at.base, ranges)
     across = next((v for v, n in outer if n >= lanes and reads.coefficient(v) == 1), None)
     if across is None or _had_better_gather(store, gather, across, ranges, target):
-        return None
+        return []
     extent = dict(outer)[across]
     others = [loop for loop in outer if loop[0] != across]
     tiles, left = divmod(extent, lanes)
@@ -68,11 +68,11 @@ def turned_by_tiles(
     tile = binary("+", binary("*", index_var("to"), index_const(together)), index_var("ti"))
     first = binary("*", tile, index_const(lanes))
     around = [*others, ("to", tiles // together), inner, ("ti", together)]
-    out = [_shared(around, _tile(store, gather, across, first))]
+    out = [_nest(around, _tile(store, gather, across, first))]
     if left:
         rest = binary("+", index_var(across), index_const(tiles * lanes))
-        out.append(_shared([*others, (across, left), inner], substitute(store, {across: rest})))
-    return block(*out)
+        out.append(_nest([*others, (across, left), inner], substitute(store, {across: rest})))
+    return out
 
 
 def _had_better_gather(
@@ -91,8 +91,8 @@ def _had_better_gather(
     return written > 0 and not rows_missed(2 * gather.lanes, size * at.stride, target)
 
 
-def _shared(around: Sequence[Loop], body: Stmt) -> Stmt:
-    return in_parallel(loops([(name, n) for name, n in around if n > 1], _without(around, body)))
+def _nest(around: Sequence[Loop], body: Stmt) -> Stmt:
+    return loops([(name, n) for name, n in around if n > 1], _without(around, body))
 
 
 def _without(around: Sequence[Loop], body: Stmt) -> Stmt:
