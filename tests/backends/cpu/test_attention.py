@@ -4,9 +4,11 @@ keys and fewer, heads that share keys, one head that threads share."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from graphopt_backends.cpu.emit import parallel_extent
 from graphopt_backends.cpu.lower import lower_region
 from graphopt_backends.cpu.targets import TARGETS, host
 from graphopt_passes.fuse.fuse import Fuse
@@ -100,6 +102,61 @@ def test_keys_that_no_query_of_a_block_sees_are_not_read(
     got = from_memory(memory[fused.outputs[0]], fused.outputs[0].type)
     assert np.isfinite(got[:, :, 85:115]).all()
     assert np.isnan(got[:, :, 200]).all()
+
+
+FEW = [
+    # heads, heads of keys, queries, keys, depth, mask, what a query sees
+    (3, 3, 1, 1, 64, (), {}),
+    (2, 2, 1, 50, 64, (), {}),
+    (2, 2, 3, 33, 32, (), {}),
+    (2, 2, 6, 40, 64, (), {"causal": True}),
+    (8, 2, 1, 70, 64, (), {}),
+    (8, 2, 3, 70, 128, (), {"causal": True}),
+    (8, 2, 4, 20, 16, (), {"window": 3}),  # rows are packed
+    (8, 1, 2, 20, 64, (), {}),  # one batch of keys: heads by themselves
+    (8, 2, 2, 45, 48, (2, 8, 2, 45), {}),
+    (4, 2, 1, 45, 20, (1, 1, 1, 45), {}),
+    (4, 2, 3, 17, 24, (2, 1, 3, 17), {"causal": True}),
+]
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize("case", FEW, ids=lambda c: "-".join(map(str, c[:5])))
+@pytest.mark.parametrize("target", ["host", "x86-64-v3", "scalar"])
+def test_few_queries(case: tuple[Any, ...], target: str, tmp_path: Path) -> None:
+    """K is read as it lies; heads that share it are rows of one block."""
+    heads, kv_heads, queries, keys, depth, mask, seen = case
+    batch = 1 if kv_heads == 1 else 2
+    shapes = [(batch, heads, queries, depth), (batch, kv_heads, keys, depth),
+              (batch, kv_heads, keys, 36)]  # fmt: skip
+    inputs = [random(*shape) for shape in shapes]
+    if mask:
+        inputs.append(random(*mask) > 0.3 if seen else random(*mask))
+    graph = graph_of(
+        [TensorType.of(x) for x in inputs], [],
+        lambda rw, *xs: rw.insert("attention", xs, AttentionAttrs(0.3, **seen)).result,
+    )  # fmt: skip
+    row = host() if target == "host" else TARGETS[target]
+    check_regions(graph, inputs, row, tmp_path, tolerance=2e-6, parts=2)
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "queries", "packed"),
+    [(8, 8, 1, False), (8, 2, 1, False), (8, 8, 50, True)],
+)
+def test_keys_of_few_queries_are_not_packed(
+    heads: int, kv_heads: int, queries: int, packed: bool
+) -> None:
+    types = [TensorType(DType.F32, (1, h, n, 64))
+             for h, n in ((heads, queries), (kv_heads, 300), (kv_heads, 300))]  # fmt: skip
+    graph = graph_of(
+        types, [], lambda rw, *xs: rw.insert("attention", xs, AttentionAttrs(0.1)).result
+    )
+    target = TARGETS["x86-64-v3"]
+    kernel = lower_region(Fuse().run(graph, PassContext(target=target)).nodes[-1], target).kernel
+    buffers = {p.buffer.name for p in walk(kernel.body) if isinstance(p, Alloc)}
+    assert ("keys" in buffers) is packed
+    assert parallel_extent(kernel) % kv_heads == 0
 
 
 @pytest.mark.compiler

@@ -41,6 +41,7 @@ from graphopt.lower.region import Lowered, Region
 from graphopt.ops import AttentionAttrs
 from graphopt.target import Target
 from graphopt.tune.space import Point, Space
+from graphopt_backends.cpu.lower.dots import Dots, are_faster, in_registers, lie_by_rows
 from graphopt_backends.cpu.lower.softmax import RowSoftmax, Run, whole_rows
 from graphopt_backends.cpu.lower.spaces import register_space
 from graphopt_backends.cpu.lower.tiles import (
@@ -54,6 +55,8 @@ from graphopt_backends.cpu.lower.tiles import (
 )
 from graphopt_backends.cpu.lower.turning import turned_by_tiles
 
+_FEW = 16
+"""Queries of heads that share their keys, for which those are read once."""
 _OFTEN = 8
 """Tiles of queries that V is packed for."""
 
@@ -86,6 +89,22 @@ class _Sizes:
     depth: int
     width: int
 
+    @property
+    def shared(self) -> int:
+        """Heads whose queries are rows of one block: those of the same keys, where all their
+        queries are few, and threads have other keys to read."""
+        several, alike = self.batch * self.kv_heads > 1, self.heads // self.kv_heads
+        return alike if several and self.queries * alike <= _FEW else 1
+
+    @property
+    def rows(self) -> int:
+        return self.queries * self.shared
+
+    @property
+    def nests(self) -> int:
+        """What threads share first: a batch of heads."""
+        return self.batch * self.heads // self.shared
+
 
 class _Attention:
     def __init__(self, region: Region, root: Node) -> None:
@@ -99,7 +118,7 @@ class _Attention:
         self.size = _Sizes(b, h, hk, m, t, d, e)
         self.dtype = q.type.dtype
         self.lanes = region.target.lanes_f32
-        self.shape: Shape = ((m,), min(t, e), d)
+        self.shape: Shape = ((self.size.rows,), min(t, e), d)
         self.tile = self._chosen_tile()
         self.keys = Buffer.dense("keys", self.dtype, (t * d,), Scope.SCRATCH)
         self.values = Buffer.dense("values", self.dtype, (t * e,), Scope.SCRATCH)
@@ -123,7 +142,8 @@ class _Attention:
     def lowered(self) -> Lowered:
         naive = self.region.kernel("attention", self._body())
         steps: list[tuple[str, Kernel]] = [("naive", naive)]
-        k = s.expand_accumulator(naive, "acc", ("mi", "jr", "jl"))
+        k = in_registers(naive) if self._sums_along_features else naive
+        k = s.expand_accumulator(k, "acc", ("mi", "jr", "jl"))
         steps.append(("accumulate in registers", k))
         k = s.vectorize(k, "jl")
         steps.append(("vectorize", k))
@@ -136,28 +156,37 @@ class _Attention:
 
     def _body(self) -> Stmt:
         z = self.size
-        bh = self.region.loop("bh", z.batch * z.heads)
-        self.b = binary("//", bh, index_const(z.heads))
-        self.h = binary("%", bh, index_const(z.heads))
-        self.hk = binary("//", self.h, index_const(z.heads // z.kv_heads))
-        parts = [Alloc(self.keys), self._pack_keys()]
+        bh, heads = self.region.loop("bh", z.nests), z.heads // z.shared
+        self.b = binary("//", bh, index_const(heads))
+        self.h = binary("%", bh, index_const(heads))
+        self.hk = binary("//", self.h, index_const(heads // z.kv_heads))
+        parts: list[Stmt] = []
+        if not self._sums_along_features:
+            parts += [Alloc(self.keys), self._pack_keys()]
         if self._packs_values:
             parts += [Alloc(self.values), self._pack_values()]
-        return For("bh", z.batch * z.heads, block(*parts, self._blocks()), LoopKind.PARALLEL)
+        return For("bh", z.nests, block(*parts, self._blocks()), LoopKind.PARALLEL)
+
+    @property
+    def _sums_along_features(self) -> bool:
+        """Whether there are too few queries for K to be packed."""
+        z = self.size
+        few = are_faster(z.rows, z.depth, self.lanes)
+        return few and lie_by_rows(self.region, self._key, z.keys, z.depth)
 
     @property
     def _packs_values(self) -> bool:
         """Whether V is packed, too: where it is read often, and beyond the level 1 cache, of which
         lines of a head that lie rows apart fill a part alone."""
         z = self.size
-        often = z.queries >= _OFTEN * self.tile.rows
+        often = z.rows >= _OFTEN * self.tile.rows
         return often and self.dtype.size_bytes * z.keys * z.width > self.region.target.l1_bytes
 
     def _pack_keys(self) -> Stmt:
         """keys[panel][d][column] = k[t, d]."""
         return self._packed(
             self.keys, self.size.keys, self.size.depth,
-            lambda t, d: self.access.at(self.k, (self.b, self.hk, t, d)),
+            self._key,
         )  # fmt: skip
 
     def _pack_values(self) -> Stmt:
@@ -189,11 +218,11 @@ class _Attention:
         return block(*nests)
 
     def _blocks(self) -> Stmt:
-        """All blocks of queries, which threads share; the last one may have fewer rows."""
-        queries = self.size.queries
-        rows = -(-queries // -(-queries // self.tile.rows))
-        count = -(-queries // rows)
-        mo, last = self.region.loop("mo", count), queries - (count - 1) * rows
+        """All blocks of rows, which threads share; the last one may have fewer rows."""
+        whole = self.size.rows
+        rows = -(-whole // -(-whole // self.tile.rows))
+        count = -(-whole // rows)
+        mo, last = self.region.loop("mo", count), whole - (count - 1) * rows
         first = binary("*", mo, index_const(rows))
         body = self._block(first, rows)
         if last < rows and count == 2:
@@ -203,7 +232,7 @@ class _Attention:
         return For("mo", count, body, LoopKind.PARALLEL) if count > 1 else body
 
     def _block(self, first: Expr, rows: int) -> Stmt:
-        """The `rows` queries from `first`."""
+        """The `rows` rows from `first`: queries of a head, or of those that share keys."""
         scores = Buffer.dense("scores", self.dtype, (rows, self.size.keys), Scope.SCRATCH)
         sums = Buffer.dense("sums", self.dtype, (rows,), Scope.STACK)
         return block(
@@ -215,30 +244,58 @@ class _Attention:
         )
 
     def _where_seen(self, first: Expr, rows: int, start: Expr, keys: int, body: Stmt) -> Stmt:
-        """`body` where one of `rows` queries from `first` sees one of the `keys` from `start`."""
+        """`body` where one of `rows` rows from `first` sees one of the `keys` from `start`."""
         queries = first, binary("+", first, index_const(rows - 1))
+        if self.size.shared > 1:
+            queries = index_const(0), index_const(self.size.queries - 1)
         within = start, binary("+", start, index_const(keys - 1))
         return where_seen(self.access, self.root, queries, within, body)
+
+    def _at(self, row: Expr, last: Expr) -> tuple[Expr, Expr, Expr, Expr]:
+        """Batch, head and query of a row, and a key or a feature."""
+        z = self.size
+        if z.shared == 1:
+            return self.b, self.h, row, last
+        head, query = (binary(op, row, index_const(z.queries)) for op in ("//", "%"))
+        head = binary("+", binary("*", self.h, index_const(z.shared)), head)
+        return self.b, self.access.simplify(head), self.access.simplify(query), last
 
     # Scores ------------------------------------------------------------------------------------
 
     def _scores(self, scores: Buffer, first: Expr, rows: int) -> list[Stmt]:
+        if self._sums_along_features:
+            return self._sums(scores, first).nests(rows, self.size.keys, self.size.depth)
         out = []
         for p in self._panels(self.size.keys):
             jb, j, mi = self._tile_loops(p, rows)
             m, t = binary("+", first, mi), self._column(p, jb, j)
             d = self.region.loop("k", self.size.depth)
             acc = Buffer.dense("acc", self.dtype, (), Scope.REGISTER)
-            q = self.access.at(self.q, (self.b, self.h, m, d))
+            q = self.access.at(self.q, self._at(m, d))
             at = self._packed_at(p, jb, d, j, self.size.depth)
             k = load(self.keys, self.access.simplify(at))
-            value = masked(self.access, self.root, self._scaled(load(acc)), (self.b, self.h, m, t))
+            value = masked(self.access, self.root, self._scaled(load(acc)), self._at(m, t))
             stored = Store(scores, (mi, self.access.simplify(t)), value)
             term = Store(acc, (), binary("*", q, k), reduce="+")
             tile = self._tile(p, rows, acc, [_along("k", self.size.depth, term)], [stored])
             start = self._column(p, jb, index_const(0))
             out.append(_along("jb", p.count, self._where_seen(first, rows, start, p.width, tile)))
         return out
+
+    def _key(self, t: Expr, d: Expr) -> Expr:
+        return self.access.at(self.k, (self.b, self.hk, t, d))
+
+    def _sums(self, scores: Buffer, first: Expr) -> Dots:
+        """Scores of the rows from `first`."""
+
+        def stored(i: Expr, t: Expr, total: Expr) -> Stmt:
+            at = self._at(binary("+", first, i), t)
+            return Store(scores, (i, t), masked(self.access, self.root, self._scaled(total), at))
+
+        def query(i: Expr, d: Expr) -> Expr:
+            return self.access.at(self.q, self._at(binary("+", first, i), d))
+
+        return Dots(self.region, query, self._key, stored)
 
     def _scaled(self, e: Expr) -> Expr:
         return binary("*", e, const(self.attrs.scale, self.dtype))
@@ -267,7 +324,7 @@ class _Attention:
             acc = Buffer.dense("acc", self.dtype, (), Scope.REGISTER)
             value = binary("*", load(acc), load(sums, mi))
             self.access.keep(self.root.result, _always(value))
-            index = (self.b, self.h, m, e)
+            index = self._at(m, e)
             stored = [
                 self.region.store(which, index, self.access.at(result, index))
                 for which, result in enumerate(self.region.body.outputs)
