@@ -57,6 +57,26 @@ def _recommender() -> Any:
     return Recommender().eval(), (torch.randn(64, 13), torch.randint(10000, (64, 26)))
 
 
+def _next_token(config: str, model: str, heads: int, **arguments: Any) -> Builder:
+    """One step of decoding: a token after 512, whose keys and values, of `heads` heads of 64, are
+    inputs."""
+
+    def build() -> Any:
+        import torch
+        import transformers
+
+        from bench.held_out_modules.decoding import NextToken
+
+        torch.manual_seed(0)
+        config_of = getattr(transformers, config)
+        inner = getattr(transformers, model)(config_of(vocab_size=8000, **arguments)).eval()
+        step = NextToken(inner).eval()
+        past = (torch.randn(1, heads, 512, 64) for _ in range(2 * step.layers))
+        return step, (torch.randint(8000, (1, 1)), torch.tensor([[512]]), *past)
+
+    return build
+
+
 _STATE = "last_hidden_state"
 _SMALL: dict[str, Any] = {"num_hidden_layers": 3}
 _MINI: dict[str, Any] = {
@@ -128,6 +148,16 @@ HELD_OUT: Mapping[str, Builder] = {
     "gemma_one_token": _pretrained("GemmaConfig", "GemmaModel", _STATE, _tokens(tokens=1),
         vocab_size=8000, hidden_size=1024, intermediate_size=4096, num_hidden_layers=4,
         num_attention_heads=8, num_key_value_heads=1, head_dim=128, use_cache=False),
+    "llama_1024": _pretrained("LlamaConfig", "LlamaModel", _STATE, _tokens(tokens=1024),
+        vocab_size=8000, hidden_size=1024, intermediate_size=2816, num_hidden_layers=2,
+        num_attention_heads=16, num_key_value_heads=4, use_cache=False),
+    "modernbert_1024": _pretrained("ModernBertConfig", "ModernBertModel", _STATE,
+        _tokens(tokens=1024), vocab_size=8000, num_hidden_layers=3, pad_token_id=0, cls_token_id=1,
+        sep_token_id=2, bos_token_id=1, eos_token_id=2),
+    "gpt2_next_token": _next_token("GPT2Config", "GPT2Model", 12, n_layer=3),
+    "llama_next_token": _next_token("LlamaConfig", "LlamaModel", 4, hidden_size=1024,
+        intermediate_size=2816, num_hidden_layers=3, num_attention_heads=16,
+        num_key_value_heads=4),
     "mamba": _pretrained("MambaConfig", "MambaModel", _STATE, _tokens(tokens=64), vocab_size=8000,
         hidden_size=512, num_hidden_layers=4, use_cache=False),
     "wav2vec2": _pretrained("Wav2Vec2Config", "Wav2Vec2Model", _STATE, {"input_values": (1, 16000)},
