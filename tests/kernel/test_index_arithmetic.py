@@ -257,6 +257,23 @@ def test_other_lets_and_shadowed_loops() -> None:
     assert [c.certain for c in conflicts(shadowing, IndexScope())] == [True]
 
 
+@pytest.mark.parametrize(("below", "apart"), [(3, True), (4, False)])
+def test_a_condition_says_which_values_a_variable_has(below: int, apart: bool) -> None:
+    """Rows of 10, in blocks of 3: three whole ones stay inside, a fourth reaches the next row."""
+    text = f"""kernel k(y: f32[64] output) {{
+  for r in 0..5 {{
+    for b in 0..4 {{
+      if b < {below} {{
+        for i in 0..3 {{ y[r * 10 + b * 3 + i] = 1.0 }}
+      }}
+    }}
+  }}
+}}"""
+    loop = parse_kernel(text).body
+    assert isinstance(loop, For)
+    assert (not conflicts(loop, IndexScope())) is apart
+
+
 def test_data_dependent_stores_are_not_proved() -> None:
     ids = Buffer.dense("ids", INDEX, (8,))
     store = Store(BUFFER, (load(ids, index_var("i")),), const(1.0, DType.F32))

@@ -39,6 +39,7 @@ PRODUCT = """kernel k(a: f32[{m}, {k}], b: f32[{k}, {n}], y: f32[{m}, {n}] outpu
     }}
   }}
 }}"""
+WEIGHED = PRODUCT.replace("a: f32", "r: f32[{m}, {n}], a: f32").replace("0.0)", "r[i, j])")
 CHOSEN = PRODUCT.replace("y: f32", "n: f32[{m}], y: f32").replace(
     "for k in 0..{k} {{ acc[] += a[i, k] * b[k, j] }}",
     "if n[i] > 0.0 {{ for k in 0..{k} {{ acc[] += a[i, k] * b[k, j] }} }}",
@@ -165,15 +166,6 @@ BEFORE_AFTER: list[tuple[str, Kernel, Callable[[Kernel], Kernel], str]] = [
     ("stage", kernel(ROWS, m=2, n=3), lambda k: s.stage(k, "b", "i", (2,), "bs"),
      "for i in 0..2 { alloc bs: f32[2] stack for c0 in 0..2 { bs[c0] = b[c0] } "
      "for j in 0..3 { y[i, j] = x[i, j] + bs[i] } }"),
-    ("prefetch", s.vectorize(kernel(ROWS, m=64, n=8), "j"), lambda k: s.prefetch(k, "x", "i", 4),
-     "for i in 0..64 { prefetch x[i + 4, 0] "
-     "y[i, ramp(0, 1, 8)] = x[i, ramp(0, 1, 8)] + splat(b[i], 8) }"),
-    ("prefetch_next", kernel(PARTS, n=2), lambda k: s.prefetch_next(k, "w", "e", "k", level=2),
-     "alloc acc: f32[] register acc[] = 0.0 for e in 0..2 { "
-     "for t in 0..2 { for k in 0..4 { prefetch w[(e + 1) * 64 + t * 22 + k * 6] l2 "
-     "acc[] += w[e * 64 + k * 16] * x[k] } } "
-     "for k in 0..4 { prefetch w[(e + 1) * 64 + 44 + k * 6] l2 "
-     "acc[] += w[e * 64 + k * 16 + 8] * x[k] } } y[0] = acc[]"),
     ("parallelize", kernel(ROWS, m=2, n=3), s.parallelize,
      "parallel i in 0..2 { for j in 0..3 { y[i, j] = x[i, j] + b[i] } }"),
     ("parallelize enough", kernel(ROWS, m=2, n=3), lambda k: s.parallelize(k, at_least=5),
@@ -255,12 +247,6 @@ REFUSED: list[tuple[Callable[[], Kernel], str]] = [
      "stage: 'b' has shape (2,), not (3,)"),
     (lambda: s.prefetch(kernel(ROWS, m=2, n=2), "b", "j", 4),
      "prefetch: loop 'j' does not read 'b'"),
-    (lambda: s.prefetch_next(kernel(PARTS, n=2), "y", "e", "k"),
-     "prefetch_next: no loop 'k' in 'e' reads 'y'"),
-    (lambda: s.prefetch_next(kernel(PARTS, n=2), "x", "e", "k"),
-     "prefetch_next: what iterations of 'e' read is not one stream"),
-    (lambda: s.prefetch_next(kernel(ROWS, m=2, n=2), "x", "i", "j"),
-     "prefetch_next: what iterations of 'i' read is not one stream"),
     (lambda: s.vectorize(kernel(ACROSS), "i"),
      "vectorize: the body of 'i' is on vectors already\n"
      "hint: vectorize before what brings vectors in, as vector_reduce does"),
@@ -341,6 +327,8 @@ CASES = {
     "stage": Case(ROWS, lambda k, n: s.stage(k, "b", "j", k.params[1].shape, "t", Scope.SCRATCH)),
     "prefetch": Case(ROWS, lambda k, n: s.prefetch(k, "x", "j", n)),
     "prefetch_next": Case(PARTS, lambda k, n: s.prefetch_next(k, "w", "e", "k")),
+    "prefetch_epilogue": Case(WEIGHED, lambda k, n: s.unroll(s.unroll(s.prefetch_epilogue(
+        s.expand_accumulator(k, "acc", ("i", "j")), "acc", beyond=0), "i"), "j")),
     "parallelize": Case(ROWS, lambda k, n: s.parallelize(k, at_least=n)),
     "a whole schedule": Case(PRODUCT, _tile),
 }  # fmt: skip

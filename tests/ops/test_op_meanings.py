@@ -225,6 +225,25 @@ def test_flops(op: str, operands: list[TensorType], attrs: Attrs, expected: int)
     assert OPS[op].flops(*operands, attrs) == expected
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("window", [0, 1, 3, 9])
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (7, 7), (3, 8), (8, 3), (0, 4), (4, 0)])
+def test_scores_that_are_seen(queries: int, keys: int, causal: bool, window: int) -> None:
+    attrs = AttentionAttrs(1.0, causal, window)
+    seen = attrs.seen(queries, keys)
+    assert attrs.scores(queries, keys) == seen.sum()
+    for rows, columns in ((1, 3), (2, 1), (3, 2)):
+        tiles = [
+            part.size
+            for i in range(0, queries, rows)
+            for j in range(0, keys, columns)
+            if (part := seen[i : i + rows, j : j + columns]).any()
+        ]
+        assert attrs.scores(queries, keys, rows, columns) >= sum(tiles)
+        if not window:
+            assert attrs.scores(queries, keys, rows, columns) == sum(tiles)
+
+
 def test_attributes_are_frozen() -> None:
     for op in OPS.values():
         assert dataclasses.is_dataclass(op.attrs)

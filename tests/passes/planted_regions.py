@@ -101,6 +101,29 @@ plant(
     rule(simplify_attention.SimplifyAttention, "attention", _any_mask_is_full),
     UPPER,
 )
+BAND = """%q = input : f32[1,2,4,8]
+%m = constant {key="m", value=[true,true,false,false,true,true,true,false,false,true,true,true,"""
+BAND += """false,false,true,true]} : bool[4,4]
+%t = full {value=1, shape=[4,4], dtype=bool}
+%a = attention %q, %q, %q, %m {scale=0.5}
+%y = attention %a, %q, %q, %t {scale=0.5}
+return %y"""
+_said = simplify_attention._said
+
+
+def _wider(mask: Value, scores: Any, rw: Rewriter) -> Any:
+    said = _said(mask, scores, rw)
+    return said if isinstance(said, str) or not said[1] else (said[0], said[1] + 1)
+
+
+plant(
+    "a window of one key more",
+    "simplify-attention",
+    simplify_attention,
+    "_said",
+    _wider,
+    BAND,
+)
 REPEATED = """%q = input : f32[1,4,3,8]
 %k = input : f32[1,2,5,8]
 %a = reshape %k {shape=[1,1,2,5,8]}
