@@ -111,9 +111,9 @@ return %y"""
 _said = simplify_attention._said
 
 
-def _wider(mask: Value, scores: Any, rw: Rewriter) -> Any:
-    said = _said(mask, scores, rw)
-    return said if isinstance(said, str) or not said[1] else (said[0], said[1] + 1)
+def _wider(masks: Any, attrs: AttentionAttrs, scores: Any) -> AttentionAttrs | None:
+    said = _said(masks, attrs, scores)
+    return dataclasses.replace(said, window=said.window + 1) if said and said.window else said
 
 
 plant(

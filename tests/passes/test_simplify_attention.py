@@ -99,8 +99,22 @@ def test_masks_made_of_positions(check_pass: Check) -> None:
 def test_what_is_known_of_several_parts(check_pass: Check) -> None:
     both = "%m = and %wide, %p\n%n = and %m, %p\n"
     before = POSITIONS + both + "%y = attention %q, %k, %k, %n {scale=0.5}\nreturn %y"
-    after = POSITIONS.partition("%i")[0] + "%n = and %p, %p\n"
-    after += "%y = attention %q, %k, %k, %n {scale=0.5, causal=true}\nreturn %y"
+    after = POSITIONS.partition("%i")[0]
+    after += "%y = attention %q, %k, %k, %p {scale=0.5, causal=true}\nreturn %y"
+    check_pass("simplify-attention", before, after)
+
+
+def test_parts_that_are_a_window_together(check_pass: Check) -> None:
+    """Keys less than 64 back, which is no band alone, and none ahead; beside what is not known."""
+    back = """%c = full {value=64, shape=[], dtype=i64}
+%end = add %i, %c
+%near = gt %end, %row
+%m = and %near, %p
+%n = and %wide, %m
+"""
+    before = POSITIONS + back + "%y = attention %q, %k, %k, %n {scale=0.5}\nreturn %y"
+    after = POSITIONS.partition("%i")[0]
+    after += "%y = attention %q, %k, %k, %p {scale=0.5, causal=true, window=64}\nreturn %y"
     check_pass("simplify-attention", before, after)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import ClassVar
@@ -38,19 +38,20 @@ def _mask(node: Node, rw: Rewriter) -> Recipe | Reject | None:
     if len(node.operands) < 4:
         return None
     *inputs, mask = node.operands
-    reason, parts = "", _parts(mask)
-    rest: list[Recipe] = []
-    for part in parts:
-        said = _said(part, (inputs[0].type.shape[2], inputs[1].type.shape[2]), rw)
-        if isinstance(said, str):
-            reason = reason or said
-            rest.append(part)
-        else:
-            attrs = _with(attrs, *said)
+    parts = {part: _keeps(part, rw) for part in _parts(mask)}
+    arrays = {part: keeps for part, keeps in parts.items() if isinstance(keeps, np.ndarray)}
+    scores = inputs[0].type.shape[2], inputs[1].type.shape[2]
+    rest = set(parts)
+    for group in (list(arrays), *([part] for part in arrays)):
+        said = _said([arrays[part] for part in group], attrs, scores)
+        if said is not None and rest.intersection(group):
+            attrs, rest = said, rest.difference(group)
     if len(rest) == len(parts):
-        return Reject(reason)
-    left = [reduce(lambda a, b: make("and", a, b), rest)] if rest else []
-    return make("attention", *inputs, *left, attrs=attrs)
+        reasons = [keeps for keeps in parts.values() if isinstance(keeps, str)]
+        return Reject((*reasons, "its mask is neither full nor causal nor a band")[0])
+    left: list[Recipe] = [part for part in parts if part in rest]
+    masks = [reduce(lambda a, b: make("and", a, b), left)] if left else []
+    return make("attention", *inputs, *masks, attrs=attrs)
 
 
 def _parts(mask: Value) -> list[Value]:
@@ -61,17 +62,16 @@ def _parts(mask: Value) -> list[Value]:
     return [part for operand in node.operands for part in _parts(operand)]
 
 
-def _said(mask: Value, scores: tuple[Dim, Dim], rw: Rewriter) -> tuple[bool, int] | str:
-    """`causal` and `window` that keep the same keys as a mask; or why there are none."""
+def _keeps(mask: Value, rw: Rewriter) -> np.ndarray | str:
+    """Which keys a mask keeps, or why that cannot be said."""
     array = _evaluated(mask, rw)
     if array is None:
         return "its mask is computed at run time"
-    keeps = _kept(array)
-    if keeps is None:
-        return "its mask adds numbers to the scores"
-    if keeps.all():
-        return False, 0
-    return _band(keeps, scores) or "its mask is neither full nor causal nor a band"
+    if array.dtype == np.bool_:
+        return array
+    keeps: np.ndarray = array == 0
+    adds = not (keeps | np.isneginf(array)).all()
+    return "its mask adds numbers to the scores" if adds else keeps
 
 
 def _evaluated(mask: Value, rw: Rewriter) -> np.ndarray | None:
@@ -100,31 +100,24 @@ def _evaluated(mask: Value, rw: Rewriter) -> np.ndarray | None:
     return values[mask]
 
 
-def _band(keeps: np.ndarray, scores: tuple[Dim, Dim]) -> tuple[bool, int] | None:
-    if keeps.shape[-2:] != scores or not keeps.size:
+def _said(
+    masks: Sequence[np.ndarray], attrs: AttentionAttrs, scores: tuple[Dim, Dim]
+) -> AttentionAttrs | None:
+    """The attributes that keep the same keys as these and all masks; None if there are none."""
+    queries, keys = scores
+    if all(mask.all() for mask in masks):
+        return attrs
+    if not isinstance(queries, int) or not isinstance(keys, int) or not queries * keys:
         return None
-    queries, keys = keeps.shape[-2:]
-    first = keeps.reshape(-1, queries, keys)[0]
-    ahead, behind = int(first[0].sum()), int(first[:, 0].sum())
+    kept = reduce(np.logical_and, masks, attrs.seen(queries, keys))
+    one = kept.reshape(-1, queries, keys)[0]
+    ahead, behind = int(one[0].sum()), int(one[:, 0].sum())
     behind = behind if behind < queries else 0
     for causal, window in ((True, behind), (False, ahead if ahead < keys else behind)):
-        if (keeps == AttentionAttrs(1.0, causal, window).seen(queries, keys)).all():
-            return causal, window
+        wanted = dataclasses.replace(attrs, causal=causal, window=window)
+        if (kept == wanted.seen(queries, keys)).all():
+            return wanted
     return None
-
-
-def _with(attrs: AttentionAttrs, causal: bool, window: int) -> AttentionAttrs:
-    """What keeps the keys that both keep."""
-    narrowest = min((w for w in (attrs.window, window) if w), default=0)
-    return dataclasses.replace(attrs, causal=attrs.causal or causal, window=narrowest)
-
-
-def _kept(mask: np.ndarray) -> np.ndarray | None:
-    """Which keys a mask keeps; None for one that does more than that."""
-    if mask.dtype == np.bool_:
-        return mask
-    keeps = mask == 0
-    return keeps if (keeps | np.isneginf(mask)).all() else None
 
 
 def _heads(node: Node, rw: Rewriter) -> Recipe | Reject | None:
