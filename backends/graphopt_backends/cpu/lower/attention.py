@@ -113,7 +113,6 @@ class _Attention:
         self.attrs = root.attrs
         q, k, v = root.operands[:3]
         self.q, self.k, self.v = q, k, v
-        self.mask = root.operands[3] if len(root.operands) > 3 else None
         (b, h, m, d), (_, hk, t, _), e = q.type.dims, k.type.dims, v.type.dims[-1]
         self.size = _Sizes(b, h, hk, m, t, d, e)
         self.dtype = q.type.dtype

@@ -33,31 +33,28 @@ from graphopt.kernel.ir import (
     index_var,
     loops,
 )
-from graphopt.kernel.visit import walk
 from graphopt.lower.region import Region
+from graphopt_backends.cpu.lower.tiles import ACROSS, FEWEST_LANES
 
-_ACROSS = 5.0
-"""Cycles of adding up the lanes of a sum."""
 _TURNED = 0.5
-"""Cycles of writing an element of K where it is read as a vector along the keys."""
-_FEWEST_LANES = 4
+"""Cycles of writing an element of K where it is read as a vector along the keys. Measured: 6
+queries of 64 and of 128 features are faster by sums (bench/NOTES.md)."""
 _SUMS = 8
 """At a time: enough that they do not wait for themselves."""
 
 
 def are_faster(queries: int, depth: int, lanes: int) -> bool:
     """By count of cycles per key; the products are as many either way."""
-    return math.gcd(depth, lanes) >= _FEWEST_LANES and queries * _ACROSS < depth * _TURNED
+    return math.gcd(depth, lanes) >= FEWEST_LANES and queries * ACROSS < depth * _TURNED
 
 
 def lie_by_rows(region: Region, key: Callable[[Expr, Expr], Expr], keys: int, depth: int) -> bool:
-    """Whether the features of a key lie side by side."""
-    t, f = region.loop("t", keys), region.loop("f", depth)
-    reads = [e for e in walk(key(t, f)) if isinstance(e, Load)]
-    return all(
-        len(e.index) == 1 and linear(e.index[0], region.access.ranges).coefficient("f") == 1
-        for e in reads
-    )
+    """Whether keys are in memory, the features of each side by side; what is computed for each
+    product had better be computed once."""
+    e = key(region.loop("t", keys), region.loop("f", depth))
+    if not isinstance(e, Load) or len(e.index) != 1:
+        return False
+    return linear(e.index[0], region.access.ranges).coefficient("f") == 1
 
 
 @dataclass(frozen=True)

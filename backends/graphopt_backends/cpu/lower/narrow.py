@@ -43,6 +43,7 @@ from graphopt_backends.cpu.lower.contraction import (
     packings,
 )
 from graphopt_backends.cpu.lower.tiles import (
+    FEWEST_LANES,
     Panel,
     choose_tile,
     cycles,
@@ -53,8 +54,6 @@ from graphopt_backends.cpu.schedule import along_reduction_steps
 
 _MOST_CHANNELS = 8
 """More of them, by one position, leave registers for no second."""
-_FEWEST_LANES = 4
-"""Of a vector: with fewer, a sum takes as long to cross the lanes as it has saved."""
 
 
 def sums_of(region: Region, root: Node, products: Sequence[Product]) -> Sums | None:
@@ -62,7 +61,7 @@ def sums_of(region: Region, root: Node, products: Sequence[Product]) -> Sums | N
     if len(products) != 1 or not _is_candidate(products[0], region.target):
         return None
     sums = Sums(region, root, products[0])
-    return sums if sums.lanes >= _FEWEST_LANES and sums.is_contiguous() else None
+    return sums if sums.lanes >= FEWEST_LANES and sums.is_contiguous() else None
 
 
 def _is_candidate(p: Product, target: Target) -> bool:

@@ -33,8 +33,10 @@ LONG = 32
 stepped and prefetched."""
 AHEAD = 32
 """Steps of k after which weights arrive in time from beyond level 2."""
-_ACROSS = 5.0
+ACROSS = 5.0
 """Cycles of adding up the lanes of a vector and storing the sum."""
+FEWEST_LANES = 4
+"""Of such a vector: with fewer, a sum takes as long to cross the lanes as it has saved."""
 _CLEARLY = 0.9
 """Of an estimate: what is no better than that may be worse."""
 _BUSY = 0.75
@@ -221,7 +223,7 @@ def cycles(
 def narrow_cycles(shape: Shape, lanes: int, rows: int, target: Target) -> float:
     """Estimated cycles of sums along the reduction, `rows` positions by all channels at a time."""
     m, n, k = shape
-    per_tile = k / lanes * _step(rows, n) + _ACROSS * rows * n
+    per_tile = k / lanes * _step(rows, n) + ACROSS * rows * n
     return prod(m) / rows * per_tile
 
 
