@@ -32,35 +32,27 @@ Span = tuple[Expr, Expr]
 """The first and the last of neighbouring queries or keys."""
 
 
-def masked(access: Access, root: Node, e: Expr, at: tuple[Expr, Expr, Expr, Expr]) -> Expr:
-    """The score `e` at (batch, head, query, key) under the root's masks. A query or key past the
-    last one reads the mask of the last."""
+def masked(
+    access: Access, root: Node, e: Expr, at: tuple[Expr, Expr, Expr, Expr], *, beyond: bool = False
+) -> Expr:
+    """The score `e` at (batch, head, query, key) under the root's masks. Where tiles reach `beyond`
+    the last query or key, what is there reads the mask of the last."""
     assert isinstance(root.attrs, AttentionAttrs)
     low = const(MASKED, e.dtype)
-    *_, query, key = at
+    *outer, query, key = at
     if len(root.operands) > 3:
-        counts = root.operands[0].type.dims[2], root.operands[1].type.dims[2]
-        near = (binary("min", i, index_const(n - 1)) for i, n in zip(at[2:], counts, strict=True))
-        mask = access.broadcast_at(root.operands[3], (*at[:2], *map(access.simplify, near)))
+        near = [query, key]
+        if beyond:
+            counts = root.operands[0].type.dims[2], root.operands[1].type.dims[2]
+            near = [binary("min", i, index_const(n - 1)) for i, n in zip(near, counts, strict=True)]
+        mask = access.broadcast_at(root.operands[3], (*outer, *near))
         if mask.dtype is DType.BOOL:
             e = select(mask, e, low)
         else:
             e = binary("+", e, cast(mask, e.dtype))
-    ahead = cast(binary("-", key, query), DType.I32)  # as many lanes as a vector of scores
-    for sees in _near(root.attrs, ahead):
+    for sees in _between(root.attrs, (query, query), (key, key)):
         e = select(sees, e, low)
     return e
-
-
-def _near(attrs: AttentionAttrs, ahead: Expr) -> list[Expr]:
-    """What must hold for a key to be seen that lies `ahead` of the query."""
-    out = []
-    if attrs.causal or attrs.window:
-        most = 0 if attrs.causal else attrs.window - 1
-        out.append(binary("<=", ahead, const(most, DType.I32)))
-    if attrs.window:
-        out.append(binary(">", ahead, const(-attrs.window, DType.I32)))
-    return out
 
 
 def where_seen(access: Access, root: Node, queries: Span, keys: Span, body: Stmt) -> Stmt:
@@ -77,16 +69,17 @@ def _between(attrs: AttentionAttrs, queries: Span, keys: Span) -> list[Expr]:
     (first_query, last_query), (first_key, last_key) = queries, keys
     out = []
     if attrs.causal or attrs.window:
-        after = 1 if attrs.causal else attrs.window
-        out.append(binary("<", first_key, binary("+", last_query, index_const(after))))
+        ahead = 0 if attrs.causal else attrs.window - 1
+        out.append(binary("<=", first_key, binary("+", last_query, index_const(ahead))))
     if attrs.window:
-        out.append(binary("<", first_query, binary("+", last_key, index_const(attrs.window))))
+        behind = index_const(attrs.window - 1)
+        out.append(binary("<=", first_query, binary("+", last_key, behind)))
     return out
 
 
 def _always(condition: Expr, ranges: Ranges) -> bool:
-    """Whether a < b holds for all values of the loop variables."""
+    """Whether a <= b holds for all values of the loop variables."""
     if not isinstance(condition, Binary):
         return isinstance(condition, Const) and bool(condition.value)
     _, most = interval(binary("-", condition.a, condition.b), ranges)
-    return most < 0
+    return most <= 0

@@ -6,7 +6,7 @@ a node (and the nodes it reads) to be added. `RulePass` tries the rules of the n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -165,6 +165,23 @@ def known(rw: Rewriter, value: Value) -> np.ndarray | None:
         with np.errstate(over="ignore"):  # 1e39 is an infinity in f32
             return np.asarray(node.attrs.value).astype(node.attrs.dtype.numpy)
     return array
+
+
+def written_out(rw: Rewriter, value: Value) -> np.ndarray | None:
+    """The value's data in its own shape, when it is a constant or a splat."""
+    array = rw.array(value)
+    node = producer(value, "full")
+    return node.op.reference(node.attrs) if array is None and node is not None else array
+
+
+def evaluated(node: Node, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """A node's results, by the reference, of operands that are written out."""
+    made = node.op.reference(*arrays, node.attrs)
+    parts = made if isinstance(made, tuple) else (made,)
+    return [
+        np.ascontiguousarray(p).astype(r.type.dtype.numpy, copy=False).reshape(r.type.dims)
+        for p, r in zip(parts, node.results, strict=True)
+    ]
 
 
 def with_known(rw: Rewriter, node: Node) -> tuple[Value, Value] | None:

@@ -24,9 +24,7 @@ from graphopt_passes.recognize import (
     recognize_rms_norm,
     recognize_silu,
 )
-from graphopt_passes.simplify import (
-    simplify_attention,
-)
+from graphopt_passes.simplify import simplify_attention
 from planting import Bugs, rule
 from test_recognize import BY_RSQRT, GELUS, _norm
 from test_recognize import _text as spelled_out

@@ -123,6 +123,16 @@ def test_a_part_of_a_mask_that_is_known(check_pass: Check) -> None:
     check_pass("simplify-attention", QKV + PADDED, QKV + after + "return %y")
 
 
+def test_splats_below_a_mask_are_written_out(check_pass: Check) -> None:
+    """A concatenation of two splats: neither may stand for its array as a number."""
+    made = """%a = full {value=1, shape=[2,3], dtype=bool}
+%b = full {value=1, shape=[1,3], dtype=bool}
+%m = concat %a, %b {axis=0}
+%y = attention %q, %k, %v, %m {scale=0.5}
+return %y"""
+    check_pass("simplify-attention", QKV + made, _bare("causal=false"))
+
+
 def test_full_splats(check_pass: Check) -> None:
     mask = "%m = full {value=1, shape=[1,1,3,3], dtype=bool}\n"
     before = QKV + mask + "%y = attention %q, %k, %v, %m {scale=0.5, causal=true}\nreturn %y"

@@ -16,7 +16,7 @@ from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ops import FullAttrs
 from graphopt.passbase import EXACT, Numerics, Pass, PassContext
 from graphopt.rewrite import Rewriter
-from graphopt_passes.recipes import uniform
+from graphopt_passes.recipes import evaluated, uniform, written_out
 
 _KEEP = frozenset({"constant", "full", "fused"})
 
@@ -39,7 +39,7 @@ class FoldConstants(Pass):
             arrays = _known(rw, node)
             if arrays is None:
                 continue
-            results = _evaluate(node, arrays)
+            results = evaluated(node, arrays)
             reason = self._refusal(arrays, results)
             if reason:
                 ctx.rejected(self.name, node, reason)
@@ -63,23 +63,11 @@ def _known(rw: Rewriter, node: Node) -> list[np.ndarray] | None:
         return None
     arrays: list[np.ndarray] = []
     for operand in node.operands:
-        array = rw.array(operand)
-        producer = operand.producer
-        if array is None and producer is not None and isinstance(producer.attrs, FullAttrs):
-            array = producer.op.reference(producer.attrs)
+        array = written_out(rw, operand)
         if array is None:
             return None
         arrays.append(array)
     return arrays
-
-
-def _evaluate(node: Node, arrays: list[np.ndarray]) -> list[np.ndarray]:
-    made = node.op.reference(*arrays, node.attrs)
-    parts = made if isinstance(made, tuple) else (made,)
-    return [
-        np.ascontiguousarray(p).astype(r.type.dtype.numpy, copy=False).reshape(r.type.dims)
-        for p, r in zip(parts, node.results, strict=True)
-    ]
 
 
 def _constant(rw: Rewriter, old: Value, array: np.ndarray) -> Value:

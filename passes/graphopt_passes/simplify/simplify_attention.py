@@ -23,7 +23,16 @@ from graphopt.ir.types import Dim, DType
 from graphopt.ops import AttentionAttrs
 from graphopt.passbase import EXACT, Numerics
 from graphopt.rewrite import Reject, Rewriter
-from graphopt_passes.recipes import Recipe, Rule, RulePass, known, make, producer
+from graphopt_passes.recipes import (
+    Recipe,
+    Rule,
+    RulePass,
+    evaluated,
+    laid_out,
+    make,
+    producer,
+    written_out,
+)
 
 Dims = tuple[int, ...]
 
@@ -77,27 +86,42 @@ def _keeps(mask: Value, rw: Rewriter) -> np.ndarray | str:
 def _evaluated(mask: Value, rw: Rewriter) -> np.ndarray | None:
     """A mask that depends on no input: known, or made of positions by a few nodes, which
     fold-constants leaves because their value is larger than what they are made of."""
+    if mask.type.dtype is not DType.BOOL:
+        return written_out(rw, mask)
+    nodes = _below(mask, rw)
+    if not nodes:
+        return rw.array(mask)
     values: dict[Value, np.ndarray] = {}
-    waiting = [mask]
-    while waiting:
-        value = waiting[-1]
-        array = known(rw, value)
-        node = value.producer
-        if array is None:
-            if node is None or mask.type.dtype is not DType.BOOL or not value.type.is_static:
-                return None
-            if len(values) > _MOST_NODES or math.prod(value.type.dims) > _MOST_SCORES:
-                return None
-            missing = [o for o in node.operands if o not in values]
-            if missing:
-                waiting += missing
-                continue
-            made = node.op.reference(*(values[o] for o in node.operands), node.attrs)
-            if isinstance(made, tuple):
-                return None
-            array = made
-        values[waiting.pop()] = array
+    for node in nodes:
+        arrays = [values[o] if o in values else rw.array(o) for o in node.operands]
+        made = evaluated(node, [a for a in arrays if a is not None])
+        values.update(zip(node.results, made, strict=True))
     return values[mask]
+
+
+def _below(mask: Value, rw: Rewriter) -> list[Node] | None:
+    """What a value that is no constant is made by, in order; None if that takes an input, or too
+    much."""
+    order: dict[Node, None] = {}
+    waiting = [mask.producer] if rw.array(mask) is None else []
+    while waiting:
+        node = waiting[-1]
+        if node is None or len(waiting) + len(order) > _MOST_NODES or not _is_cheap(node):
+            return None
+        makers = [o.producer for o in node.operands if rw.array(o) is None]
+        missing = [m for m in makers if m is None or m not in order]
+        if not missing:
+            order[node] = None
+            waiting.pop()
+        waiting += missing
+    return list(order)
+
+
+def _is_cheap(node: Node) -> bool:
+    """To evaluate here."""
+    types = [r.type for r in node.results]
+    small = all(t.is_static and math.prod(t.dims) <= _MOST_SCORES for t in types)
+    return small and node.body is None and not laid_out(node)
 
 
 def _said(

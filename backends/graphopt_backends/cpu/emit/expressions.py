@@ -254,12 +254,6 @@ class ExpressionPrinter:
             return self._convert(bits, mask_dtype(target), target, e.lanes)
         if e.dtype is DType.BOOL:
             return self._infix("!=", self._operand(e.a), Text("0"))
-        if e.a.dtype is INDEX and e.dtype is DType.I32 and e.lanes > 1:
-            ramp = simplify_index(e.a, {})
-            if isinstance(ramp, Ramp):  # half as wide from the start
-                base = self._convert(self.index(ramp.base), INDEX, DType.I32, 1)
-                step = literal(ramp.stride, DType.I32)
-                return self._helper("ramp", DType.I32, e.lanes, base.text, step)
         if e.dtype in HALF and source is DType.F64 and e.lanes > 1:
             converted = self._helper("to_single", source, e.lanes, self.value(e.a).text)
         else:

@@ -139,18 +139,25 @@ class _Attention:
         return min(candidates(self.shape, target), key=cost)
 
     def lowered(self) -> Lowered:
-        naive = self.region.kernel("attention", self._body())
-        steps: list[tuple[str, Kernel]] = [("naive", naive)]
-        k = in_registers(naive) if self._sums_along_features else naive
+        k = self.region.kernel("attention", self._body())
+        steps: list[tuple[str, Kernel]] = [("naive", k)]
+
+        def step(name: str, kernel: Kernel) -> None:
+            steps.append((name, kernel))
+
+        if self._sums_along_features:
+            k = in_registers(k)
+            step("sum scores along the features", k)
         k = s.expand_accumulator(k, "acc", ("mi", "jr", "jl"))
-        steps.append(("accumulate in registers", k))
+        step("accumulate in registers", k)
         k = s.vectorize(k, "jl")
-        steps.append(("vectorize", k))
+        step("vectorize", k)
         k = s.prefetch_epilogue(k, "acc", beyond=self.region.target.l2_bytes)
+        step("prefetch masks", k)
         for var in ("jr", "mi"):
             k = s.unroll(k, var)
         k = s.simplify(k)
-        steps.append(("unroll", k))
+        step("unroll", k)
         return Lowered(k, {}, tuple(steps))
 
     def _body(self) -> Stmt:

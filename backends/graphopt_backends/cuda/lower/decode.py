@@ -228,7 +228,8 @@ class Decode(Shape):
         if self.share > 1:
             whole = Call(self.dtype, 1, "reduce_add", (neighbours,))
         number = self._key()
-        e = masked(self.access, self.root, whole, (self.b, *self._query(self._row()), number))
+        at = self.b, *self._query(self._row()), number
+        e = masked(self.access, self.root, whole, at, beyond=True)
         inside = self._inside(number)
         if inside is not None:
             e = select(inside, e, self._number(MASKED))

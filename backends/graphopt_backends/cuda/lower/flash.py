@@ -332,7 +332,7 @@ class Attention(abc.ABC):
         )  # fmt: skip
 
     def _masked(self, e: Expr, m: Expr, key: Expr) -> Expr:
-        e = masked(self.access, self.root, e, (self.b, self.h, m, key))
+        e = masked(self.access, self.root, e, (self.b, self.h, m, key), beyond=True)
         if self.size.keys % self.tile.keys:
             inside = binary("<", key, index_const(self.size.keys))
             e = select(inside, e, self.number(MASKED))

@@ -40,7 +40,7 @@ attention(
         }
     }
     for (int n = 0; n < 8; n++) {
-        if (n * 64 < b % 8 * 64 + 64) {
+        if (n * 64 <= b % 8 * 64 + 63) {
             #pragma unroll
             for (int u = 0; u < 4; u++) {
                 const int i = u * 128 + t;
@@ -71,7 +71,7 @@ attention(
                 own[i] = -INFINITY;
                 #pragma unroll
                 for (int j = 0; j < 16; j++) {
-                    score[0][j / 2][i * 2 + j % 2] = (int32_t)(n * 64 - b % 8 * 64 - t / 32 * 16 + j / 2 * 8 - i * 8 + t % 32 % 4 * 2 + j % 2 - t % 32 / 4) <= 0 ? score[0][j / 2][i * 2 + j % 2] * 0.125f : -INFINITY;
+                    score[0][j / 2][i * 2 + j % 2] = n * 64 + j / 2 * 8 + t % 32 % 4 * 2 + j % 2 <= b % 8 * 64 + t / 32 * 16 + i * 8 + t % 32 / 4 ? score[0][j / 2][i * 2 + j % 2] * 0.125f : -INFINITY;
                     own[i] = go::max(own[i], score[0][j / 2][i * 2 + j % 2]);
                 }
             }

@@ -39,7 +39,7 @@ attention_of_256(
         }
     }
     for (int n = 0; n < 8; n++) {
-        if (n * 64 < b % 16 * 32 + 32) {
+        if (n * 64 <= b % 16 * 32 + 31) {
             for (int u = 0; u < 32; u++) {
                 const int i = u * 128 + t;
                 const int x = n * 64 + i / 64;
@@ -86,7 +86,7 @@ attention_of_256(
                 own[i] = -INFINITY;
                 #pragma unroll
                 for (int j = 0; j < 4; j++) {
-                    score[i][j] = (int32_t)(n * 64 - b % 16 * 32 + j * 16 - i * 8 + t % 16 - t / 16) <= 0 ? score[i][j] * 0.0625f : -INFINITY;
+                    score[i][j] = n * 64 + j * 16 + t % 16 <= b % 16 * 32 + i * 8 + t / 16 ? score[i][j] * 0.0625f : -INFINITY;
                     own[i] = go::max(own[i], score[i][j]);
                 }
             }
