@@ -260,6 +260,11 @@ def broadcast(a: Expr, lanes: int) -> Expr:
     return Broadcast(a.dtype, lanes, a)
 
 
+def contiguous(first: Expr, lanes: int) -> Expr:
+    """The index of `lanes` neighbours from `first` on."""
+    return Ramp(INDEX, lanes, first, 1) if lanes > 1 else first
+
+
 def binary(op: str, a: Expr, b: Expr) -> Expr:
     """An operation on equal dtypes, scalars broadcast, integer constants folded."""
     lanes = max(a.lanes, b.lanes)

@@ -16,19 +16,17 @@ from graphopt.artifact.layout import WeightLayout
 from graphopt.cache import Cache, key_of
 from graphopt.ir.types import DType, TensorType
 from graphopt.kernel.ir import (
-    INDEX,
     Alloc,
     Buffer,
-    Expr,
     For,
     Kernel,
-    Ramp,
     Scope,
     Store,
     binary,
     block,
     broadcast,
     const,
+    contiguous,
     index_const,
     index_var,
     load,
@@ -67,7 +65,7 @@ def _multiply_adds(target: Target) -> Kernel:
     lanes = max(1, target.lanes_f32)
     x, out = Buffer.dense("x", _F32, (1,)), Buffer.dense("out", _F32, (_CHAINS * lanes,))
     acc = Buffer.dense("acc", _F32, (_CHAINS, lanes), Scope.REGISTER)
-    lane = _vector(index_const(0), lanes)
+    lane = contiguous(index_const(0), lanes)
     factor = broadcast(load(x, index_const(0)), lanes)
     start = [Store(acc, (index_const(i), lane), const(float(i), _F32, lanes))
              for i in range(_CHAINS)]  # fmt: skip
@@ -77,7 +75,7 @@ def _multiply_adds(target: Target) -> Kernel:
         value = binary("+", binary("*", load(acc, *at), factor), const(0.5, _F32, lanes))
         steps.append(Store(acc, at, value))
     end = [
-        Store(out, (_vector(index_const(i * lanes), lanes),), load(acc, index_const(i), lane))
+        Store(out, (contiguous(index_const(i * lanes), lanes),), load(acc, index_const(i), lane))
         for i in range(_CHAINS)
     ]
     body = block(Alloc(acc), *start, For("k", _STEPS, block(*steps)), *end)
@@ -89,20 +87,16 @@ def _reads(target: Target, count: int) -> Kernel:
     lanes, chains = max(1, target.lanes_f32), 4
     x, out = Buffer.dense("x", _F32, (count,)), Buffer.dense("out", _F32, (chains * lanes,))
     acc = Buffer.dense("acc", _F32, (chains, lanes), Scope.REGISTER)
-    lane, k = _vector(index_const(0), lanes), index_var("k")
+    lane, k = contiguous(index_const(0), lanes), index_var("k")
     start, steps, end = [], [], []
     for i in range(chains):
         at = (index_const(i), lane)
         first = binary("+", binary("*", k, index_const(chains * lanes)), index_const(i * lanes))
         start.append(Store(acc, at, const(0.0, _F32, lanes)))
-        steps.append(Store(acc, at, load(x, _vector(first, lanes)), "+"))
-        end.append(Store(out, (_vector(index_const(i * lanes), lanes),), load(acc, *at)))
+        steps.append(Store(acc, at, load(x, contiguous(first, lanes)), "+"))
+        end.append(Store(out, (contiguous(index_const(i * lanes), lanes),), load(acc, *at)))
     loop = For("k", count // (chains * lanes), block(*steps))
     return Kernel("go_reads", (x, out), ("out",), block(Alloc(acc), *start, loop, *end))
-
-
-def _vector(first: Expr, lanes: int) -> Expr:
-    return Ramp(INDEX, lanes, first, 1) if lanes > 1 else first
 
 
 # Running -----------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from graphopt.errors import UnsupportedError
 from graphopt.ir.graph import Node
 from graphopt.kernel import schedule as s
 from graphopt.kernel.ir import (
-    INDEX,
     Alloc,
     Buffer,
     Expr,
@@ -23,7 +22,6 @@ from graphopt.kernel.ir import (
     If,
     Kernel,
     LoopKind,
-    Ramp,
     Scope,
     Stmt,
     Store,
@@ -31,6 +29,7 @@ from graphopt.kernel.ir import (
     block,
     broadcast,
     const,
+    contiguous,
     index_const,
     load,
     loops,
@@ -212,7 +211,7 @@ class _Attention:
             vectors = p.width // p.lanes
             row, jb = self.region.loop("d", rows), self.region.loop("jb", p.count)
             j = binary("*", self.region.loop("v", vectors), index_const(p.lanes))
-            j = Ramp(INDEX, p.lanes, j, 1) if p.lanes > 1 else j
+            j = contiguous(j, p.lanes)
             at = self.access.simplify(self._packed_at(p, jb, row, j, rows))
             value = element(self.access.simplify(self._column(p, jb, j)), row)
             store = Store(packed, (at,), broadcast(value, p.lanes))

@@ -18,20 +18,19 @@ import numpy as np
 from graphopt.ir.types import DType
 from graphopt.kernel import schedule as s
 from graphopt.kernel.ir import (
-    INDEX,
     Alloc,
     Buffer,
     Expr,
     For,
     Kernel,
     LoopKind,
-    Ramp,
     Scope,
     Stmt,
     Store,
     binary,
     block,
     const,
+    contiguous,
     index_const,
     load,
 )
@@ -235,7 +234,7 @@ class Domain:
         for start, width, count in parts:
             at = self.region.loop(name, count)
             first = binary("+", binary("*", at, index_const(width)), index_const(start))
-            stmt = body(Ramp(INDEX, width, first, 1) if width > 1 else first)
+            stmt = body(contiguous(first, width))
             out.append(For(name, count, stmt) if count > 1 else stmt)
         return out
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from graphopt.ir.graph import Node
 from graphopt.kernel.ir import (
-    INDEX,
     Expr,
     For,
     Load,
@@ -21,6 +20,7 @@ from graphopt.kernel.ir import (
     block,
     broadcast,
     const,
+    contiguous,
     index_const,
     index_var,
 )
@@ -72,7 +72,7 @@ class _Nest:
         for start, width, count in chunks(extent, lanes):
             x = self.region.loop("x", count)
             first = binary("+", binary("*", x, index_const(width)), index_const(start))
-            position = Ramp(INDEX, width, first, 1) if width > 1 else first
+            position = contiguous(first, width)
             store = self._store(groups, (*outer, position))
             ranges, target = self.region.access.ranges, self.region.target
             tiles = turned_by_tiles(store, loops, ("x", count), ranges, target)

@@ -7,17 +7,16 @@ from dataclasses import dataclass, replace
 
 from graphopt.ir.graph import Graph, Value
 from graphopt.kernel.ir import (
-    INDEX,
     Buffer,
     Expr,
     For,
     If,
-    Ramp,
     Stmt,
     Store,
     binary,
     block,
     const,
+    contiguous,
     index_const,
     index_var,
     load,
@@ -130,7 +129,7 @@ class Border:
         for first, lanes, count in chunks(pixels * self.channels, self.lanes):
             x = scaled(index_var("x") if count > 1 else index_const(0), lanes)
             at = binary("+", binary("+", start, x), index_const(first))
-            where = Ramp(INDEX, lanes, at, 1) if lanes > 1 else at
+            where = contiguous(at, lanes)
             store = Store(self.buffer, (where,), const(attrs.value, self.buffer.dtype, lanes))
             out.append(For("x", count, store) if count > 1 else store)
         return out

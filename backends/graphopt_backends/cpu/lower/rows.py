@@ -12,13 +12,11 @@ import math
 from graphopt.ir.graph import Node, Value
 from graphopt.ir.types import DType
 from graphopt.kernel.ir import (
-    INDEX,
     Alloc,
     Buffer,
     Expr,
     For,
     Let,
-    Ramp,
     Scope,
     Stmt,
     Store,
@@ -27,6 +25,7 @@ from graphopt.kernel.ir import (
     block,
     broadcast,
     const,
+    contiguous,
     index_const,
     load,
 )
@@ -91,7 +90,7 @@ class _Rows:
         for start, width, count in chunks(d.dims[d.vector], self.lanes):
             x = self.region.loop("x", count)
             first = binary("+", binary("*", x, index_const(width)), index_const(start))
-            self.kept_index[d.vector] = Ramp(INDEX, width, first, 1) if width > 1 else first
+            self.kept_index[d.vector] = contiguous(first, width)
             self._reset()
             body = self._row()
             nests.append(For("x", count, body) if count > 1 else body)
@@ -135,7 +134,7 @@ class _Rows:
 
     def _reduce_across(self, name: str, op: str, x: Value, dtype: DType, width: int) -> Stmt:
         acc = Buffer.dense(f"acc_{name}", dtype, (width,), Scope.REGISTER)
-        at = (Ramp(INDEX, width, index_const(0), 1),) if width > 1 else (index_const(0),)
+        at = (contiguous(index_const(0), width),)
         loops = [(a, self.domain.dims[a]) for a in self.domain.reduced]
         index = self._full_index({a: self.region.loop(f"r{a}", e) for a, e in loops})
         element = broadcast(self.access.at(x, index), width)
@@ -169,7 +168,7 @@ class _Rows:
         for u in range(streams):
             offset = index_const(start + u * width)
             first = binary("+", binary("*", k, index_const(streams * width)), offset)
-            at: Expr = Ramp(INDEX, width, first, 1) if width > 1 else first
+            at: Expr = contiguous(first, width)
             element = self.access.at(x, self._full_index({**others, d.vector: at}))
             stores.append(Store(acc, _lane(u, width), broadcast(element, width), reduce=op))
         body: Stmt = block(*stores)
@@ -188,7 +187,7 @@ class _Rows:
 
         def at(index: Index) -> tuple[Expr, ...]:
             inner = tuple(index[a] for a in d.reduced)
-            lane = (Ramp(INDEX, width, index_const(0), 1) if width > 1 else index_const(0),)
+            lane = (contiguous(index_const(0), width),)
             return (*inner, *lane) if d.across else inner
 
         def stored(index: Index, lanes: int) -> Stmt:
@@ -273,7 +272,7 @@ class _Rows:
         for start, width, count in chunks(d.dims[d.vector], self.lanes):
             x = self.region.loop("x", count)
             first = binary("+", binary("*", x, index_const(width)), index_const(start))
-            at: Expr = Ramp(INDEX, width, first, 1) if width > 1 else first
+            at: Expr = contiguous(first, width)
             body = stored(self._full_index({**others, d.vector: at}), width)
             nests.append(For("x", count, body) if count > 1 else body)
         return self._around_others(block(*nests))
@@ -291,7 +290,7 @@ class _Rows:
 
 
 def _lane(u: int, width: int) -> tuple[Expr, ...]:
-    return index_const(u), Ramp(INDEX, width, index_const(0), 1) if width > 1 else index_const(0)
+    return index_const(u), contiguous(index_const(0), width)
 
 
 def _across_lanes(acc: Buffer, op: str) -> Expr:

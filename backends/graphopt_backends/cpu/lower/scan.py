@@ -15,13 +15,13 @@ from graphopt.kernel.ir import (
     For,
     If,
     Let,
-    Ramp,
     Stmt,
     Store,
     binary,
     block,
     broadcast,
     const,
+    contiguous,
     index_const,
     index_var,
     load,
@@ -132,7 +132,7 @@ def _rows_of(
     for start, width, count in chunks(dims[-1], lanes):
         x = region.loop("x", count)
         first = binary("+", binary("*", x, index_const(width)), index_const(start))
-        body = stored((*outer, Ramp(INDEX, width, first, 1) if width > 1 else first), width)
+        body = stored((*outer, contiguous(first, width)), width)
         nests.append(For("x", count, body) if count > 1 else body)
     return _over("v", dims[:-1], block(*nests))
 

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from functools import partial, reduce
 
 from graphopt.kernel.ir import (
-    INDEX,
     Alloc,
     Buffer,
     Call,
     Expr,
     For,
     Let,
-    Ramp,
     Scope,
     Stmt,
     Store,
@@ -24,6 +22,7 @@ from graphopt.kernel.ir import (
     broadcast,
     call,
     const,
+    contiguous,
     index_const,
     load,
     select,
@@ -118,7 +117,7 @@ class RowSoftmax:
         accs: dict[tuple[int, int], Buffer] = {}
         sums: list[Stmt] = []
         for run in self.runs:
-            lane = _lanes(index_const(0), run.lanes)
+            lane = contiguous(index_const(0), run.lanes)
             step = binary("*", self.region.loop("x", run.steps), index_const(run.width))
             first = binary("+", step, index_const(run.start))
             parts = []
@@ -126,7 +125,7 @@ class RowSoftmax:
                 key = run.lanes, way % chains
                 names = f"{name}{run.lanes}_{way % chains}"
                 acc = Buffer.dense(names, self.scores.dtype, (run.lanes,), Scope.REGISTER)
-                at = _lanes(binary("+", first, index_const(way * run.lanes)), run.lanes)
+                at = contiguous(binary("+", first, index_const(way * run.lanes)), run.lanes)
                 parts.append(part(accs.setdefault(key, acc), lane, (i, at)))
             body = self.within(run, first, block(*parts))
             sums.append(For("x", run.steps, body) if run.steps > 1 else body)
@@ -134,12 +133,8 @@ class RowSoftmax:
         starts: list[Stmt] = []
         for acc in accs.values():
             value = const(initial, acc.dtype, acc.numel)
-            starts += [Alloc(acc), Store(acc, (_lanes(index_const(0), acc.numel),), value)]
+            starts += [Alloc(acc), Store(acc, (contiguous(index_const(0), acc.numel),), value)]
         return [*starts, *sums, Let(name, _over_lanes(op, list(accs.values())))]
-
-
-def _lanes(first: Expr, lanes: int) -> Expr:
-    return Ramp(INDEX, lanes, first, 1) if lanes > 1 else first
 
 
 def _over_lanes(op: str, accs: Sequence[Buffer]) -> Expr:
@@ -147,7 +142,7 @@ def _over_lanes(op: str, accs: Sequence[Buffer]) -> Expr:
     widths = dict.fromkeys(acc.numel for acc in accs)
     values = []
     for width in widths:
-        alike = (load(acc, _lanes(index_const(0), width)) for acc in accs if acc.numel == width)
+        alike = (load(acc, contiguous(index_const(0), width)) for acc in accs if acc.numel == width)
         value = reduce(partial(binary, op), alike)
         if width > 1:
             value = Call(value.dtype, 1, "reduce_add" if op == "+" else "reduce_max", (value,))

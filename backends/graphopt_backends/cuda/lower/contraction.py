@@ -30,6 +30,7 @@ from graphopt.kernel.ir import (
     Stmt,
     binary,
     block,
+    contiguous,
     index_const,
     index_var,
     load,
@@ -352,7 +353,7 @@ class Contraction(abc.ABC):
         limits = {"row": self.rows, "column": self.columns // lanes}  # counted in vectors
         self.region.access.ranges.update(limits)  # where they are used
         n: Expr = binary("*", index_var("column"), index_const(lanes))
-        n = Ramp(INDEX, lanes, n, 1) if lanes > 1 else n
+        n = contiguous(n, lanes)
         inside = both(
             below(index_var("row"), limits["row"], down),
             below(index_var("column"), limits["column"], right // lanes),

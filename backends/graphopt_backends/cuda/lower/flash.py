@@ -36,6 +36,7 @@ from graphopt.kernel.ir import (
     broadcast,
     call,
     const,
+    contiguous,
     index_const,
     index_var,
     load,
@@ -251,7 +252,7 @@ class Attention(abc.ABC):
         column = binary("%", index_var("i"), index_const(per_row))
         column = self.access.simplify(binary("*", column, index_const(lanes)))
         self.access.ranges["x"] = extent  # where it is used
-        place: Expr = Ramp(INDEX, lanes, column, 1) if lanes > 1 else column
+        place: Expr = contiguous(column, lanes)
         inside = both(
             below(index_var("x"), extent, ceil_div(extent, rows) * rows),
             below(column, width, wide),

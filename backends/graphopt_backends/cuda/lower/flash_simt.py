@@ -19,6 +19,7 @@ from graphopt.kernel.ir import (
     binary,
     block,
     broadcast,
+    contiguous,
     index_const,
     load,
 )
@@ -98,8 +99,8 @@ class SimtAttention(Attention):
         steps = self.size.depth // lanes
         d, lane = self.region.loop("d", steps), self.region.loop("l", lanes)
         first = self.access.simplify(binary("*", d, index_const(lanes)))
-        along: Expr = Ramp(INDEX, lanes, first, 1) if lanes > 1 else first
-        whole: Expr = Ramp(INDEX, lanes, index_const(0), 1) if lanes > 1 else index_const(0)
+        along: Expr = contiguous(first, lanes)
+        whole: Expr = contiguous(index_const(0), lanes)
         x = Buffer.dense("x", self.dtype, (tile.height, lanes), Scope.REGISTER)
         w = Buffer.dense("w", self.dtype, (tile.width, lanes), Scope.REGISTER)
         i, j, t = self.i(), self.j(), self.thread()

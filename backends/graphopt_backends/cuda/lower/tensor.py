@@ -19,6 +19,7 @@ from graphopt.kernel.ir import (
     Store,
     binary,
     const,
+    contiguous,
     index_const,
     index_var,
     load,
@@ -157,7 +158,7 @@ class _Tensor(Contraction):
         warp_row, warp_column = self._warp()
         row = _sum(self.first_row, warp_row, binary("*", i, index_const(DOWN)), row)
         column = _sum(self.first_column, warp_column, binary("*", j, index_const(ACROSS)), column)
-        at = Ramp(INDEX, lanes, first, 1) if lanes > 1 else first
+        at = contiguous(first, lanes)
         body = self.stored(
             self.region.access.simplify(row), self.region.access.simplify(column), lanes,
             lambda: load(self.acc, index_var(THREAD), i, j, at),
