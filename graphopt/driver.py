@@ -24,7 +24,7 @@ from graphopt.errors import FrontendError, IRError, PluginError, UnsupportedErro
 
 if TYPE_CHECKING:
     from graphopt.artifact.loader import Model
-    from graphopt.frontend.traced import Traced
+    from graphopt.frontend.traced import Exported, Traced
     from graphopt.ir.graph import Graph
     from graphopt.kept import Recipe
     from graphopt.kernel.pipeline import KernelPipeline
@@ -100,22 +100,22 @@ def make(
     options: Options | None = None,
     progress: Progress | None = None,
 ) -> Made:
-    """As `compile`, loading nothing. What `out` holds is kept where it would come out the same."""
+    """As `compile`, loading nothing. What is there is kept where it would come out the same."""
     from graphopt.artifact.directory import remove_leftovers
     from graphopt.kept import find, remember
 
     job = _job(target, out, options, progress)
-    if out is None or not job.recipe.repeats:
-        return _made(job.compiled(source, example_inputs))
-    folder = Path(out)
-    keys = [job.recipe.of_file(source)]
-    kept = find(folder, keys[0])
+    if not job.recipe.repeats:
+        return _made(job.compiled(job.read(source, example_inputs)))
+    keys = list(filter(None, [job.recipe.of_file(source)]))
+    kept = find(job.folder(keys[0]), keys[0]) if keys else None
     if kept is None:
-        graph, traced = job.traced(source, example_inputs)
-        keys.append(job.recipe.of_graph(graph))
-        kept = find(folder, keys[-1])
+        model = job.read(source, example_inputs)
+        keys.append(job.recipe.of_model(model))
+        kept = find(job.folder(keys[0]), keys[-1])
+    folder = job.folder(keys[0])
     if kept is None:
-        made = _made(job.finished(graph, traced))
+        made = _made(job.compiled(model, folder))
     else:
         if job.options.budget is not None:
             job.options.budget.check(folder, kept.manifest)
@@ -124,7 +124,7 @@ def make(
         kept.report.stages = job.clock.stages
         manifest = kept.manifest
         made = Made(folder, kept.report, manifest.pipeline, manifest.kernel_pipeline, kept=True)
-    for key in filter(None, keys):
+    for key in keys:
         remember(folder, key, made.report)
     return made
 
@@ -139,7 +139,8 @@ def build(
     progress: Progress | None = None,
 ) -> Compilation:
     """As `compile`, returning every stage's product and loading nothing."""
-    return _job(target, out, options, progress).compiled(source, example_inputs)
+    job = _job(target, out, options, progress)
+    return job.compiled(job.read(source, example_inputs))
 
 
 @collector.seldom
@@ -213,22 +214,11 @@ def read_model(source: Any, example_inputs: Any = None) -> tuple[Graph, Traced |
     Raises: FrontendError, UnsupportedError; IRError for text.
     """
     from graphopt.ir.graph import Graph
-    from graphopt.ir.store import SUFFIX, load
 
-    if isinstance(source, Graph):
-        return source, None
-    if isinstance(source, str) and source.endswith(SUFFIX):
-        return load(Path(source)), None
-    try:
-        from graphopt.frontend import trace_model
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise FrontendError(
-            "torch is not installed, and models are traced with it",
-            hint="run `pip install 'graphopt[torch]'`",
-        ) from error
-    traced = trace_model(source, example_inputs)
+    model = _read(source, example_inputs)
+    if isinstance(model, Graph):
+        return model, None
+    traced = model.imported()
     return traced.graph, traced
 
 
@@ -270,6 +260,28 @@ def default_kernel_pipeline(options: Options) -> KernelPipeline:
 # Stages ------------------------------------------------------------------------------------------
 
 
+@collector.seldom
+def _read(source: Any, example_inputs: Any) -> Exported | Graph:
+    """The model as torch exports it; a graph as it is."""
+    from graphopt.ir.graph import Graph
+    from graphopt.ir.store import SUFFIX, load
+
+    if isinstance(source, Graph):
+        return source
+    if isinstance(source, str) and source.endswith(SUFFIX):
+        return load(Path(source))
+    try:
+        from graphopt.frontend import export_model
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise FrontendError(
+            "torch is not installed, and models are traced with it",
+            hint="run `pip install 'graphopt[torch]'`",
+        ) from error
+    return export_model(source, example_inputs)
+
+
 @dataclass(frozen=True)
 class _Job:
     """What models are compiled with, and where to."""
@@ -282,22 +294,34 @@ class _Job:
     def options(self) -> Options:
         return self.recipe.options
 
-    def traced(self, source: Any, example_inputs: Any) -> tuple[Graph, Traced | None]:
+    def read(self, source: Any, example_inputs: Any) -> Exported | Graph:
         with self.clock.stage("trace"):
-            return read_model(source, example_inputs)
+            return _read(source, example_inputs)
 
-    def compiled(self, source: Any, example_inputs: Any) -> Compilation:
-        return self.finished(*self.traced(source, example_inputs))
+    def imported(self, model: Exported | Graph) -> tuple[Graph, Traced | None]:
+        from graphopt.ir.graph import Graph
 
-    def finished(self, graph: Graph, traced: Traced | None) -> Compilation:
-        """A traced model's artifact."""
+        if isinstance(model, Graph):
+            return model, None
+        with self.clock.stage("import"), collector.seldom:
+            traced = model.imported()
+        return traced.graph, traced
+
+    def folder(self, key: str) -> Path:
+        """Where the artifact goes: in the cache, it is named by all that decides what it is."""
+        from graphopt.config import Config
+
+        return self.out or Config.from_environment().cache / "artifacts" / key[:32]
+
+    def compiled(self, model: Exported | Graph, folder: Path | None = None) -> Compilation:
+        """The model's artifact, in `folder` or where `folder()` says."""
         from graphopt.artifact.format import read_manifest
 
+        graph, traced = self.imported(model)
         backend, target = self.recipe.backend, self.recipe.target
         compilation = lower(graph, backend, target, self.options, self.clock)
-        folder = self.out or _cached_folder(self.recipe, graph)
-        if self.out is not None or not _is_built(folder, self.options):
-            _write(folder, compilation, backend, target, self.options, traced, self.clock)
+        folder = folder or self.folder(self.recipe.of_model(model))
+        _write(folder, compilation, backend, target, self.options, traced, self.clock)
         compilation.artifact = folder
         compilation.report.code_bytes = read_manifest(folder).memory.code
         files = (p for p in folder.rglob("*") if p.is_file())
@@ -396,17 +420,6 @@ def _extra(compilation: Compilation, backend: Backend, target: Target) -> dict[s
     return {**tuning, **facts}
 
 
-def _is_built(folder: Path, options: Options) -> bool:
-    """Whether the cache has this artifact. Raises: BudgetError when it is over budget."""
-    from graphopt.artifact.format import MANIFEST, read_manifest
-
-    if not (folder / MANIFEST).is_file():
-        return False
-    if options.budget is not None:
-        options.budget.check(folder, read_manifest(folder))
-    return True
-
-
 def _gate(options: Options) -> Gate | None:
     if not options.verify_each:
         return None
@@ -447,10 +460,3 @@ def _unproven(program: Program, backend: Backend) -> list[str]:
         raise PluginError(
             f"backend {backend.name} made a broken kernel: {error.message}", hint=error.hint
         ) from error
-
-
-def _cached_folder(recipe: Recipe, graph: Graph) -> Path:
-    """A directory named by everything that decides what is in it."""
-    from graphopt.config import Config
-
-    return Config.from_environment().cache / "artifacts" / recipe.of_graph(graph)[:32]

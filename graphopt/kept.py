@@ -24,6 +24,7 @@ from graphopt.compilation import Options, Report
 from graphopt.errors import ArtifactError
 
 if TYPE_CHECKING:
+    from graphopt.frontend.traced import Exported
     from graphopt.ir.graph import Graph
     from graphopt.target import Backend, Target
 
@@ -53,11 +54,14 @@ class Recipe:
         path = Path(source)
         return self._key("file", _digest(path)) if path.is_file() else None
 
-    def of_graph(self, graph: Graph) -> str:
-        """The key of a traced model, weights included."""
+    def of_model(self, model: Exported | Graph) -> str:
+        """The key of an exported model or a graph, weights included."""
+        from graphopt.ir.graph import Graph
         from graphopt.ir.text import print_graph
 
-        return self._key("graph", print_graph(graph), digest_of_constants(graph))
+        if isinstance(model, Graph):
+            return self._key("graph", print_graph(model), digest_of_constants(model))
+        return self._key("program", model.digest())
 
     def _key(self, *model: str) -> str:
         return key_of([*model, *self._same])

@@ -174,3 +174,56 @@ def test_the_fingerprint_of_a_target_has_all_of_it() -> None:
     assert dataclasses.replace(row, features=row.features | {"amx"}).fingerprint != row.fingerprint
     reordered = dataclasses.replace(row, features=frozenset(sorted(row.features, reverse=True)))
     assert reordered.fingerprint == row.fingerprint
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("out", ["net", None])
+def test_a_module_that_is_the_same_again_is_not_imported(
+    out: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `out` or in the cache. What is in it, or how it is called, makes it another."""
+    import torch
+
+    from graphopt.frontend import traced
+
+    def made(scale: float = 1.0, width: int = 3, layer: str = "first") -> Made:
+        net = torch.nn.Sequential()
+        net.add_module(layer, torch.nn.Linear(3, 3, dtype=torch.float32))
+        torch.nn.init.constant_(net[0].weight, scale)
+        torch.nn.init.zeros_(net[0].bias)
+        inputs = (torch.ones(width, 3),)
+        return make(net.eval(), inputs, out=None if out is None else tmp_path / out)
+
+    first = made()
+    assert not first.kept
+    with monkeypatch.context() as patch:
+        patch.setattr(traced, "import_exported", lambda program: pytest.fail("imported"))
+        again = made()
+    assert (again.kept, again.artifact) == (True, first.artifact)
+    assert not made(scale=2.0).kept
+    assert not made(width=2).kept
+    assert not made(layer="last").kept
+
+
+@pytest.mark.torch
+def test_the_lines_and_branches_of_a_model_count(tmp_path: Path) -> None:
+    """Names come of the lines; the bodies of branches are programs within the program."""
+    from graphopt.frontend import export_model
+
+    def digest(text: str) -> str:
+        file = tmp_path / "net.py"
+        file.write_text(f"""import torch
+class Net(torch.nn.Module):
+    def forward(self, x):
+{text}
+def build():
+    return Net().eval(), (torch.ones(4),)
+""")
+        return export_model(f"{file}:build").digest()
+
+    plain = digest("        return x * 2")
+    assert plain == digest("        return x * 2")
+    others = ["        return x * 3", "\n        return x * 2"]
+    branch = "        return torch.cond(x.sum() > 0, lambda x: x * {}, lambda x: x + 1, (x,))"
+    digests = {plain, *map(digest, [*others, branch.format(2), branch.format(3)])}
+    assert len(digests) == 5

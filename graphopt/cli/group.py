@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import importlib
 import os
 import sys
@@ -77,6 +78,8 @@ class Commands(click.Group):
             result = super().main(*args, **kwargs)
         except Exception as error:  # whatever it is, the user gets text and a code
             sys.exit(exit_code(error))
+        finally:
+            gc.freeze()  # else torch's objects are searched once more on the way out: a second
         sys.exit(result if isinstance(result, int) else OK)
 
 

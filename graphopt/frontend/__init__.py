@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graphopt.frontend.source import load_source
     from graphopt.frontend.torch_export import import_exported, trace
-    from graphopt.frontend.traced import Traced, trace_model
+    from graphopt.frontend.traced import Exported, Traced, export_model, trace_model
 
-__all__ = ["Traced", "import_exported", "load_source", "trace", "trace_model"]
+__all__ = [
+    "Exported", "Traced", "export_model", "import_exported", "load_source", "trace", "trace_model",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -17,7 +19,7 @@ def __getattr__(name: str) -> Any:
         from graphopt.frontend import torch_export
 
         return getattr(torch_export, name)
-    if name in ("Traced", "trace_model"):
+    if name in ("Exported", "Traced", "export_model", "trace_model"):
         from graphopt.frontend import traced as module
 
         return getattr(module, name)

@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from graphopt.errors import FrontendError
+from graphopt.frontend.digest import program_digest
 from graphopt.frontend.dtypes import as_numpy
 from graphopt.frontend.example_inputs import ExampleInputs, arguments
 from graphopt.frontend.source import load_source
@@ -20,6 +21,24 @@ from graphopt.frontend.widen import exact_outputs
 from graphopt.ir.graph import Graph
 
 Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model as torch.export wrote it down: `program` has all that is compiled."""
+
+    program: ExportedProgram
+    model: torch.nn.Module
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    def imported(self) -> Traced:
+        """Raises: UnsupportedError, FrontendError; `import_exported` says when."""
+        return Traced(import_exported(self.program), self.model, self.args, self.kwargs)
+
+    def digest(self) -> str:
+        """Of all that is compiled: operations, weights, types of inputs, names, source lines."""
+        return program_digest(self.program)
 
 
 @dataclass(frozen=True)
@@ -59,6 +78,11 @@ def trace_model(source: Any, example_inputs: ExampleInputs | None = None) -> Tra
     source: an `nn.Module` with example inputs; an exported program; or a SOURCE string.
     Raises: FrontendError, UnsupportedError.
     """
+    return export_model(source, example_inputs).imported()
+
+
+def export_model(source: Any, example_inputs: ExampleInputs | None = None) -> Exported:
+    """The half of `trace_model` that is torch's. Raises: FrontendError."""
     if isinstance(source, str):
         source, example_inputs = load_source(source)
     if isinstance(source, ExportedProgram):
@@ -74,15 +98,15 @@ def trace_model(source: Any, example_inputs: ExampleInputs | None = None) -> Tra
         )
     refuse_training(source)
     args, kwargs = arguments(example_inputs)
-    return Traced(import_exported(export(source, example_inputs)), source, args, kwargs)
+    return Exported(export(source, example_inputs), source, args, kwargs)
 
 
-def _of_program(program: ExportedProgram, example_inputs: ExampleInputs | None) -> Traced:
+def _of_program(program: ExportedProgram, example_inputs: ExampleInputs | None) -> Exported:
     if example_inputs is None:
         args, kwargs = program.example_inputs or ((), {})
     else:
         args, kwargs = arguments(example_inputs)
-    return Traced(import_exported(program), program.module(), tuple(args), kwargs)
+    return Exported(program, program.module(), tuple(args), kwargs)
 
 
 def _tensors(outputs: Any) -> Iterator[torch.Tensor]:

@@ -35,7 +35,7 @@ def test_the_summary(run: Run, source: Source, tmp_path: Path) -> None:
     shown = re.sub(
         r"[\d.]+ (ns|us|ms|s|B|kB|MB)\b|\b[1-9]\b", "N", done.stdout.replace(str(tmp_path), "")
     )
-    stages = ["trace", "passes", "lower", "kernels", "emit", "golden", "build", "total"]
+    stages = ["trace", "import", "passes", "lower", "kernels", "emit", "golden", "build", "total"]
     lines = [re.sub(" +", " ", line).strip() for line in shown.splitlines()]
     assert lines == [
         "stage time",
@@ -62,7 +62,7 @@ def test_json_and_quiet(run: Run, source: Source, tmp_path: Path) -> None:
     assert (report["target"], report["nodes"]) == ("cpu:host", 13)
     assert report["kernels"] <= report["regions"] <= report["calls"] < report["nodes"]
     assert [s["name"] for s in report["stages"]] == [
-        "trace", "passes", "lower", "kernels", "emit", "golden", "build",
+        "trace", "import", "passes", "lower", "kernels", "emit", "golden", "build",
     ]  # fmt: skip
     assert report["artifact_bytes"] == sum(map(len, contents(folder).values()))
     assert report["budget"] == {"memory": 1e6, "latency": 1.0}
