@@ -9,6 +9,7 @@ import pytest
 from cuda_regions import Case, Emulated, channels_last, graph_of, random, tensor
 
 from graphopt.ir.graph import Value
+from graphopt.ir.text import parse
 from graphopt.ir.types import DType
 from graphopt.ops import (
     GroupNormAttrs,
@@ -25,6 +26,19 @@ from graphopt.rewrite import Rewriter
 from graphopt.tune.space import Point
 
 pytestmark = pytest.mark.compiler
+READ_TWICE = """%x = input : f32[2,24,24]
+%o = fused %x {kind="reduction"} : f32[2,24,24] {
+%p = input : f32[2,24,24]
+%e = exp %p
+%t = transpose %e {perm=[0,2,1]}
+%s = sum %t {axes=[2], keepdims=true}
+%d = div %e, %s
+%y = add %d, %t
+return %y
+}
+return %o"""
+"""Exponentials that are read at two places: a thread has no one part of a row to keep."""
+
 WIDTHS = (1, 7, 33, 128, 1000, 4099, 70000)
 AXES = ((0,), (1,), (2,), (1, 2), (0, 2), (0, 1, 2))
 
@@ -71,6 +85,7 @@ def _cases() -> Iterator[tuple[str, Case]]:
     for name, x in (("row-major", tensor(2, 24, 5, 3)), ("last", channels_last(2, 24, 5, 3))):
         graph = graph_of([x], [random(24), random(24)], _group_norm)
         yield f"group-norm-{name}", Case(graph, [random(2, 24, 5, 3)])
+    yield "read-at-two-places", Case(parse(READ_TWICE), [random(2, 24, 24)])
     pool = graph_of([channels_last(2, 48, 7, 7)], [],
                     lambda rw, x: rw.emit("mean", x, attrs=MeanAttrs((2, 3), True)))  # fmt: skip
     yield "global-pool", Case(pool, [random(2, 48, 7, 7)])

@@ -33,7 +33,15 @@ from graphopt.lower.access import Index, Source, delinearized, linear_index
 from graphopt.lower.decompose import decomposed
 from graphopt.lower.loops import chunks, in_parallel
 from graphopt.lower.region import Lowered, Region, reads
-from graphopt.lower.rows import DEAR, REDUCTIONS, behind, identity, row_domain
+from graphopt.lower.rows import (
+    DEAR,
+    REDUCTIONS,
+    behind,
+    identity,
+    in_place,
+    row_domain,
+    row_only,
+)
 from graphopt.target import Target
 from graphopt.tune.space import NOTHING, Parameter, Point, Space
 
@@ -67,6 +75,7 @@ class _Rows:
         body = region.body
         self.reductions = [n for n in body.nodes if n.op.name in REDUCTIONS]
         self.domain = row_domain(body, self.reductions)
+        self.in_place = in_place(body, self.reductions)
         self.lanes = region.target.lanes_f32
         self.kept_index: dict[int, Expr] = {}
         self.row_buffers, self.accumulators = 0, _ACCUMULATORS
@@ -129,7 +138,13 @@ class _Rows:
         else:
             stmt = self._reduce_along(name, op, x, dtype)
         bound = Var(dtype, width, name)
-        self._keep(node.result, lambda _: bound)
+        row = self._result_index(node.result)
+
+        def of_row(index: Index) -> Expr:
+            row_only(node, index, row)
+            return bound
+
+        self._keep(node.result, of_row)
         return stmt
 
     def _reduce_across(self, name: str, op: str, x: Value, dtype: DType, width: int) -> Stmt:
@@ -283,7 +298,7 @@ class _Rows:
         (x,) = self.reductions[n].operands
         for value in behind(x, self.access.sources):
             node = value.producer
-            full = value.type.dims == self.domain.dims
+            full = value.type.dims == self.domain.dims and value in self.in_place
             if node and node.op.name in DEAR and full and reads(value, body) > 1:
                 out.append(value)
         return out

@@ -38,7 +38,16 @@ from graphopt.kernel.ir import (
 from graphopt.lower.access import Index, delinearized, linear_index
 from graphopt.lower.decompose import decomposed
 from graphopt.lower.region import Lowered, reads
-from graphopt.lower.rows import DEAR, REDUCTIONS, RowDomain, behind, identity, row_domain
+from graphopt.lower.rows import (
+    DEAR,
+    REDUCTIONS,
+    RowDomain,
+    behind,
+    identity,
+    in_place,
+    row_domain,
+    row_only,
+)
 from graphopt.target import Target
 from graphopt.tune.space import NOTHING, Parameter, Point, Space
 from graphopt_backends.cuda.lower.grid import (
@@ -128,6 +137,7 @@ class _Rows:
         self.region, self.access, self.body = region, region.access, region.body
         self.reductions = [n for n in self.body.nodes if n.op.name in REDUCTIONS]
         self.domain = d = row_domain(self.body, self.reductions)
+        self.in_place = in_place(self.body, self.reductions)
         narrowest = min(b.dtype.size_bytes for b in (*region.inputs, *region.outputs))
         self.lanes = math.gcd(16 // max(narrowest, 2), d.dims[d.vector])
         self.length = math.prod(d.dims[a] for a in d.reduced)
@@ -254,7 +264,7 @@ class _Rows:
         late = self._decided()
         again = [
             v for v in (*self.body.inputs, *(r for n in self.body.nodes for r in n.results))
-            if v.type.dims == self.domain.dims and v not in late
+            if self._is_kept(v) and v not in late
             and sum(v in r for r in read) > 1
         ]  # fmt: skip
         among = set(again)
@@ -276,9 +286,13 @@ class _Rows:
         (x,) = self.reductions[n].operands
         return [
             v for v in behind(x, self.access.sources)
-            if v.producer and v.producer.op.name in DEAR and v.type.dims == self.domain.dims
+            if v.producer and v.producer.op.name in DEAR and self._is_kept(v)
             and reads(v, self.body) > 1
         ]  # fmt: skip
+
+    def _is_kept(self, value: Value) -> bool:
+        """Whether a thread's part of a row can be: one that is read at its own place alone."""
+        return value.type.dims == self.domain.dims and value in self.in_place
 
     # Stages --------------------------------------------------------------------------------------
 
@@ -332,12 +346,15 @@ class _Rows:
 
         yield Alloc(acc)
         yield self._threads(accumulate)
-        if self.domain.across:
-            total = yield from self._across(name, op, acc)
-            self.access.keep(node.result, lambda _: load(total, t, lane))
-        else:
-            total = yield from self._along(name, op, acc)
-            self.access.keep(node.result, lambda _: load(total, t))
+        combined = self._across if self.domain.across else self._along
+        total = yield from combined(name, op, acc)
+        row = self._row_index(node.result)
+
+        def of_row(index: Index) -> Expr:
+            row_only(node, index, row)
+            return load(total, t, lane) if self.domain.across else load(total, t)
+
+        self.access.keep(node.result, of_row)
 
     def _along(self, name: str, op: str, acc: Buffer) -> Generator[Stmt, None, Buffer]:
         """Over a thread's lanes, its warp, and the warps of the row."""
