@@ -51,13 +51,18 @@ def measure(target: Target) -> Limits:
     found = store.find(key, ".json")
     if found is not None:
         return Limits(**json.loads(found.read_text()))
+    limits = measure_now(target)
+    store.put(key, json.dumps(asdict(limits)).encode(), ".json")
+    return limits
+
+
+def measure_now(target: Target) -> Limits:
+    """The same, whatever was found before: a shared machine's clock has good days."""
     flops = 2 * _STEPS * _CHAINS * max(1, target.lanes_f32)
     peak = _fastest_ns(_multiply_adds(target), [np.ones(1, np.float32)], target)
     words = np.ones(_READ_BYTES // 4, np.float32)
     read = _fastest_ns(_reads(target, len(words)), [words], target)
-    limits = Limits(gflops=flops / peak, gbytes_per_s=_READ_BYTES / read)
-    store.put(key, json.dumps(asdict(limits)).encode(), ".json")
-    return limits
+    return Limits(gflops=flops / peak, gbytes_per_s=_READ_BYTES / read)
 
 
 def _multiply_adds(target: Target) -> Kernel:
