@@ -21,7 +21,7 @@ import numpy as np
 from graphopt_backends.cpu.limits import measure_now
 from rich.console import Console
 
-from bench.zoo import FOUNDATION
+from bench.zoo import FOUNDATION, MODELS
 from graphopt.artifact.golden import sample_inputs
 from graphopt.artifact.loader import load
 from graphopt.artifact.timing import time_calls
@@ -213,6 +213,8 @@ def _weights(key: str, type: Any) -> np.ndarray:
 @click.option("--models", "all_models", is_flag=True, help="All models of the zoo.")
 def main(zoo: tuple[str, ...], all_models: bool) -> None:
     """Time products and convolutions of one core, alone and in MODELS."""
+    if unknown := [name for name in zoo if name not in MODELS]:
+        raise click.UsageError(f"there is no model {unknown[0]!r}; choose from {', '.join(MODELS)}")
     limits = measure_now(resolve("cpu")[1])
     print(f"One thread: {limits.gflops:.0f} GFLOP/s, {limits.gbytes_per_s:.1f} GB/s from memory.\n")
     for cases in (LARGE, USUAL):
