@@ -92,6 +92,11 @@ class Region:
         type = self.body.outputs[which].type
         return Store(self.outputs[which], (self.access.simplify(position(index, type)),), value)
 
+    def written(self, which: int, index: Index) -> Expr:
+        """What was written to result `which` at a logical index."""
+        type = self.body.outputs[which].type
+        return load(self.outputs[which], self.access.simplify(position(index, type)))
+
     def loop(self, name: str, extent: int) -> Expr:
         """Declare a loop variable, so that index arithmetic knows its range."""
         self.access.ranges[name] = extent

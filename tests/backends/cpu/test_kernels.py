@@ -18,13 +18,10 @@ from graphopt.kernel.ir import For
 from graphopt.kernel.visit import walk
 from graphopt.ops import (
     OPS,
-    ArgmaxAttrs,
-    ArgminAttrs,
     AttentionAttrs,
     AvgPoolAttrs,
     ConcatAttrs,
     ConvAttrs,
-    CumsumAttrs,
     FlipAttrs,
     GatherAttrs,
     GeluAttrs,
@@ -372,15 +369,6 @@ def test_gathers(tmp_path: Path) -> None:
         lambda rw, x, i: rw.emit("take_along", x, i, attrs=TakeAlongAttrs(1)),
     )  # fmt: skip
     check_regions(graph, [random(3, 5), along], host(), tmp_path)
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_scans(axis: int, tmp_path: Path) -> None:
-    x = random(4, 5, 6)
-    for op, attrs in (("cumsum", CumsumAttrs(axis)), ("argmax", ArgmaxAttrs(axis)),
-                      ("argmin", ArgminAttrs(axis, True))):  # fmt: skip
-        graph = graph_of([f32(4, 5, 6)], [], lambda rw, x, op=op, a=attrs: rw.emit(op, x, attrs=a))
-        check_regions(graph, [x], host(), tmp_path)
 
 
 @pytest.mark.parametrize("largest", [True, False])

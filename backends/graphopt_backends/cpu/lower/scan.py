@@ -3,6 +3,7 @@ selection, scatter. One scalar nest each; threads share the rows where rows are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from graphopt.errors import UnsupportedError
@@ -26,12 +27,16 @@ from graphopt.kernel.ir import (
     index_var,
     load,
 )
-from graphopt.lower.loops import chunks
+from graphopt.lower.access import Index
+from graphopt.lower.loops import chunks, in_parallel
 from graphopt.lower.region import Lowered, Region
 from graphopt.lower.serial import at, cell, inside, scattered, wrapped
 from graphopt.target import Target
 from graphopt_backends.cpu.lower.serial import rows
 from graphopt_backends.cpu.lower.sorting import topk
+
+_PARTS = 8
+"""What a slice of a running sum is cut into for threads to share, where its extent allows."""
 
 
 def lower(node: Node, target: Target) -> Lowered:
@@ -50,6 +55,12 @@ def lower(node: Node, target: Target) -> Lowered:
 
 def _cumsum(region: Region, root: Node) -> Stmt:
     (x,), axis = root.operands, root.attrs.axis  # type: ignore[attr-defined]
+    after = [a for a in x.type.order[x.type.order.index(axis) + 1 :] if x.type.dims[a] > 1]
+    return _sums_of_slices(region, x, axis, after) if after else _sums_of_rows(region, x, axis)
+
+
+def _sums_of_rows(region: Region, x: Value, axis: int) -> Stmt:
+    """One number after the other, where they are neighbours in memory."""
     index, around = rows(region, x, axis)
     k = region.loop("k", x.type.dims[axis])
     total = cell("total", x.type.dtype)
@@ -60,6 +71,51 @@ def _cumsum(region: Region, root: Node) -> Stmt:
     )
     zero = const(0.0 if x.type.dtype.is_float else 0, x.type.dtype)
     return around(block(Alloc(total), Store(total, (), zero), For("k", x.type.dims[axis], step)))
+
+
+def _sums_of_slices(region: Region, x: Value, axis: int, after: list[int]) -> Stmt:
+    """Slices across the axis are added to what was written for the one before, so that memory is
+    read in its order. Threads share rows of slices, or parts of them where there is one row."""
+    dims, inner = x.type.dims, after[-1]
+    before = [a for a in x.type.order[: x.type.order.index(axis)] if dims[a] > 1]
+    parts = 1 if before or len(after) == 1 else math.gcd(_PARTS, dims[after[0]])
+    length = dims[after[0]] // parts
+    part, middle = region.loop("part", parts), after[:-1]
+    index = {a: region.loop(f"i{a}", dims[a]) for a in x.type.order if a not in (axis, inner)}
+    if parts > 1:
+        offset = binary("*", part, index_const(length))
+        index[after[0]] = binary("+", offset, region.loop(f"i{after[0]}", length))
+
+    def over_slice(at_lane: Callable[[Index], Stmt], k: Expr) -> Stmt:
+        nests: list[Stmt] = []
+        for start, width, count in chunks(dims[inner], region.target.lanes_f32):
+            step = region.loop("x", count)
+            first = binary("+", binary("*", step, index_const(width)), index_const(start))
+            lane = {**index, inner: contiguous(first, width)}
+            body = at_lane(at(lane, axis, k))
+            nests.append(For("x", count, body) if count > 1 else body)
+        nest = block(*nests)
+        for a in reversed(middle):
+            nest = For(f"i{a}", length if a == after[0] else dims[a], nest)
+        return nest
+
+    def first_slice(place: Index) -> Stmt:
+        return region.store(0, place, region.access.at(x, place))
+
+    def next_slice(place: Index) -> Stmt:
+        last = tuple(k if a == axis else i for a, i in enumerate(place))
+        return region.store(
+            0, place, binary("+", region.written(0, last), region.access.at(x, place))
+        )
+
+    k = region.loop("k", dims[axis] - 1)
+    body = over_slice(first_slice, index_const(0))
+    if dims[axis] > 1:
+        again = over_slice(next_slice, binary("+", k, index_const(1)))
+        body = block(body, For("k", dims[axis] - 1, again))
+    for a in reversed(before):
+        body = For(f"i{a}", dims[a], body)
+    return in_parallel(For("part", parts, body) if parts > 1 else body)
 
 
 def _arg(region: Region, root: Node) -> Stmt:

@@ -13,22 +13,28 @@ with the perfect shuffle, 1971].
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from graphopt.ir.types import DType
 from graphopt.kernel.affine import Ranges, linear
 from graphopt.kernel.ir import (
     INDEX,
+    Alloc,
+    Buffer,
     Call,
     Expr,
+    For,
     Let,
     Load,
     Ramp,
+    Scope,
     Stmt,
     Store,
     Var,
     binary,
     block,
+    broadcast,
+    contiguous,
     index_const,
     index_var,
     loops,
@@ -73,6 +79,22 @@ def turned_by_tiles(
         rest = binary("+", index_var(across), index_const(tiles * lanes))
         out.append(_nest([*others, (across, left), inner], substitute(store, {across: rest})))
     return out
+
+
+def by_tile(
+    compute: Callable[[Expr], Expr], write: Callable[[Expr, Expr], Stmt], dtype: DType, lanes: int
+) -> Stmt:
+    """A square tile whose rows are computed one after the other, turned, and written by columns.
+
+    `compute(row)` is a row, a vector; `write(column, value)` stores a column.
+    """
+    tile = Buffer.dense("tile", dtype, (lanes * lanes,), Scope.SCRATCH)
+    row, column = index_var("row"), index_var("column")
+    place = contiguous(binary("*", row, index_const(lanes)), lanes)
+    filled = Store(tile, (place,), broadcast(compute(row), lanes))
+    gather = Load(dtype, lanes, tile, (Ramp(INDEX, lanes, column, lanes),))
+    turned = _tile(write(column, gather), gather, "column", index_const(0))
+    return block(Alloc(tile), For("row", lanes, filled), turned)
 
 
 def _had_better_gather(
