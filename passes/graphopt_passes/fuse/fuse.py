@@ -18,16 +18,13 @@ from graphopt.ir.views import is_view
 from graphopt.ops import FusedAttrs
 from graphopt.passbase import EXACT, Numerics, Pass, PassContext
 from graphopt.rewrite import Rewriter, extract
-from graphopt_passes.fuse.gathered import loads_of, reads_of
+from graphopt_passes.fuse.gathered import written_down
 from graphopt_passes.fuse.regions import FREE, MATERIAL, Partition, Region
 
 _INDEX_ONLY = frozenset({"slice", "transpose", "expand"})
 _HEAVY = ("contraction", "depthwise", "window", "attention", "reduction")
 _SCATTERS = {"scatter_nd": 2, "scatter_along": 2}
 """The first operand that is read once per element: updates, not positions."""
-_LOADS = 8
-"""What an element may be gathered from: the corners of a cube, which a linear resize reads. Where
-two resizes follow each other, and between the axes of a cubic one, the values are written down."""
 _PARAMETER_OPS = frozenset({"constant", *FREE})
 
 
@@ -58,6 +55,7 @@ class Fuse(Pass):
 class _Growth:
     def __init__(self, options: Fuse, partition: Partition, ctx: PassContext) -> None:
         self.options, self.p, self.ctx = options, partition, ctx
+        self.written = written_down(partition)
 
     def epilogues(self) -> None:
         """What a heavy node's result flows through alone, at its own shape, joins it."""
@@ -138,20 +136,12 @@ class _Growth:
             return False
         if any(self.p.escapes(r, region) for n in other.nodes for r in n.results if n is producer):
             return False
-        if self._had_better_be_written(region, value):
+        if value in self.written:
             self.ctx.rejected(
                 self.options.name, producer, "it would be computed for each place it is read at"
             )
             return False
         return self._merge(region, other)
-
-    def _had_better_be_written(self, region: Region, value: Value) -> bool:
-        """Of a chain of gathers that is too long for one kernel, the middle."""
-        reads = reads_of(self.p, region, value)
-        if reads == 1:
-            return False
-        loads = loads_of(self.p, value)
-        return reads * loads > _LOADS and reads >= loads
 
     def _merge(self, region: Region, other: Region) -> bool:
         if self._input_count(region, other) > self.options.max_inputs:
