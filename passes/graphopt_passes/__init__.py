@@ -22,6 +22,7 @@ PLUGIN = Plugin(
         "decompose-conv-transpose": (
             "graphopt_passes.legalize.decompose_conv_transpose:DecomposeConvTranspose"
         ),
+        "decompose-group-norm": "graphopt_passes.legalize.decompose_group_norm:DecomposeGroupNorm",
         "decompose-grouped-matmul": (
             "graphopt_passes.legalize.decompose_grouped_matmul:DecomposeGroupedMatmul"
         ),

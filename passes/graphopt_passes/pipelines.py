@@ -106,6 +106,7 @@ LEVELS: Mapping[str, tuple[Entry, ...]] = {
         ("compose-pads", "the borders that they add, and those that are there"),
         ("choose-winograd", "once batch norms are in the weights that it transforms"),
         ("choose-strassen", "the products that are left"),
+        ("decompose-group-norm", "last: the two above it look for norms, not for what they are"),
         *_FUSE,
         ("fuse-strips", "what regions write to memory and read again is known now"),
         ("join-concats", "the last to know: what is written, and by which region"),

@@ -23,6 +23,7 @@ _FOR_CPUS = frozenset(
         "split-frames",
         "space-to-depth",
         "split-taps",
+        "decompose-group-norm",
         "fuse-strips",
     }
 )
