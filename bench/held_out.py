@@ -98,6 +98,8 @@ HELD_OUT: Mapping[str, Builder] = {
     "super_resolution": _written("SuperResolution", 1, 3, 96, 96),
     "hifigan": _written("HiFiGan", 1, 80, 50),
     "volume_unet": _written("VolumeNet", 1, 1, 16, 48, 48),
+    "diffusion": _written("DiffusionNet", 1, 4, 64, 64),
+    "segmenter": _written("Segmenter", 1, 3, 256, 256),
     "tcn": _written("TemporalConv", 1, 96, 400),
     "mixer": _written("Mixer", 1, 3, 224, 224),
     "recommender": _recommender,
@@ -122,6 +124,9 @@ HELD_OUT: Mapping[str, Builder] = {
     ),
     "deit_small": _pretrained("DeiTConfig", "DeiTModel", _STATE, _images(), **_MINI),
     "dinov2": _pretrained("Dinov2Config", "Dinov2Model", _STATE, _images(size=196), **_SMALL),
+    "glpn": _pretrained(
+        "GLPNConfig", "GLPNForDepthEstimation", "predicted_depth", _images(size=256)
+    ),
     "swin2sr": _pretrained(
         "Swin2SRConfig", "Swin2SRForImageSuperResolution", "reconstruction", _images(size=64),
         depths=[2, 2], num_heads=[6, 6],
@@ -160,6 +165,9 @@ HELD_OUT: Mapping[str, Builder] = {
         num_key_value_heads=4),
     "mamba": _pretrained("MambaConfig", "MambaModel", _STATE, _tokens(tokens=64), vocab_size=8000,
         hidden_size=512, num_hidden_layers=4, use_cache=False),
+    "mamba2": _pretrained("Mamba2Config", "Mamba2Model", _STATE, _tokens(tokens=64),
+        vocab_size=8000, hidden_size=256, num_heads=8, head_dim=64, n_groups=1,
+        state_size=64, num_hidden_layers=4, use_cache=False),
     "wav2vec2": _pretrained("Wav2Vec2Config", "Wav2Vec2Model", _STATE, {"input_values": (1, 16000)},
         **_SMALL),
     "conformer": _pretrained("Wav2Vec2ConformerConfig", "Wav2Vec2ConformerModel",

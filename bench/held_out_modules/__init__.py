@@ -17,10 +17,11 @@ from bench.held_out_modules.images import (
     shufflenet,
     vgg,
 )
+from bench.held_out_modules.latents import DiffusionNet, Segmenter
 from bench.held_out_modules.others import BiGru, Recommender, TemporalConv, mlp
 
 __all__ = [
-    "BiGru", "DenseNet", "HiFiGan", "Mixer", "PixelGenerator", "Recommender", "ResNeXt",
-    "StyleTransfer", "SuperResolution", "TemporalConv", "VolumeNet", "Yolo", "dcgan", "mlp",
-    "mobilenet_v3", "shufflenet", "vgg",
+    "BiGru", "DenseNet", "DiffusionNet", "HiFiGan", "Mixer", "PixelGenerator", "Recommender",
+    "ResNeXt", "Segmenter", "StyleTransfer", "SuperResolution", "TemporalConv", "VolumeNet", "Yolo",
+    "dcgan", "mlp", "mobilenet_v3", "shufflenet", "vgg",
 ]  # fmt: skip
