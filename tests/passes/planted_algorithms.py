@@ -1,8 +1,9 @@
-"""Bugs in the convolutions that Winograd's algorithm is to compute."""
+"""Bugs in what is chosen for speed: convolutions for Winograd's algorithm, norms by channels."""
 
 from __future__ import annotations
 
 from graphopt_passes.algorithm import space_to_depth, split_frames, split_taps
+from graphopt_passes.legalize import decompose_group_norm
 from planting import Bugs
 
 BUGS = Bugs()
@@ -44,4 +45,14 @@ plant(
 %w = constant {key="w"} : f32[32,32,5,5]
 %y = conv %x, %w {stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1]}
 return %y""",
+)
+plant(
+    "the variance of a group without that of its channels' means",
+    "decompose-group-norm",
+    decompose_group_norm._Norm,
+    "_spread",
+    lambda self, variance, apart: variance,
+    '%x = input : f32[1,6,4,4]\n%w = constant {key="w"} : f32[6]\n'
+    '%b = constant {key="b"} : f32[6]\n%y = group_norm %x, %w, %b {groups=2, eps=1e-05}\n'
+    "return %y",
 )

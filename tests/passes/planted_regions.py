@@ -11,7 +11,6 @@ from graphopt_passes.layout import assign_layouts
 from graphopt_passes.legalize import (
     clip_windows,
     decompose_conv_transpose,
-    decompose_group_norm,
     decompose_grouped_matmul,
     decompose_pooling,
     decompose_resize,
@@ -217,16 +216,6 @@ plant(
         )
     ),
     GROUPS,
-)
-plant(
-    "the variance of a group without that of its channels' means",
-    "decompose-group-norm",
-    decompose_group_norm._Norm,
-    "_spread",
-    lambda self, variance, apart: variance,
-    '%x = input : f32[1,6,4,4]\n%w = constant {key="w"} : f32[6]\n'
-    '%b = constant {key="b"} : f32[6]\n%y = group_norm %x, %w, %b {groups=2, eps=1e-05}\n'
-    "return %y",
 )
 _taps = decompose_resize.resize_taps
 plant(

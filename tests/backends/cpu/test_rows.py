@@ -9,6 +9,7 @@ import pytest
 from graphopt_backends.cpu.lower import lower_region
 from graphopt_backends.cpu.targets import TARGETS, host
 from regions import check_regions
+from square_rows import READ_TWICE
 
 from graphopt.errors import UnsupportedError
 from graphopt.ir.graph import Node
@@ -18,19 +19,6 @@ from graphopt.lower.rows import REDUCTIONS, row_domain
 from graphopt.target import Target
 
 pytestmark = pytest.mark.compiler
-
-READ_TWICE = """%x = input : f32[2,24,24]
-%o = fused %x {kind="reduction"} : f32[2,24,24] {
-%p = input : f32[2,24,24]
-%e = exp %p
-%t = transpose %e {perm=[0,2,1]}
-%s = sum %t {axes=[2], keepdims=true}
-%d = div %e, %s
-%y = add %d, %t
-return %y
-}
-return %o"""
-"""The exponentials are read at two places: there is no one row of them to keep."""
 
 OTHER_ROW = """%x = input : f32[24,24]
 %o = fused %x {kind="reduction"} : f32[24,24] {

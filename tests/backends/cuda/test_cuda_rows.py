@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from cuda_regions import Case, Emulated, channels_last, graph_of, random, tensor
+from square_rows import READ_TWICE
 
 from graphopt.ir.graph import Value
 from graphopt.ir.text import parse
@@ -26,19 +27,6 @@ from graphopt.rewrite import Rewriter
 from graphopt.tune.space import Point
 
 pytestmark = pytest.mark.compiler
-READ_TWICE = """%x = input : f32[2,24,24]
-%o = fused %x {kind="reduction"} : f32[2,24,24] {
-%p = input : f32[2,24,24]
-%e = exp %p
-%t = transpose %e {perm=[0,2,1]}
-%s = sum %t {axes=[2], keepdims=true}
-%d = div %e, %s
-%y = add %d, %t
-return %y
-}
-return %o"""
-"""Exponentials that are read at two places: a thread has no one part of a row to keep."""
-
 WIDTHS = (1, 7, 33, 128, 1000, 4099, 70000)
 AXES = ((0,), (1,), (2,), (1, 2), (0, 2), (0, 1, 2))
 
