@@ -168,15 +168,19 @@ def _filled(array: np.ndarray) -> np.ndarray:
     """Numbers where an artifact of a graph has zeros, which a processor may find easier."""
     if array.any() or array.dtype != np.float32:
         return array
-    drawn: np.ndarray = np.random.default_rng(0).standard_normal(array.shape, np.float32)
-    return drawn
+    return _drawn(array.shape)
+
+
+def _drawn(shape: tuple[int, ...]) -> np.ndarray:
+    numbers: np.ndarray = np.random.default_rng(0).standard_normal(shape, np.float32)
+    return numbers
 
 
 def shapes(cases: Mapping[str, Callable[[], str]], limits: Limits) -> Iterator[str]:
     yield "| shape | time | GFLOP/s | of the peak | GB/s | Winograd or Strassen |"
     yield "|---|---|---|---|---|---|"
     for name, text in cases.items():
-        direct, best = _both(name, parse(text(), fill=_weights))
+        direct, best = _both(name, parse(text(), fill=lambda key, type: _drawn(type.dims)))
         yield (
             f"| {name} | {direct.seconds * 1e6:.0f} us | {direct.gflops:.1f} "
             f"| {direct.of_peak(limits)} | {direct.moved / direct.seconds / 1e9:.1f} "
@@ -201,11 +205,6 @@ def _both(name: str, source: Any) -> tuple[Rate, Rate]:
         return rate(source, Path(folder, "direct"), TRANSFORMED), rate(
             source, Path(folder, "as"), ()
         )
-
-
-def _weights(key: str, type: Any) -> np.ndarray:
-    drawn: np.ndarray = np.random.default_rng(0).standard_normal(type.dims, np.float32)
-    return drawn
 
 
 @click.command()

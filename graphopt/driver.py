@@ -146,13 +146,7 @@ def read_model(source: Any, example_inputs: Any = None) -> tuple[Graph, Traced |
     source: what `compile` takes, a graph, or the path of IR text (`.go.txt`).
     Raises: FrontendError, UnsupportedError; IRError for text.
     """
-    from graphopt.ir.graph import Graph
-
-    model = _read(source, example_inputs)
-    if isinstance(model, Graph):
-        return model, None
-    traced = model.imported()
-    return traced.graph, traced
+    return _imported(_read(source, example_inputs))
 
 
 def records_path(tuned: bool | str | Path) -> Path | None:
@@ -189,6 +183,16 @@ def _read(source: Any, example_inputs: Any) -> Exported | Graph:
     return export_model(source, example_inputs)
 
 
+@collector.seldom
+def _imported(model: Exported | Graph) -> tuple[Graph, Traced | None]:
+    from graphopt.ir.graph import Graph
+
+    if isinstance(model, Graph):
+        return model, None
+    traced = model.imported()
+    return traced.graph, traced
+
+
 @dataclass(frozen=True)
 class _Job:
     """What models are compiled with, and where to."""
@@ -208,11 +212,9 @@ class _Job:
     def imported(self, model: Exported | Graph) -> tuple[Graph, Traced | None]:
         from graphopt.ir.graph import Graph
 
-        if isinstance(model, Graph):
-            return model, None
-        with self.clock.stage("import"), collector.seldom:
-            traced = model.imported()
-        return traced.graph, traced
+        is_graph = isinstance(model, Graph)
+        with contextlib.nullcontext() if is_graph else self.clock.stage("import"):
+            return _imported(model)
 
     def folder(self, key: str) -> Path:
         """Where the artifact goes: in the cache, it is named by all that decides what it is."""
@@ -221,13 +223,13 @@ class _Job:
         return self.out or Config.from_environment().cache / "artifacts" / key[:32]
 
     def compiled(self, model: Exported | Graph, folder: Path | None = None) -> Compilation:
-        """The model's artifact, in `folder` or where `folder()` says."""
+        """The model's artifact, in `folder` or where it goes."""
         from graphopt.artifact.format import read_manifest
 
         graph, traced = self.imported(model)
         backend, target = self.recipe.backend, self.recipe.target
         compilation = lower(graph, backend, target, self.options, self.clock)
-        folder = folder or self.folder(self.recipe.of_model(model))
+        folder = folder or self.out or self.folder(self.recipe.of_model(model))
         _write(folder, compilation, backend, target, self.options, traced, self.clock)
         compilation.artifact = folder
         compilation.report.code_bytes = read_manifest(folder).memory.code

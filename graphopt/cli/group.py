@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import gc
 import importlib
 import os
 import sys
@@ -78,8 +77,6 @@ class Commands(click.Group):
             result = super().main(*args, **kwargs)
         except Exception as error:  # whatever it is, the user gets text and a code
             sys.exit(exit_code(error))
-        finally:
-            gc.freeze()  # else torch's objects are searched once more on the way out: a second
         sys.exit(result if isinstance(result, int) else OK)
 
 

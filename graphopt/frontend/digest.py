@@ -29,7 +29,7 @@ def _places(program: ExportedProgram) -> Iterator[str]:
 
 
 def _numbers(program: ExportedProgram) -> Iterator[str]:
-    """Each tensor's name, type, places in memory that are one, and bytes."""
+    """Each tensor's name, type and bytes."""
     for name, value in chain(program.state_dict.items(), program.constants.items()):
         if not isinstance(value, torch.Tensor):
             yield f"{name} {value!r}"
