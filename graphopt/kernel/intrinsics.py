@@ -43,13 +43,18 @@ class Intrinsic:
 
 
 def _fold(combine: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Meaning:
-    """Halves of the lanes combined until one is left: the order in which every backend does it."""
+    """Halves of the lanes combined until one is left, then those beyond a power of two, one by one:
+    the order in which every backend does it."""
 
     def meaning(x: np.ndarray) -> np.ndarray:
-        while x.shape[-1] > 1:
-            half = x.shape[-1] // 2
-            x = combine(x[..., :half], x[..., half:])
-        return x
+        whole = 1 << (x.shape[-1].bit_length() - 1)
+        out, beyond = x[..., :whole], x[..., whole:]
+        while out.shape[-1] > 1:
+            half = out.shape[-1] // 2
+            out = combine(out[..., :half], out[..., half:])
+        for lane in range(beyond.shape[-1]):
+            out = combine(out, beyond[..., lane : lane + 1])
+        return out
 
     return meaning
 

@@ -37,7 +37,14 @@ def _is_affine(stmt: Stmt) -> bool:
 
 
 def chunks(extent: int, lanes: int) -> list[tuple[int, int, int]]:
-    """(start, lanes, count): vectors of `lanes`, then of its halves, that cover `extent`."""
+    """(start, lanes, count): vectors of `lanes`, then a shorter one, that cover `extent`."""
+    count, left = divmod(extent, lanes)
+    parts = (0, lanes, count), (count * lanes, left, 1)
+    return [(start, width, n) for start, width, n in parts if width * n]
+
+
+def halves(extent: int, lanes: int) -> list[tuple[int, int, int]]:
+    """The same by vectors of `lanes`, then of its halves: every one fills a register."""
     out, start = [], 0
     while start < extent and lanes >= 1:
         count = (extent - start) // lanes

@@ -32,8 +32,9 @@ F32, F64, BOOL = DType.F32, DType.F64, DType.BOOL
 
 # What templates need among themselves, or the emitter for operators; no kernel names these.
 _INTERNAL = frozenset({
-    "splat", "ramp", "reverse", "gather", "gather_step", "scatter", "stream", "sel", "bits",
-    "from_bits", "to_float", "max", "min", "at_least", "at_most", "floor_div", "floor_mod",
+    "splat", "ramp", "reverse", "gather", "gather_step", "scatter", "load_part", "store_part",
+    "stream", "sel", "bits", "from_bits", "to_float", "max", "min", "at_least", "at_most",
+    "floor_div", "floor_mod",
     "load_bf16", "store_bf16", "load_f16", "store_f16", "to_single", "round_bf16", "round_f16",
     "exp_small", "scaled", "sincos", "trig_large", "vacate",
 })  # fmt: skip

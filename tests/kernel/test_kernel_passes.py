@@ -35,9 +35,7 @@ VECTORIZED = [
      "for a in 0..3 { y[ramp(a * 16, 1, 16)] = x[ramp(a * 16, 1, 16)] * 2.0 }"),
     ("for a in 0..23 { y[a + 1] = x[a] * x[3] }",
      "y[ramp(1, 1, 16)] = x[ramp(0, 1, 16)] * splat(x[3], 16)\n"
-     "y[ramp(17, 1, 4)] = x[ramp(16, 1, 4)] * splat(x[3], 4)\n"
-     "y[ramp(21, 1, 2)] = x[ramp(20, 1, 2)] * splat(x[3], 2)\n"
-     "y[23] = x[22] * x[3]"),
+     "y[ramp(17, 1, 7)] = x[ramp(16, 1, 7)] * splat(x[3], 7)"),
     ("for a in 0..16 { let v = exp(x[a]) y[a] = v + v y[a + 16] = v * 0.5 }",
      "let v = exp(x[ramp(0, 1, 16)])\ny[ramp(0, 1, 16)] = v + v\ny[ramp(16, 1, 16)] = v * 0.5"),
     ("for a in 0..16 { y[a] += x[a] }", "y[ramp(0, 1, 16)] += x[ramp(0, 1, 16)]"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,6 +23,7 @@ from graphopt.kernel.passbase import LoopPass, LoopPlan, Place, Reject
 from graphopt.kernel.schedule.vectors import holds_vectors, vectorized
 from graphopt.kernel.scope import Access, IndexScope, accesses, span
 from graphopt.kernel.visit import substitute, uses_var, walk
+from graphopt.lower.loops import chunks
 
 _SHORTEST = 4
 """Iterations from which on vectors pay: below, the loop itself costs more."""
@@ -36,7 +36,7 @@ class VectorizeInnermost(LoopPass):
       for i in 0..40 { y[i] = x[i] * a[0] }   →   for i in 0..2 { y[ramp(i * 16, 1, 16)] = .. }
                                                   y[ramp(32, 1, 8)] = ..
 
-    What is left over takes shorter vectors, then scalars; a parallel loop must leave nothing over,
+    What is left over takes one shorter vector; a parallel loop must leave nothing over,
     or threads could not share it. Numerics: exact. Refuses: loops that are short, hold another
     loop, an if or an alloc, are vectors already, whose iterations may depend on each other, or
     whose accesses are not contiguous.
@@ -54,7 +54,7 @@ class VectorizeInnermost(LoopPass):
 
     def apply(self, plan: LoopPlan) -> Stmt:
         parts = []
-        for start, lanes, count in _chunks(plan.loop.extent, plan.lanes):
+        for start, lanes, count in chunks(plan.loop.extent, plan.lanes):
             parts.append(_part(plan.loop, start, lanes, count, plan.ranges))
         return block(*parts)
 
@@ -106,17 +106,6 @@ def _access(access: Access, var: str) -> str:
     if access.is_store and step == 0:
         return f"every iteration writes one element of {name!r}"
     return ""
-
-
-def _chunks(extent: int, lanes: int) -> Iterator[tuple[int, int, int]]:
-    """(start, lanes, count): vectors of `lanes`, then of its halves, that cover the loop."""
-    start = 0
-    while start < extent:
-        count = (extent - start) // lanes
-        if count:
-            yield start, lanes, count
-            start += count * lanes
-        lanes //= 2
 
 
 def _part(loop: For, start: int, lanes: int, count: int, ranges: dict[str, int]) -> Stmt:

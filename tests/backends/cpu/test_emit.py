@@ -44,7 +44,9 @@ from graphopt.kernel.ir import (
 )
 
 F32, BOOL = DType.F32, DType.BOOL
-LANES = (1, 16)
+LANES = (1, 7, 16)
+N = 112
+"""A multiple of all lanes."""
 pytestmark = pytest.mark.compiler
 
 
@@ -88,12 +90,12 @@ NUMBERS = [d for d in DType if d is not BOOL]
 @pytest.mark.parametrize("lanes", LANES)
 @pytest.mark.parametrize("dtype", NUMBERS, ids=str)
 def test_arithmetic(tmp_path: Path, dtype: DType, lanes: int) -> None:
-    a, b = random(dtype, 64), random(dtype, 64, 1)
+    a, b = random(dtype, N), random(dtype, N, 1)
     operators = ARITHMETIC if dtype.is_float else [*ARITHMETIC, *DIVISION]
     if not dtype.is_float:
         b[:3] = 0, 1, -1 if dtype is not DType.U8 else 2
     kernels = [
-        elementwise(f"k{i}", lambda x, y, op=op: binary(op, x, y), [dtype] * 2, dtype, lanes, 64)
+        elementwise(f"k{i}", lambda x, y, op=op: binary(op, x, y), [dtype] * 2, dtype, lanes, N)
         for i, (op, _) in enumerate(operators)
     ]
     results = Running(program_of(*kernels), host(), tmp_path)(a, b)
@@ -110,8 +112,8 @@ def test_comparisons_and_selection(tmp_path: Path, dtype: DType, lanes: int) -> 
         mask = binary("xor", mask, const(True, BOOL, lanes))
         return select(mask, x, y)
 
-    a, b, c = random(dtype, 64), random(dtype, 64, 1), random(BOOL, 64, 2)
-    kernel = elementwise("k", compute, [dtype, dtype, BOOL], dtype, lanes, 64)
+    a, b, c = random(dtype, N), random(dtype, N, 1), random(BOOL, N, 2)
+    kernel = elementwise("k", compute, [dtype, dtype, BOOL], dtype, lanes, N)
     (got,) = Running(program_of(kernel), host(), tmp_path)(a, b, c)
     mask = ~(((a < b) & c) | (a == b))
     np.testing.assert_array_equal(got, np.where(mask, a, b))
@@ -120,8 +122,8 @@ def test_comparisons_and_selection(tmp_path: Path, dtype: DType, lanes: int) -> 
 @pytest.mark.parametrize("lanes", LANES)
 def test_boolean_results(tmp_path: Path, lanes: int) -> None:
     kernel = elementwise("k", lambda x, c: binary("==", call("isnan", x, dtype=BOOL), c),
-                         [DType.F64, BOOL], BOOL, lanes, 64)  # fmt: skip
-    a, c = random(DType.F64, 64), random(BOOL, 64, 2)
+                         [DType.F64, BOOL], BOOL, lanes, N)  # fmt: skip
+    a, c = random(DType.F64, N), random(BOOL, N, 2)
     (got,) = Running(program_of(kernel), host(), tmp_path)(a, c)
     np.testing.assert_array_equal(got, np.isnan(a) == c)
 
@@ -129,12 +131,12 @@ def test_boolean_results(tmp_path: Path, lanes: int) -> None:
 @pytest.mark.parametrize("lanes", LANES)
 @pytest.mark.parametrize("source", list(DType), ids=str)
 def test_casts(tmp_path: Path, source: DType, lanes: int) -> None:
-    a = random(source, 64)
+    a = random(source, N)
     if source.is_float:
         a[:4] = 0.4, -1.6, 2.5, -0.0
     a = np.abs(a)  # C leaves negative floats to unsigned integers undefined
     kernels = [
-        elementwise(f"to_{t}", lambda x, t=t: cast(x, t), [source], t, lanes, 64) for t in DType
+        elementwise(f"to_{t}", lambda x, t=t: cast(x, t), [source], t, lanes, N) for t in DType
     ]
     results = Running(program_of(*kernels), host(), tmp_path)(a)
     for target, got in zip(DType, results, strict=True):
@@ -146,7 +148,7 @@ def test_casts(tmp_path: Path, source: DType, lanes: int) -> None:
 def test_halves_round_to_nearest_even(tmp_path: Path, dtype: DType, lanes: int) -> None:
     bits = np.arange(0, 1 << 32, 65_521, dtype=np.uint64)[:65_536].astype(np.uint32)
     x = np.concatenate([bits, (np.arange(4096) * 0x1000 + 0x38000000).astype(np.uint32)])
-    x = x[: len(x) // 64 * 64].view(np.float32)
+    x = x[: len(x) // N * N].view(np.float32)
     kernel = elementwise("k", lambda v: cast(v, dtype), [F32], dtype, lanes, len(x))
     (got,) = Running(program_of(kernel), host(), tmp_path)(x)
     with np.errstate(all="ignore"):
@@ -157,10 +159,11 @@ def test_halves_round_to_nearest_even(tmp_path: Path, dtype: DType, lanes: int) 
 # Memory ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("lanes", [8, 5, 3])
 @pytest.mark.parametrize("dtype", [F32, DType.F16, DType.I8, BOOL], ids=str)
-def test_vector_access_patterns(tmp_path: Path, dtype: DType) -> None:
+def test_vector_access_patterns(tmp_path: Path, dtype: DType, lanes: int) -> None:
     """Contiguous, reversed, strided, broadcast, gathered; stored contiguous, strided, scattered."""
-    n, lanes = 96, 8
+    n = 96
     a, order = Buffer.dense("a", dtype, (n,)), Buffer.dense("order", INDEX, (lanes,))
     out = Buffer.dense("out", dtype, (6, 64))
     lane = Ramp(INDEX, lanes, index_const(0), 1)
@@ -180,41 +183,51 @@ def test_vector_access_patterns(tmp_path: Path, dtype: DType) -> None:
     spread = Ramp(INDEX, lanes, index_var("i"), 8)
     stores.append(Store(out, (index_const(5), spread), load(a, sources[0])))
     kernel = Kernel("go_access", (a, order, out), ("out",), For("i", 8, block(*stores)))
-    x, picks = random(dtype, n), np.array([90, 3, 3, 0, 17, 4, 95, 8])
+    x, picks = random(dtype, n), np.array([90, 3, 3, 0, 17, 4, 95, 8])[:lanes]
     (got,) = Running(program_of(kernel), host(), tmp_path)(x, picks)
     for i in range(8):
-        step = slice(8 * i, 8 * i + 8)
-        np.testing.assert_array_equal(got[0, step], x[i + 3 : i + 11])
-        np.testing.assert_array_equal(got[1, step], x[i + 13 : i + 21][::-1])
-        np.testing.assert_array_equal(got[2, step], x[i : i + 56 : 7])
-        np.testing.assert_array_equal(got[3, step], np.repeat(x[i + 5], 8))
+        step = slice(lanes * i, lanes * i + lanes)
+        np.testing.assert_array_equal(got[0, step], x[i + 3 : i + 3 + lanes])
+        np.testing.assert_array_equal(got[1, step], x[i + 21 - lanes : i + 21][::-1])
+        np.testing.assert_array_equal(got[2, step], x[i : i + 7 * lanes : 7])
+        np.testing.assert_array_equal(got[3, step], np.repeat(x[i + 5], lanes))
         np.testing.assert_array_equal(got[4, step], x[picks])
-        np.testing.assert_array_equal(got[5, i::8], x[i + 3 : i + 11])
+        np.testing.assert_array_equal(got[5, i : 8 * lanes : 8], x[i + 3 : i + 3 + lanes])
 
 
-@pytest.mark.parametrize("reduce", ["+", "*", "min", "max"])
+@pytest.mark.parametrize("lanes", [8, 5])
+@pytest.mark.parametrize("reduce", ["", "+", "*", "min", "max"])
 @pytest.mark.parametrize("dtype", [F32, DType.I32, DType.U8], ids=str)
-def test_accumulating_stores(tmp_path: Path, dtype: DType, reduce: str) -> None:
-    """Contiguous vectors, one element, and a scatter in which indices repeat."""
+def test_accumulating_stores(tmp_path: Path, dtype: DType, reduce: str, lanes: int) -> None:
+    """Contiguous vectors, one element, and a scatter in which indices repeat; what lies behind a
+    vector stays as it is."""
     a, out = Buffer.dense("a", dtype, (64,)), Buffer.dense("out", dtype, (3, 8))
-    where = Buffer.dense("where", INDEX, (8,))
-    lane, i = Ramp(INDEX, 8, index_const(0), 1), index_var("i")
-    row = load(a, Ramp(INDEX, 8, times(i, 8), 1))
+    where = Buffer.dense("where", INDEX, (lanes,))
+    lane, i = Ramp(INDEX, lanes, index_const(0), 1), index_var("i")
+    row = load(a, Ramp(INDEX, lanes, times(i, 8), 1))
     k = Kernel("go_accumulate", (a, where, out), ("out",), For("i", 8, block(
         Store(out, (index_const(0), lane), row, reduce),
         Store(out, (index_const(1), i), load(a, i), reduce),
         Store(out, (index_const(2), load(where, lane)), row, reduce),
     )))  # fmt: skip
     x = np.random.default_rng(3).integers(1, 4, 64).astype(dtype.numpy)
-    picks = np.array([1, 1, 0, 5, 5, 5, 2, 7])
-    ufunc = {"+": np.add, "*": np.multiply, "min": np.minimum, "max": np.maximum}[reduce]
+    picks = np.array([1, 1, 0, 5, 5, 5, 2, 7])[:lanes]
     expected = np.full((3, 8), 7, dtype.numpy)
     for r in range(8):
-        expected[0] = ufunc(expected[0], x[8 * r : 8 * r + 8])
-        expected[1, r] = ufunc(expected[1, r], x[r])
-        ufunc.at(expected[2], picks, x[8 * r : 8 * r + 8])
+        vector = x[8 * r : 8 * r + lanes]
+        _accumulate(expected[0], np.arange(lanes), vector, reduce)
+        _accumulate(expected[1], np.array([r]), x[r : r + 1], reduce)
+        _accumulate(expected[2], picks, vector, reduce)
     (got,) = Running(program_of(k), host(), tmp_path)(x, picks)
     np.testing.assert_array_equal(got, expected)
+
+
+def _accumulate(out: np.ndarray, at: np.ndarray, values: np.ndarray, reduce: str) -> None:
+    ufunc = {"+": np.add, "*": np.multiply, "min": np.minimum, "max": np.maximum}.get(reduce)
+    if ufunc is None:
+        out[at] = values
+    else:
+        ufunc.at(out, at, values)
 
 
 def test_halo_lies_before_index_zero(tmp_path: Path) -> None:
@@ -301,7 +314,7 @@ def test_register_tile_reads_well() -> None:
     )
 
 
-@pytest.mark.parametrize("lanes", [2, 4, 8, 16])
+@pytest.mark.parametrize("lanes", [2, 3, 4, 7, 8, 13, 16])
 @pytest.mark.parametrize("dtype", [F32, DType.F64, DType.I32, DType.U8, DType.I64], ids=str)
 def test_reductions_across_lanes(tmp_path: Path, dtype: DType, lanes: int) -> None:
     names = ["add", "mul", "max", "min"]

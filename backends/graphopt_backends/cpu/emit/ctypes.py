@@ -36,6 +36,11 @@ def register_dtype(dtype: DType) -> DType:
     return DType.I32 if dtype is DType.BOOL else dtype
 
 
+def register_lanes(lanes: int) -> int:
+    """Of the register that a vector of so many lanes lies in: a power of two."""
+    return 1 << (lanes - 1).bit_length()
+
+
 def memory_dtype(dtype: DType) -> DType:
     """The dtype whose vectors hold such elements in memory; bits only."""
     if dtype in HALF:

@@ -31,7 +31,9 @@ from graphopt_backends.cpu.emit.ctypes import (
     literal,
     mask_dtype,
     register_dtype,
+    register_lanes,
 )
+from graphopt_backends.cpu.emit.helpers import shuffled
 from graphopt_backends.cpu.emit.prelude import Prelude
 from graphopt_backends.cpu.emit.registers import RegisterFile, constant_range, position
 
@@ -352,7 +354,7 @@ class ExpressionPrinter:
             return Text(part.name)
         if lanes == 1:
             return Text(f"{part.name}[{lane}]")
-        order = ", ".join(str(lane + i) for i in range(lanes))
+        order = shuffled(range(lane, lane + lanes), lanes)
         return Text(f"__builtin_shufflevector({part.name}, {part.name}, {order})")
 
     def memory(self, buffer: Buffer, index: tuple[Expr, ...], lanes: int) -> Text:
@@ -366,8 +368,8 @@ class ExpressionPrinter:
             return self._helper("splat", buffer.dtype, lanes, self.element(buffer, at.a).text)
         if isinstance(at, Ramp) and at.stride == -1:
             first = Ramp(INDEX, lanes, simplify_index(_plus(at.base, 1 - lanes), {}), 1)
-            text = self.vector(buffer, first, store=False).text
-            return self._helper("reverse", buffer.dtype, lanes, text)
+            forward = self.vector(buffer, first, store=False)
+            return self._helper("reverse", buffer.dtype, lanes, forward.text)
         if isinstance(at, Ramp):
             step = literal(at.stride, INDEX)
             pointer = self.address(buffer, at.base)
@@ -375,11 +377,24 @@ class ExpressionPrinter:
         name = self._pointer(buffer)
         return self._helper("gather", buffer.dtype, lanes, name, self.value(at).text)
 
+    def source(self, e: Expr) -> str | None:
+        """The address of a contiguous vector that is only read from memory."""
+        if not isinstance(e, Load) or e.buffer.scope is Scope.REGISTER:
+            return None
+        at = simplify_index(position(e.buffer, e.index), self.names.ranges)
+        if not isinstance(at, Ramp) or at.stride != 1:
+            return None
+        return self.address(e.buffer, at.base).text
+
     def element(self, buffer: Buffer, at: Expr) -> Text:
         return Text(f"{self._pointer(buffer)}[{self.index(at).text}]")
 
     def vector(self, buffer: Buffer, at: Ramp, *, store: bool) -> Text:
-        """A contiguous vector in memory, as a value or something to assign to."""
+        """A contiguous vector in memory, as a value or, if it fills its register, something to
+        assign to."""
+        if fills_no_register(at):
+            start = self.address(buffer, at.base).text
+            return self._helper("load_part", buffer.dtype, at.lanes, start)
         loose = self.prelude.unaligned(buffer.dtype, at.lanes)
         const = "" if store else "const "
         pointer = self.address(buffer, at.base).at(_UNARY)
@@ -425,6 +440,11 @@ class ExpressionPrinter:
         if isinstance(e, Var):
             return Text(self._name(e.name))
         return self._binary(e) if isinstance(e, Binary) else self.value(e)
+
+
+def fills_no_register(at: Expr) -> bool:
+    """Whether a vector leaves lanes of its register over."""
+    return at.lanes != register_lanes(at.lanes)
 
 
 def _literal_binds(value: float) -> int:

@@ -6,12 +6,13 @@ out. The text after `INLINE` is a function; `$` names are explained in `prelude`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from graphopt.errors import InternalError
 from graphopt.ir.types import DType
 from graphopt_backends.cpu.emit import vmath
+from graphopt_backends.cpu.emit.ctypes import register_lanes
 
 if TYPE_CHECKING:
     from graphopt_backends.cpu.emit.prelude import Prelude
@@ -43,8 +44,27 @@ def _ramp(dtype: DType, lanes: int, _: Prelude) -> str:
 
 
 def _reverse(dtype: DType, lanes: int, _: Prelude) -> str:
-    order = ", ".join(str(i) for i in reversed(range(lanes)))
+    order = shuffled(reversed(range(lanes)), lanes)
     return f"INLINE $F $reverse($F x) {{ return __builtin_shufflevector(x, x, {order}); }}"
+
+
+def shuffled(order: Iterable[int], lanes: int) -> str:
+    """The lanes that a shuffle picks for a vector of so many, any for those left over."""
+    spare = [-1] * (register_lanes(lanes) - lanes)
+    return ", ".join(map(str, (*order, *spare)))
+
+
+def _load_part(dtype: DType, lanes: int, _: Prelude) -> str:
+    return """
+INLINE $F $load_part(const $E *p) {
+    $F x = {0};
+    __builtin_memcpy(&x, p, $L * sizeof *p);
+    return x;
+}"""
+
+
+def _store_part(dtype: DType, lanes: int, _: Prelude) -> str:
+    return "INLINE void $store_part($E *p, $F x) { __builtin_memcpy(p, &x, $L * sizeof *p); }"
 
 
 def _gather(dtype: DType, lanes: int, p: Prelude) -> str:
@@ -102,10 +122,17 @@ INLINE void $vacate(void) {{
 
 
 def _reduction(combine: str) -> Maker:
-    """Halve until one lane is left; `combine` is C text over `a` and `b` of each width."""
+    """Halve until one lane is left, and add those beyond a power of two one by one. `combine` is an
+    operator of C, or a helper's name."""
 
     def maker(dtype: DType, lanes: int, p: Prelude) -> str:
-        lines, var, width = [], "x", lanes
+        def both(a: str, b: str, width: int) -> str:
+            if combine in ("max", "min"):
+                return f"{p.helper(combine, dtype, width)}({a}, {b})"
+            return f"{a} {combine} {b}"
+
+        width = whole = 1 << (lanes.bit_length() - 1)
+        lines, var = [], "x"
         while width > 1:
             half = width // 2
             low = ", ".join(str(i) for i in range(half))
@@ -118,17 +145,15 @@ def _reduction(combine: str) -> Maker:
                     f"a{half} = __builtin_shufflevector({var}, {var}, {low}),",
                     f"    b{half} = __builtin_shufflevector({var}, {var}, {high});",
                 ]
-            operator = combine
-            if combine in ("max", "min"):
-                text = f"{p.helper(combine, dtype, half)}(a{half}, b{half})"
-            else:
-                text = f"a{half} {operator} b{half}"
             ctype = "$E" if half == 1 else p.type(dtype, half)
-            lines.append(f"const {ctype} r{half} = {text};")
+            lines.append(f"const {ctype} r{half} = {both(f'a{half}', f'b{half}', half)};")
             var, width = f"r{half}", half
+        for i in range(whole, lanes):
+            lines.append(f"const $E with{i} = {both(var, f'x[{i}]', 1)};")
+            var = f"with{i}"
         body = "\n    ".join(lines)
         name = _REDUCTION_NAMES[combine]
-        return f"INLINE $E ${name}($F x) {{\n    {body}\n    return r1;\n}}"
+        return f"INLINE $E ${name}($F x) {{\n    {body}\n    return {var};\n}}"
 
     return maker
 
@@ -412,6 +437,8 @@ _MAKERS: dict[str, Maker] = {
     "reverse": _reverse,
     "gather": _gather,
     "gather_step": _gather_step,
+    "load_part": _load_part,
+    "store_part": _store_part,
     "scatter": _scatter,
     "stream": _stream,
     **{name: _reduction(op) for op, name in _REDUCTION_NAMES.items()},
@@ -443,3 +470,8 @@ _MAKERS: dict[str, Maker] = {
     "round_bf16": _round_half("bf16"),
     "round_f16": _round_half("f16"),
 }
+PARTIAL = frozenset({
+    "reverse", "gather", "gather_step", "scatter", "load_part", "store_part",
+    *_REDUCTION_NAMES.values(),
+})  # fmt: skip
+"""Made for the lanes that a vector has, not for those of its register."""

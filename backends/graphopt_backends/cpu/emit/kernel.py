@@ -38,7 +38,7 @@ from graphopt.kernel.ir import (
 from graphopt.kernel.sharing import share
 from graphopt.target import Target
 from graphopt_backends.cpu.emit.ctypes import C_TYPE, HALF, INTEGER_OF_SIZE, register_dtype
-from graphopt_backends.cpu.emit.expressions import ExpressionPrinter, Names, Text
+from graphopt_backends.cpu.emit.expressions import ExpressionPrinter, Names, Text, fills_no_register
 from graphopt_backends.cpu.emit.prelude import Prelude
 from graphopt_backends.cpu.emit.registers import (
     position,
@@ -362,6 +362,9 @@ class _Writer:
         if lanes > 1 and not contiguous:
             self._scatter(s, at, lanes)
             return
+        if isinstance(at, Ramp) and fills_no_register(at):
+            self._store_part(s, at)
+            return
         where = (
             self.print.vector(s.buffer, at, store=True)
             if isinstance(at, Ramp)
@@ -371,18 +374,24 @@ class _Writer:
         if s.reduce in _ASSIGN and simple:
             self._line(f"{where.text} {_ASSIGN[s.reduce]} {self.print._operand(s.value).text};")
             return
-        value = (
-            s.value
-            if not s.reduce
-            else binary(s.reduce, Load(s.buffer.dtype, lanes, s.buffer, s.index), s.value)
-        )
-        text = self._stored(s.buffer.dtype, value, lanes).text
+        text = self._stored(s.buffer.dtype, _combined(s, lanes), lanes).text
         if s.nontemporal and isinstance(at, Ramp):
             self.streams = True
             helper = self.prelude.helper("stream", _bits_dtype(s.buffer.dtype), lanes)
             self._line(f"{helper}({self.print.address(s.buffer, at.base).text}, {text});")
         else:
             self._line(f"{where.text} = {text};")
+
+    def _store_part(self, s: Store, at: Ramp) -> None:
+        """Of a vector that leaves lanes of its register over; a mere copy needs no register."""
+        dtype, to = s.buffer.dtype, self.print.address(s.buffer, at.base).text
+        copied = None if s.reduce else self.print.source(s.value)
+        if copied is not None:
+            self._line(f"__builtin_memcpy({to}, {copied}, {at.lanes * dtype.size_bytes});")
+            return
+        text = self._stored(dtype, _combined(s, at.lanes), at.lanes).text
+        helper = self.prelude.helper("store_part", _bits_dtype(dtype), at.lanes)
+        self._line(f"{helper}({to}, {text});")
 
     def _stored(self, dtype: DType, value: Expr, lanes: int) -> Text:
         """A value as it lies in memory."""
@@ -439,6 +448,13 @@ class _Writer:
             return f"{place} {_ASSIGN[s.reduce]} {value}"
         helper = self.prelude.helper(s.reduce, s.buffer.dtype, 1)
         return f"{place} = {helper}({place}, {value})"
+
+
+def _combined(s: Store, lanes: int) -> Expr:
+    """What a store leaves where it writes."""
+    if not s.reduce:
+        return s.value
+    return binary(s.reduce, Load(s.buffer.dtype, lanes, s.buffer, s.index), s.value)
 
 
 def _bits_dtype(dtype: DType) -> DType:

@@ -2,6 +2,9 @@
 
 A helper is a C template with `$` names. `$F` is the type it is made for, `$I` the integers of that
 width, `$other` the C name of another helper for the same type, which is thereby declared first.
+
+A vector whose lanes are no power of two lies in a register of the next one. Nothing is known of the
+lanes it leaves over, and what touches memory or crosses lanes (`PARTIAL`) leaves them out.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from string import Template
 
 from graphopt.errors import InternalError
 from graphopt.ir.types import DType
-from graphopt_backends.cpu.emit.ctypes import C_TYPE, mask_dtype, memory_dtype
+from graphopt_backends.cpu.emit.ctypes import C_TYPE, mask_dtype, memory_dtype, register_lanes
 
 INLINE = "static inline "
 VECTOR_INLINE = "static inline __attribute__((always_inline, unused)) "
@@ -30,11 +33,9 @@ class Prelude:
         """The C name of a value type; vectors are declared."""
         if lanes == 1:
             return C_TYPE[dtype]
-        dtype = memory_dtype(dtype)
+        dtype, lanes = memory_dtype(dtype), register_lanes(lanes)
         name = f"{dtype}x{lanes}"
         size = dtype.size_bytes * lanes
-        if size & (size - 1):
-            raise InternalError(f"a vector of {lanes} lanes is not a power of two")
         self._types.setdefault(
             name, f"typedef {C_TYPE[dtype]} {name} __attribute__((vector_size({size})));"
         )
@@ -43,7 +44,7 @@ class Prelude:
     def unaligned(self, dtype: DType, lanes: int) -> str:
         """The C name of a vector type that may lie at any element's address."""
         base = self.type(dtype, lanes)
-        element = memory_dtype(dtype)
+        element, lanes = memory_dtype(dtype), register_lanes(lanes)
         size = element.size_bytes
         self._types.setdefault(
             f"{base}u",
@@ -64,8 +65,9 @@ class Prelude:
 
         Raises: InternalError when there is no such helper.
         """
-        from graphopt_backends.cpu.emit.helpers import template_of  # it needs Prelude's names
+        from graphopt_backends.cpu.emit.helpers import PARTIAL, template_of  # they need Prelude
 
+        lanes = lanes if name in PARTIAL else register_lanes(lanes)
         suffix = str(dtype) if lanes == 1 else f"{dtype}x{lanes}"
         full = f"{self.prefix}_{name}_{suffix}"
         if full not in self._functions:

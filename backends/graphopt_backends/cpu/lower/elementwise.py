@@ -27,7 +27,7 @@ from graphopt.kernel.ir import (
 )
 from graphopt.kernel.visit import substitute, walk
 from graphopt.lower.access import Index, delinearized
-from graphopt.lower.loops import Groups, chunks, fuse_axes, in_parallel
+from graphopt.lower.loops import Groups, chunks, fuse_axes, halves, in_parallel
 from graphopt.lower.pieces import Piece, pieces_of
 from graphopt.lower.region import Lowered, Region
 from graphopt.target import Target
@@ -125,7 +125,7 @@ class _Nest:
         than the narrowest tile, element by element."""
         box = [(0, self._extent(g)) for g in groups]
         length, nests = box[-1][1], list[Stmt]()
-        for start, width, count in chunks(box[across][1], lanes):
+        for start, width, count in halves(box[across][1], lanes):
             box[across], done = (start, width * count), 0
             if width >= FEWEST_LANES:
                 box[-1], done = (0, length // width * width), length // width * width

@@ -111,22 +111,18 @@ class Tile:
 
 
 def panels_of(channels: int, tile: Tile, lanes: int) -> list[Panel]:
-    """Panels that cover N: full ones, one narrower of whole vectors, then single short vectors."""
+    """Panels that cover N: full ones, one narrower of whole vectors, then one of a short vector."""
     out: list[Panel] = []
     start, width = 0, tile.vectors * lanes
     while start < channels:
         left = channels - start
         if left >= width:
-            count = left // width
-            out.append(Panel(start, width, count, lanes))
+            out.append(Panel(start, width, left // width, lanes))
         elif left >= lanes:
-            width, count = left // lanes * lanes, 1
-            out.append(Panel(start, width, 1, lanes))
+            out.append(Panel(start, left // lanes * lanes, 1, lanes))
         else:
-            lanes //= 2
-            width = lanes
-            continue
-        start += width * count
+            out.append(Panel(start, left, 1, left))
+        start += out[-1].width * out[-1].count
     return out
 
 

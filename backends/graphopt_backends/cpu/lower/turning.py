@@ -134,8 +134,10 @@ def _gathered(store: Stmt) -> Load | None:
     if len(reads) != 1:
         return None
     (gather,) = reads
-    fits = len(gather.index) == 1 and gather.lanes >= _FEWEST_LANES
-    return gather if fits and gather.dtype is not DType.BOOL else None
+    lanes = gather.lanes
+    square = lanes >= _FEWEST_LANES and lanes & (lanes - 1) == 0
+    fits = square and len(gather.index) == 1 and gather.dtype is not DType.BOOL
+    return gather if fits else None
 
 
 def _tile(store: Stmt, gather: Load, across: str, first: Expr) -> Stmt:
