@@ -28,6 +28,7 @@ PLUGIN = Plugin(
         ),
         "decompose-pooling": "graphopt_passes.legalize.decompose_pooling:DecomposePooling",
         "decompose-resize": "graphopt_passes.legalize.decompose_resize:DecomposeResize",
+        "drop-axes": "graphopt_passes.algorithm.drop_axes:DropAxes",
         "eliminate-common-subexpressions": (
             "graphopt_passes.simplify.eliminate_common_subexpressions:EliminateCommonSubexpressions"
         ),

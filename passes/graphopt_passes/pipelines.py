@@ -97,6 +97,7 @@ LEVELS: Mapping[str, tuple[Entry, ...]] = {
         *_SINK,
         *_PRECISION,
         *_LEGALIZE,
+        ("drop-axes", "after what makes pads, before what moves the views that it makes"),
         ("sink-views", "those that legalization has put between a kernel and its epilogue"),
         ("sink-concats", "phases and branches end in their own epilogues"),
         *_SIMPLIFY,  # what recognition, sinking and legalization have uncovered

@@ -161,7 +161,7 @@ def test_passes_can_be_left_out(run: Run, source: Source, tmp_path: Path) -> Non
     assert run("compile", given, "-o", tmp_path / "m", *without, "-q").exit_code == 0
     manifest = json.loads((tmp_path / "m" / "manifest.json").read_text())
     left = set(manifest["pipeline"].split(","))
-    served = {"space-to-depth", "split-frames", "split-taps"}
+    served = {"drop-axes", "space-to-depth", "split-frames", "split-taps"}
     assert not {"choose-winograd", "choose-strassen", *served} & left
     for names in (without[1], without[1].split(",")):
         graphopt.compile(given, out=tmp_path / "n", without=names)

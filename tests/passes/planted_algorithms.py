@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from graphopt_passes.algorithm import space_to_depth, split_frames, split_taps
+from graphopt_passes.algorithm import drop_axes, space_to_depth, split_frames, split_taps
 from graphopt_passes.legalize import decompose_group_norm
+from graphopt_passes.recipes import Make, make
 from planting import Bugs
+
+from graphopt.ir.graph import Value
+from graphopt.ops import ReshapeAttrs
 
 BUGS = Bugs()
 plant = BUGS.plant
@@ -20,6 +24,24 @@ plant(
     """%x = input : f32[1,32,3,24,24]
 %w = constant {key="w"} : f32[16,32,2,3,3]
 %y = conv %x, %w {stride=[1,1,1], padding=[[0,0],[0,0],[0,0]], dilation=[1,1,1]}
+return %y""",
+)
+
+
+def _rows_for_channels(x: Value, _: int) -> Make:
+    n, c, h, w = x.type.dims
+    return make("reshape", x, attrs=ReshapeAttrs((n * h, c, w)))
+
+
+plant(
+    "rows in the place of channels",
+    "drop-axes",
+    drop_axes,
+    "_lines",
+    _rows_for_channels,
+    """%x = input : f32[1,96,17,23]
+%w = constant {key="w"} : f32[96,96,1,7]
+%y = conv %x, %w {stride=[1,1], padding=[[0,0],[0,0]], dilation=[1,1]}
 return %y""",
 )
 _turned = space_to_depth.turned

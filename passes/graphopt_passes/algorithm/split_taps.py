@@ -48,7 +48,7 @@ def _conv(node: Node, rw: Rewriter) -> Recipe | Reject:
         return Reject(known)
     n, outputs, *extents = node.result.type.dims
     direct = Shape(n, x.type.dims[1], outputs, tuple(extents), dilation=attrs.dilation, taps=taps)
-    few = min(_FEW, key=lambda taps: _cost(direct, taps))
+    few = _best(direct)
     if outputs < FEWEST or _cost(direct, few) > MARGIN * direct.direct_cost():
         return Reject("a direct sum is as fast")
     if is_normalized(node.result, rw):
@@ -60,6 +60,15 @@ def _conv(node: Node, rw: Rewriter) -> Recipe | Reject:
         *node.operands[2:],
         attrs=attrs,
     )
+
+
+def split_cost(direct: Shape) -> float:
+    """In multiply-adds, of as many taps at a time as take least."""
+    return _cost(direct, _best(direct))
+
+
+def _best(direct: Shape) -> int:
+    return min(_FEW, key=lambda taps: _cost(direct, taps))
 
 
 def _cost(direct: Shape, few: int) -> float:
