@@ -24,7 +24,7 @@ from graphopt.ir.types import DType
 from graphopt.ops import ConvAttrs, ReshapeAttrs, TransposeAttrs
 from graphopt.passbase import REASSOCIATES, Numerics
 from graphopt.rewrite import Reject, Rewriter
-from graphopt_passes.algorithm.choose_winograd import FEWEST, MARGIN, Shape
+from graphopt_passes.algorithm.choose_winograd import COPY, FEWEST, MARGIN, Shape
 from graphopt_passes.algorithm.normalized import NORMALIZED, is_normalized
 from graphopt_passes.algorithm.split_taps import split_cost
 from graphopt_passes.products.pointwise import name, parameters
@@ -50,7 +50,7 @@ def _conv(node: Node, rw: Rewriter) -> Recipe | Reject:
     across = kernel.index(1)
     taps, dilation = kernel[1 - across], attrs.dilation[1 - across]
     line = _without(x, across, dilation, node.result.type.dims, taps)
-    if min(line.inputs, line.channels) < FEWEST or not _pays(line):
+    if min(line.inputs, line.channels) < FEWEST or not _pays(line, x):
         return Reject("a direct sum is as fast")
     if is_normalized(node.result, rw):
         return Reject(NORMALIZED)
@@ -74,8 +74,12 @@ def _without(x: Value, across: int, dilation: int, result: tuple[int, ...], taps
     return Shape(n, x.type.dims[1], channels, tuple(extents), dilation=(dilation,), taps=taps)
 
 
-def _pays(line: Shape) -> bool:
-    return min(line.least_cost(), split_cost(line)) <= MARGIN * line.direct_cost()
+def _pays(line: Shape, x: Value) -> bool:
+    """A border that whatever makes the image could have written along with it is a copy here:
+    views stand between the two."""
+    bordered = x.producer is not None and x.producer.op.name == "pad"
+    copied = COPY * x.type.numel if bordered else 0.0
+    return min(line.least_cost(), split_cost(line)) + copied <= MARGIN * line.direct_cost()
 
 
 def _lines(x: Value, across: int) -> Make:
