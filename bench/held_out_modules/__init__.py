@@ -18,10 +18,12 @@ from bench.held_out_modules.images import (
     vgg,
 )
 from bench.held_out_modules.latents import DiffusionNet, Segmenter
-from bench.held_out_modules.others import BiGru, Recommender, TemporalConv, mlp
+from bench.held_out_modules.lines import erfnet, inception
+from bench.held_out_modules.others import BiGru, PointNet, Recommender, TemporalConv, lenet, mlp
 
 __all__ = [
-    "BiGru", "DenseNet", "DiffusionNet", "HiFiGan", "Mixer", "PixelGenerator", "Recommender",
-    "ResNeXt", "Segmenter", "StyleTransfer", "SuperResolution", "TemporalConv", "VolumeNet", "Yolo",
-    "dcgan", "mlp", "mobilenet_v3", "shufflenet", "vgg",
+    "BiGru", "DenseNet", "DiffusionNet", "HiFiGan", "Mixer", "PixelGenerator", "PointNet",
+    "Recommender", "ResNeXt", "Segmenter", "StyleTransfer", "SuperResolution", "TemporalConv",
+    "VolumeNet", "Yolo", "dcgan", "erfnet", "inception", "lenet", "mlp", "mobilenet_v3",
+    "shufflenet", "vgg",
 ]  # fmt: skip

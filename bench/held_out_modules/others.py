@@ -62,3 +62,28 @@ class BiGru(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.gru(x)[0])
+
+
+def lenet() -> nn.Module:
+    """LeNet-5 [LeCun 1998], handwritten digits. x: [n, 1, 28, 28]."""
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5), nn.Tanh(),
+        nn.AvgPool2d(2), nn.Flatten(), nn.Linear(256, 120), nn.Tanh(), nn.Linear(120, 84),
+        nn.Tanh(), nn.Linear(84, 10),
+    )  # fmt: skip
+
+
+class PointNet(nn.Module):
+    """PointNet without its alignments [Qi 2017]: classes of clouds. x: [n, 3, points]."""
+
+    def __init__(self, classes: int = 40) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs, outputs in ((3, 64), (64, 64), (64, 64), (64, 128), (128, 1024)):
+            layers += [nn.Conv1d(inputs, outputs, 1), nn.BatchNorm1d(outputs), nn.ReLU()]
+        self.points = nn.Sequential(*layers)
+        self.cloud = nn.Sequential(nn.Linear(1024, 512), nn.ReLU(), nn.Linear(512, classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.cloud(self.points(x).amax(-1))
+        return out
