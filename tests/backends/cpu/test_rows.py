@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from square_rows import READ_TWICE
 from graphopt.errors import UnsupportedError
 from graphopt.ir.graph import Node
 from graphopt.ir.text import parse
+from graphopt.kernel.ir import Alloc
+from graphopt.kernel.visit import walk
 from graphopt.lower.decompose import decomposed
 from graphopt.lower.rows import REDUCTIONS, row_domain
 from graphopt.target import Target
@@ -68,3 +71,42 @@ return %o""")
     body = decomposed(node.body)
     domain = row_domain(body, [n for n in body.nodes if n.op.name in REDUCTIONS])
     assert domain.vector == along
+
+
+_SQUARES = """%m = mean %x {axes=[1], keepdims=true}
+%d = sub %x, %m
+%q = mul %d, %d
+%s = mean %q {axes=[1], keepdims=true}
+%r = rsqrt %s"""
+_EXPONENTIALS = """%m = max %x {axes=[1], keepdims=true}
+%d = sub %x, %m
+%e = exp %d
+%s = sum %e {axes=[1], keepdims=true}
+%l = log %s
+%r = add %l, %m"""
+
+
+@pytest.mark.parametrize(
+    ("shape", "body"),
+    [
+        ("2,7,2300", "%r = max %x {axes=[1], keepdims=false}"),
+        ("1,7,2300", "%r = sum %x {axes=[1], keepdims=true}"),
+        ("2,9,1024", "%r = min %x {axes=[1], keepdims=true}"),
+        ("3,2,5,1100", "%r = mean %x {axes=[1,2], keepdims=false}"),
+        ("2,7,2300", _SQUARES),
+        ("2,7,1100", _EXPONENTIALS),
+    ],
+)
+@pytest.mark.parametrize(
+    "row", [host(), TARGETS["x86-64-v3"], TARGETS["scalar"]], ids=["host", "x86-64-v3", "scalar"]
+)
+def test_rows_that_stream(row: Target, shape: str, body: str, tmp_path: Path) -> None:
+    """Sums of long rows that come from beyond the level 2 cache are in memory, a page at a time."""
+    target = replace(row, l2_bytes=4096)
+    graph = parse(f"%x = input : f32[{shape}]\n{body}\nreturn %r")
+    x = np.random.default_rng(0).standard_normal([int(n) for n in shape.split(",")])
+    graph = check_regions(graph, [x.astype(np.float32)], target, tmp_path, parts=3)
+    regions = [n for n in graph.nodes if n.op.name == "fused"]
+    kernels = [lower_region(n, target).kernel for n in regions]
+    pages = {s.buffer.name for k in kernels for s in walk(k.body) if isinstance(s, Alloc)}
+    assert any(name.endswith("_1024") for name in pages)
