@@ -10,7 +10,7 @@ from graphopt.ir.graph import Node
 from graphopt.lower.region import Lowered
 from graphopt.target import Target
 from graphopt.tune.space import NOTHING, Point, Space
-from graphopt_backends.cpu.lower import attention, elementwise, products, rows, scan, strips
+from graphopt_backends.cpu.lower import attention, elementwise, products, reductions, scan, strips
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ RULES: Mapping[str, Rule] = {
     "depthwise": _PRODUCTS,
     "window": _PRODUCTS,
     "strips": Rule(strips.lower, strips.space),
-    "reduction": Rule(rows.lower, rows.space),
+    "reduction": Rule(reductions.lower, reductions.space),
     "attention": Rule(attention.lower, attention.space),
     "opaque": Rule(lambda node, target, point: scan.lower(node, target)),
 }

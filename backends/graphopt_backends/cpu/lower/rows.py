@@ -8,7 +8,6 @@ that stays in L1.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from graphopt.ir.graph import Node, Value
 from graphopt.ir.types import DType
@@ -31,9 +30,8 @@ from graphopt.kernel.ir import (
     load,
 )
 from graphopt.lower.access import Index, Source, delinearized, linear_index
-from graphopt.lower.decompose import decomposed
 from graphopt.lower.loops import chunks, in_parallel
-from graphopt.lower.region import Lowered, Region, reads
+from graphopt.lower.region import Region, reads
 from graphopt.lower.rows import (
     DEAR,
     REDUCTIONS,
@@ -43,41 +41,15 @@ from graphopt.lower.rows import (
     row_domain,
     row_only,
 )
-from graphopt.target import Target
-from graphopt.tune.space import NOTHING, Parameter, Point, Space
 
-_WORD = 4
-_PAGE = 1024
-"""Elements of a row that are read one after the other where rows stream: a page of memory. 16 MB
-that a product has just left in [4, 1024, 1024] take 1.2 ms by 128 of them, 0.9 by 512."""
-_TOGETHER = (8, 4)
+TOGETHER = (8, 4)
 """Vectors across memory that are reduced as one: of [1024, 1024], 8 take 0.39 and 4 0.64 of the
 time that one takes."""
-_ACCUMULATORS = 4  # enough independent chains to hide the latency of an add
+ACCUMULATORS = 4
+"""Independent chains: enough to hide the latency of an add."""
 
 
-def lower(node: Node, target: Target, point: Point | None = None) -> Lowered:
-    rows = _rows(node, target)
-    if point is not None and "accumulators" in point:
-        rows.accumulators = point.number("accumulators")
-    return Lowered(rows.region.kernel("rows", rows.build()))
-
-
-def space(node: Node, target: Target) -> Space:
-    """How many accumulators a row's vectors are added to in turn."""
-    domain = _rows(node, target).domain
-    vectors = domain.dims[domain.vector] // target.lanes_f32
-    if domain.across or vectors < 2:
-        return NOTHING
-    return Space((Parameter("accumulators", (1, 2, 4, 8), _ACCUMULATORS),))
-
-
-def _rows(node: Node, target: Target) -> _Rows:
-    assert node.body is not None
-    return _Rows(Region(node, target, decomposed(node.body)))
-
-
-class _Rows:
+class Rows:
     def __init__(self, region: Region) -> None:
         self.region, self.access = region, region.access
         body = region.body
@@ -86,8 +58,7 @@ class _Rows:
         self.in_place = in_place(body, self.reductions)
         self.lanes = region.target.lanes_f32
         self.kept_index: dict[int, Expr] = {}
-        self.lane: Expr = index_const(0)
-        self.row_buffers, self.accumulators = 0, _ACCUMULATORS
+        self.row_buffers, self.accumulators = 0, ACCUMULATORS
         self.kept: list[Value] = []
 
     def build(self) -> Stmt:
@@ -95,10 +66,7 @@ class _Rows:
         outer = [a for a in d.kept if not (d.across and a == d.vector)]
         for axis in outer:
             self.kept_index[axis] = self.region.loop(f"i{axis}", d.dims[axis])
-        if not d.across:
-            body = self._row()
-        else:
-            body = self._streamed() if self._streams() else self._across()
+        body = self._across() if d.across else self._row()
         for n, axis in reversed(list(enumerate(outer))):
             if d.dims[axis] > 1:
                 body = For(f"i{axis}", d.dims[axis], body)
@@ -122,73 +90,13 @@ class _Rows:
         overlap, and whole lines of memory are read one after the other."""
         dear = any(n.op.name in DEAR for n in self.region.body.nodes)
         out, start = [], 0
-        for together in () if dear else _TOGETHER:
+        for together in () if dear else TOGETHER:
             width = together * self.lanes
             if count := (extent - start) // width:
                 out.append((start, width, count))
                 start += width * count
         rest = chunks(extent - start, self.lanes)
         return [*out, *((start + first, width, count) for first, width, count in rest)]
-
-    def _streams(self) -> bool:
-        """Whether rows are long and come from beyond the level 2 cache, and leave sums alone."""
-        d = self.domain
-        if any(self._worth_keeping(n) for n in range(len(self.reductions))):
-            return False
-        long = d.dims[d.vector] >= 2 * _TOGETHER[0] * self.lanes
-        far = _WORD * math.prod(d.dims) > self.region.target.l2_bytes
-        return long and far and all(map(self._is_of_row, self.region.body.outputs))
-
-    def _streamed(self) -> Stmt:
-        """One row after the other in whole pages, which the processor fetches ahead; the sums, too
-        many for registers, are in memory."""
-        d, nests = self.domain, []
-        for start, width, count in chunks(d.dims[d.vector], _PAGE):
-            page = self.region.loop("page", count)
-            first = binary("+", binary("*", page, index_const(width)), index_const(start))
-            self._reset()
-            sums = [self._sum_of_page(n, r, first, width) for n, r in enumerate(self.reductions)]
-            body = block(*sums, self._over_page(first, width, self._results))
-            nests.append(For("page", count, body) if count > 1 else body)
-        return block(*nests)
-
-    def _sum_of_page(self, n: int, node: Node, first: Expr, page: int) -> Stmt:
-        op, (x,), dtype = REDUCTIONS[node.op.name], node.operands, node.result.type.dtype
-        acc = Buffer.dense(f"{node.op.name}{n}_{page}", dtype, (page,), Scope.SCRATCH)
-        rows = {a: self.region.loop(f"r{a}", self.domain.dims[a]) for a in self.domain.reduced}
-
-        def begin(lane: Expr) -> Stmt:
-            return Store(acc, (lane,), const(identity(op, dtype), dtype, lane.lanes))
-
-        def add(lane: Expr) -> Stmt:
-            element = self.access.at(x, self._full_index(rows))
-            return Store(acc, (lane,), broadcast(element, lane.lanes), reduce=op)
-
-        def sum_of(index: Index) -> Expr:
-            row_only(node, index, self._result_index(node.result))
-            return load(acc, self.lane)
-
-        body = self._over_page(first, page, add)
-        for a in reversed(self.domain.reduced):
-            body = For(f"r{a}", self.domain.dims[a], body) if self.domain.dims[a] > 1 else body
-        self._keep(node.result, sum_of)
-        return block(Alloc(acc), self._over_page(first, page, begin), body)
-
-    def _over_page(self, first: Expr, page: int, of: Callable[[Expr], Stmt]) -> Stmt:
-        """What there is to do for every vector of a page, from `first` on."""
-        nests = []
-        for start, width, count in chunks(page, self.lanes):
-            x = self.region.loop("x", count)
-            at = binary("+", binary("*", x, index_const(width)), index_const(start))
-            self.lane = contiguous(at, width)
-            whole = self.access.simplify(binary("+", first, at))
-            self.kept_index[self.domain.vector] = contiguous(whole, width)
-            body = of(self.lane)
-            nests.append(For("x", count, body) if count > 1 else body)
-        return block(*nests)
-
-    def _results(self, _: Expr) -> Stmt:
-        return block(*(self._result(n, r) for n, r in enumerate(self.region.body.outputs)))
 
     def _keep(self, value: Value, source: Source) -> None:
         self.access.keep(value, source)
