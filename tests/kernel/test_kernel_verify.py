@@ -228,6 +228,7 @@ MADE = [
     (Cast(F32, 1, Const(DType.U8, 1, 300)), "300 is no constant of u8"),
     (Cast(F32, 4, ONE), "what is cast is f32, not f32x4: 1.0"),
     (Broadcast(F32, 1, ONE), "splat(1.0, 1) has one lane"),
+    (const(1.0, F32, 0), "0 lanes are no vector: splat(1.0, 0)"),
     (Select(F32, 1, const(True, DType.BOOL), ONE, const(1, INDEX)),
      "the second choice of a select is i64, not f32: 1"),
     (Load(F32, 4, Buffer.dense("x", F32, (4,)), (Ramp(INDEX, 4, ONE, 1),)),

@@ -91,7 +91,8 @@ class ExprChecker:
             if isinstance(part, Expr):
                 self.expr(part)
         if e.lanes < 1:
-            raise IRError(f"{e.lanes} lanes are no vector: {_text(e)}")
+            what = f"{e.lanes} lanes are no vector: {_text(e)}"
+            raise IRError(what, hint="a vector has one lane or more")
         self._one(e)
         self._done[id(e)] = e
 
