@@ -347,8 +347,8 @@ plant(
     "channels taken for frames",
     "batch-frames",
     batch_frames,
-    "_FRAMES_FIRST",
-    TransposeAttrs((0, 1, 2, 3, 4)),
+    "_swapped",
+    lambda rank: TransposeAttrs(tuple(range(rank))),
     """%x = input : f32[1,3,3,4,4]
 %w = constant {key="w"} : f32[3,3,1,3,3]
 %y = conv %x, %w {stride=[1,1,1], padding=[[0,0],[0,0],[0,0]], dilation=[1,1,1]}

@@ -21,17 +21,15 @@ from typing import ClassVar
 
 from graphopt.ir.graph import Node, Value
 from graphopt.ir.types import DType
-from graphopt.ops import ConvAttrs, ReshapeAttrs, TransposeAttrs
+from graphopt.ops import ConvAttrs, ReshapeAttrs
 from graphopt.passbase import REASSOCIATES, Numerics
 from graphopt.rewrite import Reject, Rewriter
 from graphopt_passes.algorithm.choose_winograd import COPY, FEWEST, MARGIN, Shape
 from graphopt_passes.algorithm.normalized import NORMALIZED, is_normalized
 from graphopt_passes.algorithm.split_taps import split_cost
+from graphopt_passes.products.batch_frames import as_batch, from_batch
 from graphopt_passes.products.pointwise import name, parameters
 from graphopt_passes.recipes import Make, Recipe, Rule, RulePass, constant, make
-
-_ROWS_FIRST = TransposeAttrs((0, 2, 1, 3))
-"""[n, c, h, w] to [n, h, c, w], and back."""
 
 
 def _conv(node: Node, rw: Rewriter) -> Recipe | Reject:
@@ -84,20 +82,17 @@ def _pays(line: Shape, x: Value) -> bool:
 
 def _lines(x: Value, across: int) -> Make:
     """Rows as a batch, or an image as one row after the other."""
-    n, c, h, w = x.type.dims
     if across == 0:
-        rows = make("transpose", x, attrs=_ROWS_FIRST)
-        return make("reshape", rows, attrs=ReshapeAttrs((n * h, c, w)))
+        return as_batch(x)
+    n, c, h, w = x.type.dims
     return make("reshape", x, attrs=ReshapeAttrs((n, c, h * w)))
 
 
 def _image(lines: Make, across: int, result: tuple[int, ...]) -> Make:
     """And back."""
-    n, c, h, w = result
-    if across == 1:
-        return make("reshape", lines, attrs=ReshapeAttrs(result))
-    rows = make("reshape", lines, attrs=ReshapeAttrs((n, h, c, w)))
-    return make("transpose", rows, attrs=_ROWS_FIRST)
+    if across == 0:
+        return from_batch(lines, result[0])
+    return make("reshape", lines, attrs=ReshapeAttrs(result))
 
 
 RULES: Mapping[str, tuple[Rule, ...]] = {"conv": (_conv,)}

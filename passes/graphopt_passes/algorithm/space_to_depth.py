@@ -27,7 +27,7 @@ from graphopt.passbase import REASSOCIATES, Numerics
 from graphopt.rewrite import Reject, Rewriter
 from graphopt_passes.algorithm.choose_winograd import COPY, FEWEST, MARGIN, Shape
 from graphopt_passes.algorithm.normalized import NORMALIZED, is_normalized
-from graphopt_passes.products.batch_frames import frames_of, images_of
+from graphopt_passes.products.batch_frames import as_batch, from_batch
 from graphopt_passes.products.pointwise import name, parameters
 from graphopt_passes.recipes import Make, Recipe, Rule, RulePass, constant, make, type_of
 
@@ -42,7 +42,7 @@ def _conv(node: Node, rw: Rewriter) -> Recipe | Reject:
         return Reject(weights)
     n, _, frames, *_ = node.result.type.dims
     video = x.type.rank == 5
-    coarse = phases(fitted(images_of(x) if video else x, _wanted(strided)), strided.stride)
+    coarse = phases(fitted(as_batch(x) if video else x, _wanted(strided)), strided.stride)
     reached = np.moveaxis(weights, 2, 0) if video else (weights,)
     flat = np.concatenate([turned(at, strided.stride) for at in reached], 1)
     conv = make(
@@ -52,7 +52,7 @@ def _conv(node: Node, rw: Rewriter) -> Recipe | Reject:
         *node.operands[2:],
         attrs=_dense(len(strided.extents)),
     )
-    return frames_of(conv, n) if video else conv
+    return from_batch(conv, n) if video else conv
 
 
 def _strided(node: Node) -> Shape | str:

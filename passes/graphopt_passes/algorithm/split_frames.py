@@ -21,7 +21,7 @@ from graphopt.ops import ConvAttrs, SliceAttrs
 from graphopt.passbase import REASSOCIATES, Numerics
 from graphopt.rewrite import Reject, Rewriter
 from graphopt_passes.algorithm.choose_winograd import FEWEST, Shape
-from graphopt_passes.products.batch_frames import frames_of, images_of
+from graphopt_passes.products.batch_frames import as_batch, from_batch
 from graphopt_passes.products.pointwise import name, parameters
 from graphopt_passes.recipes import Make, Recipe, Rule, RulePass, constant, make
 
@@ -45,7 +45,7 @@ def _conv(node: Node, rw: Rewriter) -> Recipe | Reject:
         return Reject(known)
     if not _pays(node):
         return Reject("a direct sum is as fast")
-    batch = images_of(x)
+    batch = as_batch(x)
     total: Make | None = None
     for tap in range(taps):
         flat = constant(known[0][:, :, tap], name(w, f"frame{tap}"))
@@ -54,7 +54,7 @@ def _conv(node: Node, rw: Rewriter) -> Recipe | Reject:
                      attrs=ConvAttrs((1, 1), ((0, 0), (0, 0)), (1, 1)))  # fmt: skip
         total = image if total is None else make("add", image, total)
     assert total is not None
-    return frames_of(total, 1)
+    return from_batch(total, 1)
 
 
 def _frames(batch: Make, start: int, count: int) -> Make:

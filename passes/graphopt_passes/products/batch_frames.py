@@ -22,9 +22,6 @@ from graphopt.rewrite import Reject, Rewriter
 from graphopt_passes.products.pointwise import name, parameters
 from graphopt_passes.recipes import Make, Recipe, Rule, RulePass, constant, make, type_of
 
-_FRAMES_FIRST = TransposeAttrs((0, 2, 1, 3, 4))
-"""[n, c, frames, h, w] to [n, frames, c, h, w], and back."""
-
 
 def _conv(node: Node, rw: Rewriter) -> Recipe | Reject:
     attrs, x = node.attrs, node.operands[0]
@@ -41,22 +38,27 @@ def _conv(node: Node, rw: Rewriter) -> Recipe | Reject:
         return Reject(known)
     flat = constant(known[0][:, :, 0], name(node.operands[1], "image"))
     image = replace(attrs, stride=(1, 1), padding=attrs.padding[1:], dilation=(1, 1))
-    conv = make("conv", images_of(x), flat, *node.operands[2:], attrs=image)
-    return frames_of(conv, x.type.dims[0])
+    conv = make("conv", as_batch(x), flat, *node.operands[2:], attrs=image)
+    return from_batch(conv, x.type.dims[0])
 
 
-def images_of(x: Recipe) -> Make:
-    """Sequences of frames as a batch of images."""
-    n, c, frames, h, w = type_of(x).dims
-    batch = make("transpose", x, attrs=_FRAMES_FIRST)
-    return make("reshape", batch, attrs=ReshapeAttrs((n * frames, c, h, w)))
+def as_batch(x: Recipe) -> Make:
+    """What lies along the first axis behind the channels, frames or rows, as a batch."""
+    n, c, frames, *extents = type_of(x).dims
+    batch = make("transpose", x, attrs=_swapped(3 + len(extents)))
+    return make("reshape", batch, attrs=ReshapeAttrs((n * frames, c, *extents)))
 
 
-def frames_of(images: Make, n: int) -> Make:
-    """A batch of images as n sequences of frames."""
-    batch, c, h, w = images.type().dims
-    split = make("reshape", images, attrs=ReshapeAttrs((n, batch // n, c, h, w)))
-    return make("transpose", split, attrs=_FRAMES_FIRST)
+def from_batch(batch: Make, n: int) -> Make:
+    """A batch of as many frames or rows for each of `n`, as they were before."""
+    all_frames, c, *extents = batch.type().dims
+    split = make("reshape", batch, attrs=ReshapeAttrs((n, all_frames // n, c, *extents)))
+    return make("transpose", split, attrs=_swapped(3 + len(extents)))
+
+
+def _swapped(rank: int) -> TransposeAttrs:
+    """[n, c, frames, ..] to [n, frames, c, ..], and back."""
+    return TransposeAttrs((0, 2, 1, *range(3, rank)))
 
 
 RULES: Mapping[str, tuple[Rule, ...]] = {"conv": (_conv,)}

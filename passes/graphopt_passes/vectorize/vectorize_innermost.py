@@ -36,10 +36,10 @@ class VectorizeInnermost(LoopPass):
       for i in 0..40 { y[i] = x[i] * a[0] }   →   for i in 0..2 { y[ramp(i * 16, 1, 16)] = .. }
                                                   y[ramp(32, 1, 8)] = ..
 
-    What is left over takes one shorter vector; a parallel loop must leave nothing over,
-    or threads could not share it. Numerics: exact. Refuses: loops that are short, hold another
-    loop, an if or an alloc, are vectors already, whose iterations may depend on each other, or
-    whose accesses are not contiguous.
+    What is left over takes one shorter vector; a parallel loop must leave nothing over, or threads
+    could not share it. Numerics: exact. Refuses: loops that are short, hold another loop, an if or
+    an alloc, are vectors already, whose iterations may depend on each other, or whose accesses are
+    not contiguous.
     """
 
     name: ClassVar[str] = "vectorize-innermost"

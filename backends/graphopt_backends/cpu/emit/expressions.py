@@ -357,9 +357,13 @@ class ExpressionPrinter:
         order = shuffled(range(lane, lane + lanes), lanes)
         return Text(f"__builtin_shufflevector({part.name}, {part.name}, {order})")
 
+    def place(self, buffer: Buffer, index: tuple[Expr, ...]) -> Expr:
+        """An index in elements from the buffer's pointer."""
+        return simplify_index(position(buffer, index), self.names.ranges)
+
     def memory(self, buffer: Buffer, index: tuple[Expr, ...], lanes: int) -> Text:
         """The bits at an index: an element, a vector, or a gather."""
-        at = simplify_index(position(buffer, index), self.names.ranges)
+        at = self.place(buffer, index)
         if lanes == 1:
             return self.element(buffer, at)
         if isinstance(at, Ramp) and at.stride == 1:
@@ -381,7 +385,7 @@ class ExpressionPrinter:
         """The address of a contiguous vector that is only read from memory."""
         if not isinstance(e, Load) or e.buffer.scope is Scope.REGISTER:
             return None
-        at = simplify_index(position(e.buffer, e.index), self.names.ranges)
+        at = self.place(e.buffer, e.index)
         if not isinstance(at, Ramp) or at.stride != 1:
             return None
         return self.address(e.buffer, at.base).text

@@ -10,7 +10,6 @@ from typing import TypeGuard
 from graphopt.errors import IRError
 from graphopt.ir.graph import Loc
 from graphopt.ir.types import DType
-from graphopt.kernel.affine import simplify_index
 from graphopt.kernel.footprint import aligned, span_bytes, workspace
 from graphopt.kernel.ir import (
     INDEX,
@@ -41,7 +40,6 @@ from graphopt_backends.cpu.emit.ctypes import C_TYPE, HALF, INTEGER_OF_SIZE, reg
 from graphopt_backends.cpu.emit.expressions import ExpressionPrinter, Names, Text, fills_no_register
 from graphopt_backends.cpu.emit.prelude import Prelude
 from graphopt_backends.cpu.emit.registers import (
-    position,
     register_file,
     unroll_registers,
 )
@@ -302,7 +300,7 @@ class _Writer:
     def _prefetch(self, s: Prefetch) -> None:
         if not self._vectors:
             return
-        at = simplify_index(position(s.buffer, s.index), self.names.ranges)
+        at = self.print.place(s.buffer, s.index)
         base = at.base if isinstance(at, Ramp) else at
         cache = ", 0, 2" if s.level == 2 else ""
         self._line(f"__builtin_prefetch({self.print.address(s.buffer, base).text}{cache});")
@@ -357,7 +355,7 @@ class _Writer:
             self._store_register(s)
             return
         lanes = max(s.value.lanes, *(i.lanes for i in s.index), 1) if s.index else s.value.lanes
-        at = simplify_index(position(s.buffer, s.index), self.names.ranges)
+        at = self.print.place(s.buffer, s.index)
         contiguous = isinstance(at, Ramp) and at.stride == 1
         if lanes > 1 and not contiguous:
             self._scatter(s, at, lanes)

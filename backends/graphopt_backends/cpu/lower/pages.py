@@ -18,7 +18,6 @@ from graphopt.kernel.ir import (
     Alloc,
     Buffer,
     Expr,
-    For,
     Scope,
     Stmt,
     Store,
@@ -43,13 +42,13 @@ _PAGE = 1024
 
 
 class Pages(Rows):
-    """Rows of a region, where lanes run across them."""
+    """Rows of which those that stream are read by pages. `lane` is where the nest is in one."""
 
     def __init__(self, region: Region) -> None:
         super().__init__(region)
         self.lane: Expr = index_const(0)
 
-    def streams(self) -> bool:
+    def _streams(self) -> bool:
         """Whether rows are long and come from beyond the level 2 cache, and leave sums alone."""
         d = self.domain
         if any(self._worth_keeping(n) for n in range(len(self.reductions))):
@@ -59,15 +58,15 @@ class Pages(Rows):
         return long and far and all(map(self._is_of_row, self.region.body.outputs))
 
     def _across(self) -> Stmt:
-        d, nests = self.domain, []
-        for start, width, count in chunks(d.dims[d.vector], self._page()):
-            page = self.region.loop("page", count)
-            first = binary("+", binary("*", page, index_const(width)), index_const(start))
+        if not self._streams():
+            return super()._across()
+
+        def of(first: Expr, page: int) -> Stmt:
             self._reset()
-            sums = [self._sum_of_page(n, r, first, width) for n, r in enumerate(self.reductions)]
-            body = block(*sums, self._over_page(first, width, self._results))
-            nests.append(For("page", count, body) if count > 1 else body)
-        return block(*nests)
+            sums = [self._sum_of_page(n, r, first, page) for n, r in enumerate(self.reductions)]
+            return block(*sums, self._over_page(first, page, self._results))
+
+        return self._each("page", chunks(self.domain.dims[self.domain.vector], self._page()), of)
 
     def _page(self) -> int:
         """Of all rows where there are several pages or groups of rows for threads to share; else
@@ -81,37 +80,29 @@ class Pages(Rows):
     def _sum_of_page(self, n: int, node: Node, first: Expr, page: int) -> Stmt:
         op, (x,), dtype = REDUCTIONS[node.op.name], node.operands, node.result.type.dtype
         acc = Buffer.dense(f"{node.op.name}{n}_{page}", dtype, (page,), Scope.SCRATCH)
-        rows = {a: self.region.loop(f"r{a}", self.domain.dims[a]) for a in self.domain.reduced}
 
-        def begin(lane: Expr) -> Stmt:
-            return Store(acc, (lane,), const(identity(op, dtype), dtype, lane.lanes))
+        def begin() -> Stmt:
+            return Store(acc, (self.lane,), const(identity(op, dtype), dtype, self.lane.lanes))
 
-        def add(lane: Expr) -> Stmt:
-            element = self.access.at(x, self._full_index(rows))
-            return Store(acc, (lane,), broadcast(element, lane.lanes), reduce=op)
+        def add() -> Stmt:
+            element = self.access.at(x, self._full_index(self._other_loops()))
+            return Store(acc, (self.lane,), broadcast(element, self.lane.lanes), reduce=op)
 
         def sum_of(index: Index) -> Expr:
             row_only(node, index, self._result_index(node.result))
             return load(acc, self.lane)
 
-        body = self._over_page(first, page, add)
-        for a in reversed(self.domain.reduced):
-            body = For(f"r{a}", self.domain.dims[a], body) if self.domain.dims[a] > 1 else body
+        body = self._around_others(self._over_page(first, page, add))
         self._keep(node.result, sum_of)
         return block(Alloc(acc), self._over_page(first, page, begin), body)
 
-    def _over_page(self, first: Expr, page: int, of: Callable[[Expr], Stmt]) -> Stmt:
+    def _over_page(self, first: Expr, page: int, of: Callable[[], Stmt]) -> Stmt:
         """What there is to do for every vector of a page, from `first` on."""
-        nests = []
-        for start, width, count in chunks(page, self.lanes):
-            x = self.region.loop("x", count)
-            at = binary("+", binary("*", x, index_const(width)), index_const(start))
+
+        def vector(at: Expr, width: int) -> Stmt:
             self.lane = contiguous(at, width)
             whole = self.access.simplify(binary("+", first, at))
             self.kept_index[self.domain.vector] = contiguous(whole, width)
-            body = of(self.lane)
-            nests.append(For("x", count, body) if count > 1 else body)
-        return block(*nests)
+            return of()
 
-    def _results(self, _: Expr) -> Stmt:
-        return block(*(self._result(n, r) for n, r in enumerate(self.region.body.outputs)))
+        return self._each("x", chunks(page, self.lanes), vector)

@@ -30,6 +30,4 @@ def space(node: Node, target: Target) -> Space:
 
 def _rows(node: Node, target: Target) -> Rows:
     assert node.body is not None
-    region = Region(node, target, decomposed(node.body))
-    pages = Pages(region)
-    return pages if pages.domain.across and pages.streams() else Rows(region)
+    return Pages(Region(node, target, decomposed(node.body)))

@@ -8,6 +8,7 @@ that stays in L1.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 from graphopt.ir.graph import Node, Value
 from graphopt.ir.types import DType
@@ -42,6 +43,9 @@ from graphopt.lower.rows import (
     row_only,
 )
 
+Spans = Sequence[tuple[int, int, int]]
+"""(start, width, count)."""
+
 TOGETHER = (8, 4)
 """Vectors across memory that are reduced as one: of [1024, 1024], 8 take 0.39 and 4 0.64 of the
 time that one takes."""
@@ -50,6 +54,8 @@ ACCUMULATORS = 4
 
 
 class Rows:
+    """The nest of a region. `kept_index` is where it is on the kept axes."""
+
     def __init__(self, region: Region) -> None:
         self.region, self.access = region, region.access
         body = region.body
@@ -75,21 +81,29 @@ class Rows:
 
     def _across(self) -> Stmt:
         """Lanes along a kept axis; the reduced axes are plain loops around vector accumulators."""
-        d, nests = self.domain, []
-        for start, width, count in self._vectors_across(d.dims[d.vector]):
-            x = self.region.loop("x", count)
-            first = binary("+", binary("*", x, index_const(width)), index_const(start))
+        d = self.domain
+
+        def of(first: Expr, width: int) -> Stmt:
             self.kept_index[d.vector] = contiguous(first, width)
             self._reset()
-            body = self._row()
-            nests.append(For("x", count, body) if count > 1 else body)
+            return self._row()
+
+        return self._each("x", self._vectors_across(d.dims[d.vector]), of)
+
+    def _each(self, var: str, spans: Spans, of: Callable[[Expr, int], Stmt]) -> Stmt:
+        """`of(first, width)` for every one of `spans`, those of a width in a loop."""
+        nests = []
+        for start, width, count in spans:
+            at = binary("*", self.region.loop(var, count), index_const(width))
+            body = of(binary("+", at, index_const(start)), width)
+            nests.append(For(var, count, body) if count > 1 else body)
         return block(*nests)
 
-    def _vectors_across(self, extent: int) -> list[tuple[int, int, int]]:
+    def _vectors_across(self, extent: int) -> Spans:
         """As `chunks`; several vectors as one where their registers hold sums alone: additions
         overlap, and whole lines of memory are read one after the other."""
         dear = any(n.op.name in DEAR for n in self.region.body.nodes)
-        out, start = [], 0
+        out, start = list[tuple[int, int, int]](), 0
         for together in () if dear else TOGETHER:
             width = together * self.lanes
             if count := (extent - start) // width:
@@ -114,9 +128,7 @@ class Rows:
             for value in self._worth_keeping(n):
                 stages.append(self._materialize(value))
             stages.append(self._reduce(n, node))
-        for which, result in enumerate(self.region.body.outputs):
-            stages.append(self._result(which, result))
-        return block(*stages)
+        return block(*stages, self._results())
 
     # Stages ------------------------------------------------------------------------------------
 
@@ -143,12 +155,8 @@ class Rows:
     def _reduce_across(self, name: str, op: str, x: Value, dtype: DType, width: int) -> Stmt:
         acc = Buffer.dense(f"acc_{name}", dtype, (width,), Scope.REGISTER)
         at = (contiguous(index_const(0), width),)
-        loops = [(a, self.domain.dims[a]) for a in self.domain.reduced]
-        index = self._full_index({a: self.region.loop(f"r{a}", e) for a, e in loops})
-        element = broadcast(self.access.at(x, index), width)
-        body: Stmt = Store(acc, at, element, reduce=op)
-        for a, e in reversed(loops):
-            body = For(f"r{a}", e, body) if e > 1 else body
+        element = broadcast(self.access.at(x, self._full_index(self._other_loops())), width)
+        body = self._around_others(Store(acc, at, element, reduce=op))
         init = Store(acc, at, const(identity(op, dtype), dtype, width))
         return block(Alloc(acc), init, body, Let(name, load(acc, *at)))
 
@@ -205,6 +213,9 @@ class Rows:
         self._keep(value, lambda index: load(buffer, *at(index)))
         return block(Alloc(buffer), stmt)
 
+    def _results(self) -> Stmt:
+        return block(*(self._result(n, r) for n, r in enumerate(self.region.body.outputs)))
+
     def _result(self, which: int, result: Value) -> Stmt:
         """Write a result: one element per row, or the whole row."""
         if self._is_of_row(result):
@@ -256,6 +267,7 @@ class Rows:
         return delinearized(linear_index(index, self.domain.dims), result.type.dims)
 
     def _other_loops(self) -> dict[int, Expr]:
+        """Of the reduced axes, but that of the lanes."""
         return {
             a: self.region.loop(f"r{a}", self.domain.dims[a])
             for a in self.domain.reduced
@@ -268,24 +280,17 @@ class Rows:
                 body = For(f"r{a}", self.domain.dims[a], body)
         return body
 
-    def _over_row(self, stored: object) -> Stmt:
+    def _over_row(self, stored: Callable[[Index, int], Stmt]) -> Stmt:
         """`stored(index, lanes)` for every element of a row, in vectors where lanes run along."""
-        assert callable(stored)
-        d = self.domain
+        d, others = self.domain, self._other_loops()
         if d.across:
-            loops = {a: self.region.loop(f"r{a}", d.dims[a]) for a in d.reduced}
-            body = stored(self._full_index(loops), self._row_width())
-            for a in reversed(d.reduced):
-                body = For(f"r{a}", d.dims[a], body) if d.dims[a] > 1 else body
-            return body  # type: ignore[no-any-return]
-        others, nests = self._other_loops(), []
-        for start, width, count in chunks(d.dims[d.vector], self.lanes):
-            x = self.region.loop("x", count)
-            first = binary("+", binary("*", x, index_const(width)), index_const(start))
-            at: Expr = contiguous(first, width)
-            body = stored(self._full_index({**others, d.vector: at}), width)
-            nests.append(For("x", count, body) if count > 1 else body)
-        return self._around_others(block(*nests))
+            return self._around_others(stored(self._full_index(others), self._row_width()))
+
+        def of(first: Expr, width: int) -> Stmt:
+            at = contiguous(first, width)
+            return stored(self._full_index({**others, d.vector: at}), width)
+
+        return self._around_others(self._each("x", chunks(d.dims[d.vector], self.lanes), of))
 
     def _worth_keeping(self, n: int) -> list[Value]:
         """Dear values that reduction `n` is the first of several to read."""
