@@ -59,14 +59,20 @@ def _fold(combine: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Meaning:
     return meaning
 
 
-def _zip(second: bool) -> Meaning:
-    """The first or second half of a[0], b[0], a[1], b[1], ..."""
+ZIPS: Mapping[int, tuple[str, ...]] = {
+    2: ("zip_low", "zip_high"),
+    3: ("zip3_low", "zip3_middle", "zip3_high"),
+}
+"""Of how many vectors the lanes take turns, and the names of the parts of what comes out."""
 
-    def meaning(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        half = a.shape[-1] // 2
-        part = slice(half, None) if second else slice(half)
-        both = np.stack([a[..., part], b[..., part]], axis=-1)
-        return both.reshape(*a.shape[:-1], -1)
+
+def _zip(part: int) -> Meaning:
+    """A part, as long as one vector, of a[0], b[0], .., a[1], b[1], .., ..."""
+
+    def meaning(*vectors: np.ndarray) -> np.ndarray:
+        lanes = vectors[0].shape[-1]
+        turns = np.stack(vectors, axis=-1).reshape(*vectors[0].shape[:-1], -1)
+        return turns[..., part * lanes : (part + 1) * lanes]
 
     return meaning
 
@@ -119,8 +125,9 @@ def _rows() -> Iterator[Intrinsic]:
     yield Intrinsic("reduce_min", 1, frozenset(DType), _fold(np.minimum), across_lanes=True)
     yield Intrinsic("reduce_and", 1, LOGICAL, _fold(np.bitwise_and), across_lanes=True)
     yield Intrinsic("reduce_or", 1, LOGICAL, _fold(np.bitwise_or), across_lanes=True)
-    yield Intrinsic("zip_low", 2, NUMBERS, _zip(second=False), moves_lanes=True)
-    yield Intrinsic("zip_high", 2, NUMBERS, _zip(second=True), moves_lanes=True)
+    for arity, names in ZIPS.items():
+        for part, name in enumerate(names):
+            yield Intrinsic(name, arity, NUMBERS, _zip(part), moves_lanes=True)
 
 
 INTRINSICS: Mapping[str, Intrinsic] = {row.name: row for row in _rows()}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graphopt_backends.cpu.emit import helpers, vmath
+from graphopt_backends.cpu.emit import helpers, lanes, vmath
 from graphopt_backends.cpu.targets import TARGETS, host
 from machine import Machine, elementwise
 
@@ -37,6 +37,7 @@ _INTERNAL = frozenset({
     "floor_div", "floor_mod",
     "load_bf16", "store_bf16", "load_f16", "store_f16", "to_single", "round_bf16", "round_f16",
     "exp_small", "scaled", "sincos", "trig_large", "vacate",
+    *(name for name in lanes.MAKERS if name.startswith("gather_every")),
 })  # fmt: skip
 # Written out by the emitter: a product and a sum, which the compiler may contract.
 _OPERATORS = frozenset({"fma"})
@@ -126,6 +127,10 @@ def test_zips_take_turns() -> None:
     a, b = np.array([[1, 2, 3, 4]]), np.array([[5, 6, 7, 8]])
     assert INTRINSICS["zip_low"].meaning(a, b).tolist() == [[1, 5, 2, 6]]
     assert INTRINSICS["zip_high"].meaning(a, b).tolist() == [[3, 7, 4, 8]]
+    c = np.array([[9, 10, 11, 12]])
+    assert INTRINSICS["zip3_low"].meaning(a, b, c).tolist() == [[1, 5, 9, 2]]
+    assert INTRINSICS["zip3_middle"].meaning(a, b, c).tolist() == [[6, 10, 3, 7]]
+    assert INTRINSICS["zip3_high"].meaning(a, b, c).tolist() == [[11, 4, 8, 12]]
 
 
 # Machine -----------------------------------------------------------------------------------------
@@ -217,14 +222,14 @@ def test_reductions_across_lanes(lanes: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.compiler
-@pytest.mark.parametrize("lanes", [2, 4, 16])
+@pytest.mark.parametrize("lanes", [2, 3, 4, 7, 16])
 def test_machine_moves_lanes(lanes: int, tmp_path: Path) -> None:
     cases = [(row, dtype) for row in MOVES for dtype in DType if dtype in row.dtypes]
     made = [_kernel(row, dtype, lanes, lanes) for row, dtype in cases]
     machine = Machine(made, tmp_path / "m")
     for i, (row, dtype) in enumerate(cases):
         arrays = _arrays(row, dtype, lanes)
-        wanted = row.meaning(*(arrays[f"in{n}"][None] for n in range(2)))[0]
+        wanted = row.meaning(*(arrays[f"in{n}"][None] for n in range(row.arity)))[0]
         for got in (machine.run(i, arrays)["out"], interpret(made[i], arrays)["out"]):
             assert got.dtype == dtype.numpy
             np.testing.assert_array_equal(

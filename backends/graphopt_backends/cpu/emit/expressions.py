@@ -33,7 +33,7 @@ from graphopt_backends.cpu.emit.ctypes import (
     register_dtype,
     register_lanes,
 )
-from graphopt_backends.cpu.emit.helpers import shuffled
+from graphopt_backends.cpu.emit.lanes import near_steps, shuffled
 from graphopt_backends.cpu.emit.prelude import Prelude
 from graphopt_backends.cpu.emit.registers import RegisterFile, constant_range, position
 
@@ -375,9 +375,11 @@ class ExpressionPrinter:
             forward = self.vector(buffer, first, store=False)
             return self._helper("reverse", buffer.dtype, lanes, forward.text)
         if isinstance(at, Ramp):
+            pointer = self.address(buffer, at.base).text
+            if at.stride in near_steps(lanes):
+                return self._helper(f"gather_every{at.stride}", buffer.dtype, lanes, pointer)
             step = literal(at.stride, INDEX)
-            pointer = self.address(buffer, at.base)
-            return self._helper("gather_step", buffer.dtype, lanes, pointer.text, step)
+            return self._helper("gather_step", buffer.dtype, lanes, pointer, step)
         name = self._pointer(buffer)
         return self._helper("gather", buffer.dtype, lanes, name, self.value(at).text)
 

@@ -9,7 +9,7 @@ lanes it leaves over, and what touches memory or crosses lanes (`PARTIAL`) leave
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from string import Template
 
 from graphopt.errors import InternalError
@@ -18,6 +18,9 @@ from graphopt_backends.cpu.emit.ctypes import C_TYPE, mask_dtype, memory_dtype, 
 
 INLINE = "static inline "
 VECTOR_INLINE = "static inline __attribute__((always_inline, unused)) "
+
+Maker = Callable[[DType, int, "Prelude"], str]
+"""(dtype, lanes, prelude) → template. It may ask the prelude for types the template names."""
 
 
 class Prelude:
@@ -65,7 +68,8 @@ class Prelude:
 
         Raises: InternalError when there is no such helper.
         """
-        from graphopt_backends.cpu.emit.helpers import PARTIAL, template_of  # they need Prelude
+        from graphopt_backends.cpu.emit.helpers import template_of  # they need Prelude
+        from graphopt_backends.cpu.emit.lanes import PARTIAL
 
         lanes = lanes if name in PARTIAL else register_lanes(lanes)
         suffix = str(dtype) if lanes == 1 else f"{dtype}x{lanes}"

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 from graphopt.ir.graph import Node
+from graphopt.ir.types import DType
+from graphopt.kernel.affine import linear
 from graphopt.kernel.ir import (
+    Binary,
+    Const,
     Expr,
     For,
     Load,
     Ramp,
     Stmt,
+    Store,
+    Var,
     binary,
     block,
     broadcast,
@@ -32,7 +40,13 @@ from graphopt.lower.pieces import Piece, pieces_of
 from graphopt.lower.region import Lowered, Region
 from graphopt.target import Target
 from graphopt_backends.cpu.lower.tiles import FEWEST_LANES
-from graphopt_backends.cpu.lower.turning import by_tile, turned_by_tiles
+from graphopt_backends.cpu.lower.turning import (
+    Loop,
+    by_tile,
+    interleaved,
+    interleaves,
+    turned_by_tiles,
+)
 
 _BLOCK = 2
 """Vectors of a block of a transposing copy. Lines that lie a power of two apart share a set of the
@@ -59,12 +73,23 @@ def fill_borders(region: Region, which: int, border: Sequence[Piece]) -> list[St
     return [_Nest(region, which, piece).build() for piece in border]
 
 
+@dataclass(frozen=True)
+class _Axis:
+    """`extent` places along an axis of the result, `step` apart."""
+
+    axis: int
+    extent: int
+    step: int
+
+
 class _Nest:
     """The loops over one box."""
 
     def __init__(self, region: Region, which: int, piece: Piece) -> None:
         self.region, self.which, self.piece = region, which, piece
         self.type = region.body.outputs[which].type
+        self.axes = [_Axis(a, e, 1) for a in self.type.order if (e := piece.extent[a]) > 1]
+        self.axes = [part for n, axis in enumerate(self.axes) for part in self._parts(n, axis)]
         self.boxes = 0
 
     def build(self) -> Stmt:
@@ -72,6 +97,9 @@ class _Nest:
         if not groups:
             return self._store((), ())
         lanes = self.region.target.lanes_f32 if self._contiguous(groups[-1]) else 1
+        longer = self._longer(groups, lanes)
+        if longer is not None:
+            return self._interleaved(groups, longer, lanes)
         across = self._across(groups, lanes)
         return (
             self._along(groups, lanes) if across is None else self._crossed(groups, across, lanes)
@@ -98,9 +126,63 @@ class _Nest:
         if turned:
             rest = [in_parallel(self._around(block(*inner), groups))] if inner else []
             return block(*turned, *rest)
-        if outer and len(inner) == 1 and isinstance(inner[0], For) and _turns(inner[0]):
-            return self._by_blocks(inner[0], groups)
+        if outer and len(inner) == 1 and isinstance(inner[0], For) and _gathers(inner[0]):
+            return self._by_blocks(inner[0], loops)
         return self._around(block(*inner), groups)
+
+    def _longer(self, groups: Groups, lanes: int) -> int | None:
+        """The group along which whole vectors are read, where the last one is all that lies side by
+        side in the result, too short for a vector, and read from elements that lie apart."""
+        last, few = len(groups) - 1, self._extent(groups[-1])
+        fits = interleaves(few) and few < lanes and self.type.dtype is not DType.BOOL
+        if not fits or self.piece.value is None or _copies(self._vector(groups, last, few)):
+            return None
+        store = self._store(groups, self._variables(groups))
+        assert isinstance(store, Store)
+        place = linear(store.index[0], self.region.access.ranges)
+        for n, group in enumerate(groups[:-1]):
+            packed = self._extent(group) >= FEWEST_LANES and place.coefficient(f"i{n}") == few
+            if packed and reads_vectors(self._vector(groups, n, FEWEST_LANES)):
+                return n
+        return None
+
+    def _interleaved(self, groups: Groups, across: int, lanes: int) -> Stmt:
+        """A vector along `across` for each element of the last group, by turns side by side; what
+        is left of `across` element by element."""
+        box, nests = [(0, self._extent(g)) for g in groups], list[Stmt]()
+        for start, width, count in halves(box[across][1], lanes):
+            box[across] = start, width * count
+            if width >= FEWEST_LANES:
+                nests.append(self._turns(groups, across, width, box))
+            else:
+                nests += self._elements(groups, lanes, box)
+        return block(*map(in_parallel, nests))
+
+    def _turns(self, groups: Groups, across: int, width: int, box: Sequence[Span]) -> Stmt:
+        """Vectors of `width` lanes that cover a box."""
+        names = [f"t{width}_{n}" if n == across else f"i{n}" for n in range(len(groups) - 1)]
+        start, extent = box[across]
+        counts = [extent // width if n == across else c for n, (_, c) in enumerate(box[:-1])]
+        at = [self.region.loop(v, c) for v, c in zip(names, counts, strict=True)]
+        first = binary("+", binary("*", at[across], index_const(width)), index_const(start))
+
+        def row(of: int) -> Expr:
+            places = [*at, index_const(of)]
+            places[across] = contiguous(first, width)
+            return broadcast(self._element(groups, places), width)
+
+        def write(part: int, value: Expr) -> Stmt:
+            places = [*at, index_const(0)]
+            places[across] = first
+            one = self._store(groups, places)
+            assert isinstance(one, Store)
+            place = binary("+", one.index[0], index_const(part * width))
+            return Store(
+                one.buffer, (contiguous(self.region.access.simplify(place), width),), value
+            )
+
+        body = interleaved([row(of) for of in range(box[-1][1])], write)
+        return loops([(v, c) for v, c in zip(names, counts, strict=True) if c > 1], body)
 
     def _across(self, groups: Groups, lanes: int) -> int | None:
         """The group along which whole vectors are read, where along the last one elements are
@@ -169,24 +251,46 @@ class _Nest:
             nest = [(v, c) for v, (_, c) in zip(names, spans, strict=True) if c > 1]
             yield loops(nest, self._store(groups, at))
 
-    def _by_blocks(self, loop: For, groups: Groups) -> Stmt:
-        """The outer loops around a block of vectors at a time, so that lines that are read across
-        are still near when the next element of each is."""
+    def _by_blocks(self, loop: For, outer: Sequence[Loop]) -> Stmt:
+        """A block of vectors at a time for all of the outer loops that read the lines it reads, so
+        that those are still near when the next element of each is; threads share the longer of the
+        loops outside."""
         size = math.gcd(loop.extent, _BLOCK)
-        blocks = loop.extent // size
-        xb, xi = self.region.loop("xb", blocks), self.region.loop("xi", size)
+        xb, xi = self.region.loop("xb", loop.extent // size), self.region.loop("xi", size)
         at = binary("+", binary("*", xb, index_const(size)), xi)
         body: Stmt = substitute(loop.body, {"x": at})
-        body = For("xi", size, body) if size > 1 else body
-        return For("xb", blocks, self._around(body, groups))
+        gathers = _gathers(body)
+
+        def stays(name: str) -> bool:
+            ranges = self.region.access.ranges
+            return all(
+                abs(linear(g.base, ranges).coefficient(name)) < abs(g.stride) * g.lanes * size
+                for g in gathers
+            )
+
+        near = [one for one in outer if stays(one[0])]
+        far = [one for one in outer if not stays(one[0])]
+        blocks = ("xb", loop.extent // size)
+        around = [*far, blocks] if far and far[0][1] >= blocks[1] else [blocks, *far]
+        return loops([(v, n) for v, n in (*around, *near, ("xi", size)) if n > 1], body)
 
     def _around(self, body: Stmt, groups: Groups) -> Stmt:
         for n, group in reversed(list(enumerate(groups[:-1]))):
             body = For(f"i{n}", self._extent(group), body)
         return body
 
+    def _parts(self, n: int, axis: _Axis) -> list[_Axis]:
+        """Axis number `n` as those whose positions are read without divisions: a reshaped
+        transpose reads a channel c from c % groups and c // groups."""
+        alone = tuple((i,) for i in range(len(self.axes)))
+        point = self._store(alone, self._variables(alone))
+        steps = sorted({1, *_divisors(point, f"i{n}"), axis.extent})
+        if any(b % a for a, b in pairwise(steps)):
+            return [axis]
+        return [_Axis(axis.axis, b // a, a) for a, b in reversed(list(pairwise(steps)))]
+
     def _groups(self) -> Groups:
-        axes = [a for a in self.type.order if self.piece.extent[a] > 1]
+        axes = range(len(self.axes))
         return fuse_axes(axes, lambda groups: self._store(groups, self._variables(groups)))
 
     def _variables(self, groups: Groups) -> list[Expr]:
@@ -197,13 +301,11 @@ class _Nest:
         return index_var(f"i{n}")
 
     def _extent(self, group: tuple[int, ...]) -> int:
-        out = 1
-        for axis in group:
-            out *= self.piece.extent[axis]
-        return out
+        return math.prod(self.axes[n].extent for n in group)
 
     def _contiguous(self, group: tuple[int, ...]) -> bool:
-        return self.type.strides[group[-1]] == 1
+        last = self.axes[group[-1]]
+        return last.step * self.type.strides[last.axis] == 1
 
     def _store(self, groups: Groups, positions: Sequence[Expr]) -> Stmt:
         return self._stored(groups, positions, self._element(groups, positions))
@@ -225,18 +327,35 @@ class _Nest:
     def _index(self, groups: Groups, positions: Sequence[Expr]) -> Index:
         index: list[Expr] = [index_const(0)] * self.type.rank
         for group, at in zip(groups, positions, strict=True):
-            extents = [self.piece.extent[a] for a in group]
-            for axis, i in zip(group, delinearized(at, extents), strict=True):
-                index[axis] = i
+            parts = [self.axes[n] for n in group]
+            for part, i in zip(parts, delinearized(at, [p.extent for p in parts]), strict=True):
+                apart = binary("*", i, index_const(part.step))
+                index[part.axis] = binary("+", index[part.axis], apart)
         return tuple(index)
 
 
-def _turns(stmt: Stmt) -> bool:
-    """Whether vectors are gathered from elements that lie apart."""
-    ramps = (
-        e for part in walk(stmt) if isinstance(part, Load) for i in part.index for e in walk(i)
-    )
-    return any(isinstance(e, Ramp) and e.stride != 1 for e in ramps)
+def _divisors(store: Stmt, name: str) -> set[int]:
+    """Where an axis ends whose positions are // and % of a loop variable."""
+    out: set[int] = set()
+    for e in walk(store):
+        of, end = _divided(e, "//", "%")
+        of, times = _divided(of, "//")
+        if isinstance(of, Var) and of.name == name:
+            out.add(end * times)
+    return out
+
+
+def _divided(e: Expr | Stmt, *ops: str) -> tuple[Expr | Stmt, int]:
+    """What is divided, by one of some operators, and by how much; by 1 what is not."""
+    if isinstance(e, Binary) and e.op in ops and isinstance(e.b, Const):
+        return e.a, int(e.b.value)
+    return e, 1
+
+
+def _gathers(stmt: Stmt) -> list[Ramp]:
+    """Where vectors are gathered from elements that lie evenly apart."""
+    loaded = (i for e in walk(stmt) if isinstance(e, Load) for i in e.index)
+    return [i for i in loaded if isinstance(i, Ramp) and i.stride != 1]
 
 
 def gathers_data(value: Expr) -> bool:
@@ -247,6 +366,13 @@ def gathers_data(value: Expr) -> bool:
 def reads_vectors(value: Expr) -> bool:
     """Whether all that a vector is computed from lies side by side, or is one element."""
     return all(i.lanes == 1 or (isinstance(i, Ramp) and i.stride == 1) for i in _places(value))
+
+
+def _copies(value: Expr) -> bool:
+    """Whether all that a vector is computed from lies side by side, or is one element, but not
+    everything."""
+    alike = all(i.lanes == 1 for i in _places(value))
+    return reads_vectors(value) and not alike
 
 
 def _places(value: Expr) -> Iterator[Expr]:

@@ -8,7 +8,8 @@ by side, turned in registers, and written along what is to lie side by side:
   ...
 
 Source: log2(n) perfect shuffles of n vectors of n lanes transpose them [Stone, Parallel processing
-with the perfect shuffle, 1971].
+with the perfect shuffle, 1971]. As many of n longer vectors let their lanes take turns, which turns
+a tile of few rows.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable, Sequence
 
 from graphopt.ir.types import DType
 from graphopt.kernel.affine import Ranges, linear
+from graphopt.kernel.intrinsics import ZIPS
 from graphopt.kernel.ir import (
     INDEX,
     Alloc,
@@ -45,6 +47,9 @@ from graphopt_backends.cpu.lower.tiles import rows_missed
 
 _FEWEST_LANES = 4
 """Of a tile; smaller ones shuffle more than they save."""
+
+_FEW = 8
+"""Rows of a tile that are interleaved: k of them take k shuffles for each factor of k."""
 
 _TILES = 8
 """Along what is read side by side, one after the other: a stream for each row of a tile."""
@@ -97,6 +102,51 @@ def by_tile(
     return block(Alloc(tile), For("row", lanes, filled), turned)
 
 
+def interleaves(rows: int) -> bool:
+    """Whether so many vectors can be shuffled such that their lanes take turns."""
+    return 1 < rows <= _FEW and _factors(rows) is not None
+
+
+def interleaved(rows: Sequence[Expr], write: Callable[[int, Expr], Stmt]) -> Stmt:
+    """Vectors whose lanes take turns. `write(part, value)` stores a part of what comes out, as long
+    as one of them."""
+    lets, parts = _interleaved(rows)
+    return block(*lets, *(write(part, value) for part, value in enumerate(parts)))
+
+
+def _interleaved(rows: Sequence[Expr]) -> tuple[list[Stmt], list[Expr]]:
+    """The statements that shuffle some vectors, and the parts of what comes out."""
+    lets: list[Stmt] = []
+
+    def keep(value: Expr) -> Expr:
+        name = f"t{len(lets)}"
+        lets.append(Let(name, value))
+        return Var(value.dtype, value.lanes, name)
+
+    factors = _factors(len(rows))
+    assert factors is not None
+    kept = [keep(row) for row in rows]
+    for factor in factors:
+        apart = len(kept) // factor
+        turns = [tuple(kept[i::apart]) for i in range(apart)]
+        kept = [
+            keep(Call(taken[0].dtype, taken[0].lanes, name, taken))
+            for taken in turns
+            for name in ZIPS[factor]
+        ]
+    return lets, kept
+
+
+def _factors(rows: int) -> list[int] | None:
+    """Of how many vectors the lanes take turns at each step, where there are such steps."""
+    out: list[int] = []
+    for factor in ZIPS:
+        while rows % factor == 0:
+            out.append(factor)
+            rows //= factor
+    return out if rows == 1 else None
+
+
 def _had_better_gather(
     store: Stmt, gather: Load, across: str, ranges: Ranges, target: Target
 ) -> bool:
@@ -145,29 +195,17 @@ def _tile(store: Stmt, gather: Load, across: str, first: Expr) -> Stmt:
     at, lanes = gather.index[0], gather.lanes
     assert isinstance(at, Ramp)
     start = ExprMap(lambda e: first if isinstance(e, Var) and e.name == across else e)(at.base)
-    out: list[Stmt] = []
     rows: list[Expr] = []
-
-    def keep(value: Expr) -> Expr:
-        name = f"t{len(out)}"
-        out.append(Let(name, value))
-        return Var(value.dtype, lanes, name)
-
     for lane in range(lanes):
         base = binary("+", start, index_const(lane * at.stride))
         near = Ramp(INDEX, lanes, base, 1)
-        rows.append(keep(Load(gather.dtype, lanes, gather.buffer, (near,))))
-    for _ in range(lanes.bit_length() - 1):
-        pairs = zip(rows[: lanes // 2], rows[lanes // 2 :], strict=True)
-        rows = [
-            keep(Call(gather.dtype, lanes, name, pair))
-            for pair in pairs
-            for name in ("zip_low", "zip_high")
-        ]
-    for lane, row in enumerate(rows):
+        rows.append(Load(gather.dtype, lanes, gather.buffer, (near,)))
+
+    def write(lane: int, row: Expr) -> Stmt:
         one = binary("+", first, index_const(lane))
-        out.append(substitute(_reading(store, gather, row), {across: one}))
-    return block(*out)
+        return substitute(_reading(store, gather, row), {across: one})
+
+    return interleaved(rows, write)
 
 
 def _reading(store: Stmt, gather: Load, row: Expr) -> Stmt:

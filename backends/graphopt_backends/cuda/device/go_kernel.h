@@ -209,17 +209,21 @@ GO_EACH_2(floor_div) GO_EACH_2(floor_mod)
 template <typename T, int N> GO_INLINE vec<T, N> fma(vec<T, N> a, vec<T, N> b, vec<T, N> c) {
     return a * b + c;
 }
-// Lanes of a and b in turn: from the first halves of both, and from the second ones.
-template <typename T, int N> GO_INLINE vec<T, N> zip_low(vec<T, N> a, vec<T, N> b) {
+// Lanes of several vectors in turn: a part, as long as one of them, of what comes out.
+template <int PART, typename T, int N, typename... V>
+GO_INLINE vec<T, N> turns(vec<T, N> a, V... more) {
+    constexpr int of = 1 + sizeof...(V);
+    const vec<T, N> all[of] = {a, more...};
     vec<T, N> out;
-    GO_LANES out.lane[i] = i % 2 ? b.lane[i / 2] : a.lane[i / 2];
+    GO_LANES out.lane[i] = all[(PART * N + i) % of].lane[(PART * N + i) / of];
     return out;
 }
-template <typename T, int N> GO_INLINE vec<T, N> zip_high(vec<T, N> a, vec<T, N> b) {
-    vec<T, N> out;
-    GO_LANES out.lane[i] = i % 2 ? b.lane[(N + i) / 2] : a.lane[(N + i) / 2];
-    return out;
-}
+#define GO_ZIP(name, part) \
+    template <typename V, typename... M> GO_INLINE V name(V a, M... more) { \
+        return turns<part>(a, more...); \
+    }
+GO_ZIP(zip_low, 0) GO_ZIP(zip_high, 1)
+GO_ZIP(zip3_low, 0) GO_ZIP(zip3_middle, 1) GO_ZIP(zip3_high, 2)
 template <typename T, int N> GO_INLINE vec<T, N> select(vec<bool, N> c, vec<T, N> a, vec<T, N> b) {
     vec<T, N> out;
     GO_LANES out.lane[i] = c.lane[i] ? a.lane[i] : b.lane[i];
