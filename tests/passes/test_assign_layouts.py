@@ -61,6 +61,24 @@ def test_padding_relays_on_its_way() -> None:
     assert [n.op.name for n in graph.nodes] == ["constant", "pad", "conv", "mean"]
 
 
+def test_a_sum_across_layouts_gets_a_copy() -> None:
+    """In the convolution's epilogue each element of the image would be gathered by itself."""
+    check_pass(
+        "assign-layouts",
+        before=IMAGE + f"%c = conv %x, %w {CONV}\n%s = add %x, %c\nreturn %s",
+        after=IMAGE
+        + f"%i = relayout %x : {NHWC}\n%c = conv %i, %w {CONV} : {NHWC}\n"
+        + f"%s = add %i, %c : {NHWC}\n%o = relayout %s : f32[1,4,6,6]\nreturn %o",
+    )
+
+
+def test_a_sum_of_rows_needs_none() -> None:
+    """Heads that are turned keep their rows."""
+    body = "%x = input : f32[1,5,2,4]\n%y = input : f32[1,2,5,4]\n"
+    graph = assigned(body + "%t = transpose %x {perm=[0,2,1,3]}\n%s = add %t, %y\nreturn %s")
+    assert [n.op.name for n in graph.nodes] == ["transpose", "add"]
+
+
 def test_transposes_and_reshapes_are_views() -> None:
     body = IMAGE + f"%c = conv %x, %w {CONV}\n%r = reshape %c {{shape=[1,4,36]}}\n"
     graph = assigned(body + "%t = transpose %r {perm=[0,2,1]}\n%y = softmax %t {axis=2}\nreturn %y")

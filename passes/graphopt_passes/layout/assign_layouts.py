@@ -4,7 +4,8 @@ as that allows.
 Every kernel reads and writes any layout, so a change of layout costs nothing where a kernel runs
 anyway; a `relayout` is inserted only where nothing else would make the change: before a window op
 that would read channels first, before a product whose right factor lies transposed, before norms
-and gathers of rows that lie across memory, and at graph outputs, which are row-major.
+and gathers of rows that lie across memory, before arithmetic whose operands lie across each other,
+and at graph outputs, which are row-major.
 """
 
 from __future__ import annotations
@@ -87,12 +88,34 @@ def _copies(rw: Rewriter, node: Node) -> Mapping[int, Layout | None]:
         return {0: None}
     if node.op.name == "gather" and x is not None and _scatters_rows(node, x.type):
         return {0: None}
+    if node.op.kind == "pointwise":
+        return _turned(rw, node)
     return {}
 
 
+def _turned(rw: Rewriter, node: Node) -> Mapping[int, Layout | None]:
+    """Operands of a pointwise node whose neighbours in its result lie apart. The node may end in
+    the epilogue of a product, which reads them one by one; by itself it takes the copy in."""
+    type = node.result.type
+    if not type.rank:
+        return {}
+    layout = _followed(node, type)
+    last = type.with_layout(layout).order[-1]
+    return {
+        i: layout
+        for i, o in enumerate(node.operands)
+        if o.type.dims == type.dims and _apart(o.type, last) and rw.array(o) is None
+    }
+
+
+def _apart(type: TensorType, axis: int) -> bool:
+    """Whether neighbours along an axis lie apart in memory."""
+    return type.dims[axis] > 1 and type.strides[axis] != 1
+
+
 def _lie_across(type: TensorType) -> bool:
-    """Whether neighbours along the last axis lie apart in memory."""
-    return type.dims[-1] > 1 and type.strides[-1] != 1
+    """Whether neighbours along the last axis do."""
+    return _apart(type, -1)
 
 
 def _scatters_rows(node: Node, x: TensorType) -> bool:
