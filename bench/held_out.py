@@ -103,6 +103,8 @@ HELD_OUT: Mapping[str, Builder] = {
     "inception": _written("inception", 1, 768, 17, 17),
     "erfnet": _written("erfnet", 1, 3, 256, 512),
     "lenet_batch64": _written("lenet", 64, 1, 28, 28),
+    "hourglass": _written("Hourglass", 1, 64, 64, 64),
+    "retention": _written("Retention", 1, 256, 512),
     "pointnet": _written("PointNet", 4, 3, 1024),
     "tcn": _written("TemporalConv", 1, 96, 400),
     "mixer": _written("Mixer", 1, 3, 224, 224),

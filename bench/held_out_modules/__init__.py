@@ -10,6 +10,7 @@ from bench.held_out_modules.generators import (
 )
 from bench.held_out_modules.images import (
     DenseNet,
+    Hourglass,
     Mixer,
     ResNeXt,
     Yolo,
@@ -19,11 +20,19 @@ from bench.held_out_modules.images import (
 )
 from bench.held_out_modules.latents import DiffusionNet, Segmenter
 from bench.held_out_modules.lines import erfnet, inception
-from bench.held_out_modules.others import BiGru, PointNet, Recommender, TemporalConv, lenet, mlp
+from bench.held_out_modules.others import (
+    BiGru,
+    PointNet,
+    Recommender,
+    Retention,
+    TemporalConv,
+    lenet,
+    mlp,
+)
 
 __all__ = [
-    "BiGru", "DenseNet", "DiffusionNet", "HiFiGan", "Mixer", "PixelGenerator", "PointNet",
-    "Recommender", "ResNeXt", "Segmenter", "StyleTransfer", "SuperResolution", "TemporalConv",
+    "BiGru", "DenseNet", "DiffusionNet", "HiFiGan", "Hourglass", "Mixer", "PixelGenerator", "PointNet",
+    "Recommender", "ResNeXt", "Retention", "Segmenter", "StyleTransfer", "SuperResolution", "TemporalConv",
     "VolumeNet", "Yolo", "dcgan", "erfnet", "inception", "lenet", "mlp", "mobilenet_v3",
     "shufflenet", "vgg",
 ]  # fmt: skip

@@ -243,3 +243,27 @@ class Mixer(nn.Module):
             x = x + across(self.norms[2 * at](x).transpose(1, 2)).transpose(1, 2)
             x = x + within(self.norms[2 * at + 1](x))
         return self.head(x.mean(1))
+
+
+class Hourglass(nn.Module):
+    """A stack of one hourglass [Newell 2016], features in, features out. x: [n, channels, h, w]."""
+
+    def __init__(self, channels: int = 64, depth: int = 3) -> None:
+        super().__init__()
+        half = channels // 2
+
+        def residual() -> nn.Module:
+            sizes = (channels, half, 1), (half, half, 3), (half, channels, 1)
+            return nn.Sequential(*(
+                layer for i, o, size in sizes
+                for layer in (nn.BatchNorm2d(i), nn.ReLU(), nn.Conv2d(i, o, size, padding=size // 2))
+            ))  # fmt: skip
+
+        self.beside, self.down, self.up = residual(), residual(), residual()
+        self.inner = Hourglass(channels, depth - 1) if depth > 1 else residual()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x + self.beside(x)
+        z = F.max_pool2d(x, 2)
+        z = self.inner(z + self.down(z))
+        return y + F.interpolate(z + self.up(z), scale_factor=2)

@@ -87,3 +87,30 @@ class PointNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.cloud(self.points(x).amax(-1))
         return out
+
+
+class Retention(nn.Module):
+    """One layer of a RetNet in its parallel form [Sun 2023]. x: [n, tokens, width]."""
+
+    def __init__(self, width: int = 512, heads: int = 8, tokens: int = 256) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q, self.k, self.v, self.gate, self.out = (
+            nn.Linear(width, width, bias=False) for _ in range(5)
+        )
+        self.norm = nn.GroupNorm(heads, width)
+        at = torch.arange(tokens)
+        apart = (at[:, None] - at[None]).float()
+        kept = (1 - 2.0 ** (-5 - torch.arange(heads).float()))[:, None, None]
+        self.register_buffer("decay", torch.where(apart >= 0, kept ** apart.clamp(min=0), 0.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, tokens, width = x.shape
+        q, k, v = (
+            y.view(n, tokens, self.heads, -1).transpose(1, 2)
+            for y in (self.q(x), self.k(x), self.v(x))
+        )
+        y = (q @ k.transpose(-1, -2) * self.decay) @ v
+        y = self.norm(y.transpose(1, 2).reshape(n * tokens, width)).view(n, tokens, width)
+        out: Tensor = self.out(F.silu(self.gate(x)) * y)
+        return out

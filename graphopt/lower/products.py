@@ -42,7 +42,8 @@ class Product:
     """`out[m..., n] = sum over k... of left(m, n, k) * right(m, n, k)`, or with `combine` another
     reduction; without `right` a reduction of `left` alone.
 
-    `positions` are the m axes (name, extent) in the memory order of the result, `reduced` the k
+    `positions` are the m axes (name, extent) in the memory order of the result, but that of a
+    matrix's rows last where each of a batch has a right factor of its own; `reduced` are the k
     axes; `channels` is the extent of n, along which vectors run. `weight` is set when the right
     factor is a constant that can be packed. `finish(accumulated, m, n)` makes the root's value.
     `per_channel`: left runs along the channels too (depthwise, pooling). `group(m)`: which of the
@@ -169,8 +170,12 @@ def _matmul(region: Region, root: Node) -> list[Product]:
     def right(m: Axes, n: Expr, k: Axes) -> Expr:
         return access.broadcast_at(b, (*batch(m), k["k"], n))
 
+    positions = _positions(region, root, -1)
+    if any(d > 1 for d in b.type.dims[:-2]):
+        positions.sort(key=lambda axis: axis == rank - 2)  # a tile of several matrices shares none
+
     product = Product(
-        tuple((f"m{i}", dims[i]) for i in _positions(region, root, -1)),
+        tuple((f"m{i}", dims[i]) for i in positions),
         (("k", a.type.dims[-1]),),
         dims[-1],
         left,

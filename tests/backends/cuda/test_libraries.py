@@ -80,7 +80,7 @@ TWICE = """
 CASES = {
     "conv": (_conv(), 2),
     "conv-relu": (_conv(bias=", %b", tail="%y = relu %y0"), 1),
-    "conv-add-row-major": (_conv(bias=", %b", tail=RESIDUAL_RELU), 2),
+    "conv-add-row-major": (_conv(bias=", %b", tail=RESIDUAL_RELU), 1),
     "residual-f32": (TWICE.replace("@", "f32"), 2),
     "conv-stride": (_conv(out="2,4,5,4", stride="2,2", bias=", %b", tail="%y = relu %y0"), 1),
     "conv-dilated": (_conv(padding="[2,2],[0,0]", out="2,4,9,4", dilation="2,2"), 2),
