@@ -31,8 +31,8 @@ from bench.held_out_modules.others import (
 )
 
 __all__ = [
-    "BiGru", "DenseNet", "DiffusionNet", "HiFiGan", "Hourglass", "Mixer", "PixelGenerator", "PointNet",
-    "Recommender", "ResNeXt", "Retention", "Segmenter", "StyleTransfer", "SuperResolution", "TemporalConv",
-    "VolumeNet", "Yolo", "dcgan", "erfnet", "inception", "lenet", "mlp", "mobilenet_v3",
-    "shufflenet", "vgg",
+    "BiGru", "DenseNet", "DiffusionNet", "HiFiGan", "Hourglass", "Mixer", "PixelGenerator",
+    "PointNet", "Recommender", "ResNeXt", "Retention", "Segmenter", "StyleTransfer",
+    "SuperResolution", "TemporalConv", "VolumeNet", "Yolo", "dcgan", "erfnet", "inception", "lenet",
+    "mlp", "mobilenet_v3", "shufflenet", "vgg",
 ]  # fmt: skip

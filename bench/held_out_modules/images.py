@@ -255,8 +255,8 @@ class Hourglass(nn.Module):
         def residual() -> nn.Module:
             sizes = (channels, half, 1), (half, half, 3), (half, channels, 1)
             return nn.Sequential(*(
-                layer for i, o, size in sizes
-                for layer in (nn.BatchNorm2d(i), nn.ReLU(), nn.Conv2d(i, o, size, padding=size // 2))
+                layer for i, o, k in sizes
+                for layer in (nn.BatchNorm2d(i), nn.ReLU(), nn.Conv2d(i, o, k, padding=k // 2))
             ))  # fmt: skip
 
         self.beside, self.down, self.up = residual(), residual(), residual()
