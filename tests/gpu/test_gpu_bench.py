@@ -86,22 +86,25 @@ def test_artifacts_with_cutlass_are_left_out_without_its_headers(
 
 def test_tuning_ends_in_time_and_its_records_count(tmp_path: Path):
     """Stopped when it has hardly begun, then let go to its end. Python may lose an interrupt that
-    comes while it imports: then a trial or two are measured until it is killed."""
+    comes while it imports: then a few trials are measured until it is killed, and the next run,
+    which draws the same points, measures those again."""
     pytest.importorskip("optuna")
     from bench.gpu.cases import EMULATED
     from bench.gpu.tuned import tune
     from graphopt.tune.database import Database
 
-    def measured() -> int:
+    def measured() -> set[str]:
         with Database(records) as database:
-            return len({r.point for place in database.places() for r in database.records(place)})
+            return {str(r.point) for place in database.places() for r in database.records(place)}
 
     records, start = tmp_path / "r.db", time.monotonic()
     assert not tune(EMULATED[0], records, "cuda:emulated", 0.2)
     assert time.monotonic() - start < 30
     before = measured()
     assert tune(EMULATED[0], records, "cuda:emulated", 280, trials=3)
-    assert measured() == before + 3
+    after = measured()
+    assert before <= after
+    assert 3 <= len(after) <= len(before) + 3
 
 
 def test_tuned_artifacts_are_made_where_time_is_given(
