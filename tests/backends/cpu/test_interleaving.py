@@ -16,6 +16,8 @@ from test_turning import V4, text, turned
 
 from graphopt.ir.graph import Graph, Value
 from graphopt.ir.types import DType, TensorType
+from graphopt.kernel.ir import For, Kernel
+from graphopt.kernel.visit import walk
 from graphopt.ops import CastAttrs, ExpandAttrs, ReshapeAttrs, TransposeAttrs
 from graphopt.passbase import PassContext
 from graphopt.rewrite import Rewriter
@@ -38,6 +40,12 @@ def reshaped(inside: tuple[int, ...], perm: tuple[int, ...], *shape: int) -> Gra
         return rw.emit("reshape", y, attrs=ReshapeAttrs((shape[0], int(np.prod(shape[1:])))))
 
     return graph_of([TensorType(DType.F32, shape)], [], body)
+
+
+def kernel_of(graph: Graph) -> Kernel:
+    fused = Fuse().run(graph, PassContext(target=V4))
+    (node,) = (n for n in fused.nodes if n.body is not None)
+    return lower_region(node, V4).kernel
 
 
 def shuffled(groups: int, channels: int) -> Graph:
@@ -95,6 +103,18 @@ def test_channels_that_become_pixels(
     check_regions(graph, [x], target, tmp_path, tolerance=0, parts=parts)
 
 
+def test_blocks_stay_inside_loops_that_read_other_lines() -> None:
+    """Of pixels that come from one place, a block of channels at a time; a colour for all pixels
+    reads the lines of the one before."""
+    pixels = reshaped((30, 5, 64, 2, 2), (0, 3, 1, 4, 2), 30, 5 * 64 * 4)
+    assert _loops(pixels) == ["i0", "i2", "xb", "i1", "i3", "xi"]
+    assert _loops(turned(640, 3)) == ["xb", "i0", "xi"]
+
+
+def _loops(graph: Graph) -> list[str]:
+    return [s.var for s in walk(kernel_of(graph).body) if isinstance(s, For)]
+
+
 def test_each_element_several_times(target: Target, tmp_path: Path) -> None:
     def body(rw: Rewriter, x: Value) -> Value:
         y = rw.emit("reshape", x, attrs=ReshapeAttrs((3, 37, 1)))
@@ -139,6 +159,4 @@ def test_which_way_it_is_done(graph: Graph, by_turns: bool) -> None:
 
 @pytest.mark.parametrize(("apart", "how"), [(3, "gather_every3"), (5, "gather_step")])
 def test_that_what_lies_near_is_shuffled(apart: int, how: str) -> None:
-    graph = Fuse().run(turned(64, apart), PassContext(target=V4))
-    (node,) = (n for n in graph.nodes if n.body is not None)
-    assert how in emit_kernel(lower_region(node, V4).kernel, V4)
+    assert how in emit_kernel(kernel_of(turned(64, apart)), V4)

@@ -57,13 +57,19 @@ kernel go_warp_sums(x: f32[96], y: f32[96] output) {
 }
 """
 ZIPS = """
-kernel go_zips(x: f32[64], y: f32[64] output) {
+kernel go_zips(x: f32[160], y: f32[160] output) {
   block b in 0..1 {
     thread t in 0..8 {
-      let a = x[ramp(t * 8, 1, 4)]
-      let b = x[ramp(t * 8 + 4, 1, 4)]
-      y[ramp(t * 8, 1, 4)] = zip_low(a, b)
-      y[ramp(t * 8 + 4, 1, 4)] = zip_high(a, b)
+      let a = x[ramp(t * 20, 1, 4)]
+      let b = x[ramp(t * 20 + 4, 1, 4)]
+      y[ramp(t * 20, 1, 4)] = zip_low(a, b)
+      y[ramp(t * 20 + 4, 1, 4)] = zip_high(a, b)
+      let c = x[ramp(t * 20 + 8, 1, 4)]
+      let d = x[ramp(t * 20 + 12, 1, 4)]
+      let e = x[ramp(t * 20 + 16, 1, 4)]
+      y[ramp(t * 20 + 8, 1, 4)] = zip3_low(c, d, e)
+      y[ramp(t * 20 + 12, 1, 4)] = zip3_middle(c, d, e)
+      y[ramp(t * 20 + 16, 1, 4)] = zip3_high(c, d, e)
     }
   }
 }
@@ -156,7 +162,9 @@ def test_shuffles_sum_as_the_interpreter_does(tmp_path: Path) -> None:
 
 def test_zips_take_lanes_in_turn(tmp_path: Path) -> None:
     name, text = _text(ZIPS)
-    library, x = compiled({name: text}, tmp_path), _input(64)
+    library, x = compiled({name: text}, tmp_path), _input(160)
     wanted = interpret(parse_kernel(ZIPS), {"x": x})["y"]
     np.testing.assert_array_equal(wanted[:8], x[[0, 4, 1, 5, 2, 6, 3, 7]])
+    turns = [8, 12, 16, 9, 13, 17, 10, 14, 18, 11, 15, 19]
+    np.testing.assert_array_equal(wanted[8:20], x[turns])
     np.testing.assert_array_equal(_run(library, name, x, ORDERS[0]), wanted)

@@ -79,7 +79,14 @@ class _Axis:
 
     axis: int
     extent: int
-    step: int
+    step: int = 1
+
+    def parts(self, ends: set[int]) -> list[_Axis]:
+        """As one that ends at each of `ends`, where they divide each other."""
+        steps = sorted({1, *ends, self.extent})
+        if any(b % a for a, b in pairwise(steps)):
+            return [self]
+        return [_Axis(self.axis, b // a, a) for a, b in reversed(list(pairwise(steps)))]
 
 
 class _Nest:
@@ -88,8 +95,8 @@ class _Nest:
     def __init__(self, region: Region, which: int, piece: Piece) -> None:
         self.region, self.which, self.piece = region, which, piece
         self.type = region.body.outputs[which].type
-        self.axes = [_Axis(a, e, 1) for a in self.type.order if (e := piece.extent[a]) > 1]
-        self.axes = [part for n, axis in enumerate(self.axes) for part in self._parts(n, axis)]
+        self.axes = [_Axis(a, e) for a in self.type.order if (e := piece.extent[a]) > 1]
+        self.axes = self._split()
         self.boxes = 0
 
     def build(self) -> Stmt:
@@ -256,7 +263,8 @@ class _Nest:
         that those are still near when the next element of each is; threads share the longer of the
         loops outside."""
         size = math.gcd(loop.extent, _BLOCK)
-        xb, xi = self.region.loop("xb", loop.extent // size), self.region.loop("xi", size)
+        blocks, inside = ("xb", loop.extent // size), ("xi", size)
+        xb, xi = self.region.loop(*blocks), self.region.loop(*inside)
         at = binary("+", binary("*", xb, index_const(size)), xi)
         body: Stmt = substitute(loop.body, {"x": at})
         gathers = _gathers(body)
@@ -270,24 +278,24 @@ class _Nest:
 
         near = [one for one in outer if stays(one[0])]
         far = [one for one in outer if not stays(one[0])]
-        blocks = ("xb", loop.extent // size)
         around = [*far, blocks] if far and far[0][1] >= blocks[1] else [blocks, *far]
-        return loops([(v, n) for v, n in (*around, *near, ("xi", size)) if n > 1], body)
+        return loops([(v, n) for v, n in (*around, *near, inside) if n > 1], body)
 
     def _around(self, body: Stmt, groups: Groups) -> Stmt:
         for n, group in reversed(list(enumerate(groups[:-1]))):
             body = For(f"i{n}", self._extent(group), body)
         return body
 
-    def _parts(self, n: int, axis: _Axis) -> list[_Axis]:
-        """Axis number `n` as those whose positions are read without divisions: a reshaped
-        transpose reads a channel c from c % groups and c // groups."""
-        alone = tuple((i,) for i in range(len(self.axes)))
+    def _split(self) -> list[_Axis]:
+        """The axes as those whose positions are read without divisions: a reshaped transpose reads
+        a channel c from c % groups and c // groups."""
+        alone = tuple((n,) for n in range(len(self.axes)))
         point = self._store(alone, self._variables(alone))
-        steps = sorted({1, *_divisors(point, f"i{n}"), axis.extent})
-        if any(b % a for a, b in pairwise(steps)):
-            return [axis]
-        return [_Axis(axis.axis, b // a, a) for a, b in reversed(list(pairwise(steps)))]
+        return [
+            part
+            for n, axis in enumerate(self.axes)
+            for part in axis.parts(_divisors(point, f"i{n}"))
+        ]
 
     def _groups(self) -> Groups:
         axes = range(len(self.axes))
