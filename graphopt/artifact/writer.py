@@ -13,7 +13,7 @@ from graphopt import __version__
 from graphopt.artifact import format as f
 from graphopt.artifact.directory import replacing
 from graphopt.artifact.golden import Golden, write_golden
-from graphopt.artifact.hashing import Hasher, record
+from graphopt.artifact.hashing import PIECE_BYTES, Hasher, record
 from graphopt.artifact.layout import WeightLayout
 from graphopt.artifact.naming import PREFIX, renamed
 from graphopt.artifact.sections import code_bytes
@@ -93,13 +93,21 @@ def write(
 
 
 def _write_weights(path: Path, weights: Sequence[Weight]) -> f.File:
-    """The weights, each at its offset, hashed as they are written."""
+    """The weights, each at its offset, hashed as they are written.
+
+    The buffer is handed on whole: Linux keeps in one page what one write covers, and weights that
+    stream from huge pages miss no TLB.
+    """
     layout, hasher = WeightLayout(weights), Hasher()
-    with path.open("wb") as file:
+    with path.open("wb", buffering=PIECE_BYTES) as file:
 
         def put(data: bytes | memoryview) -> None:
-            hasher.update(memoryview(data))
-            file.write(data)
+            rest = memoryview(data)
+            while rest:
+                part = rest[: PIECE_BYTES - hasher.size_bytes % PIECE_BYTES]
+                hasher.update(part)
+                file.write(part)
+                rest = rest[len(part) :]
 
         put(layout.header())
         for weight, offset in zip(weights, layout.offsets, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import time
@@ -190,3 +191,33 @@ def test_an_unwritable_place(tmp_path: Path) -> None:
         f"{tmp_path}/file/a/bias cannot be written: {os.strerror(20)}\n"
         "hint: choose another directory with --out, or make room and permission there"
     )
+
+
+class _Recorded(io.RawIOBase):
+    """A file that keeps the sizes of what it is told to write."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        self.sizes.append(len(data))
+        return len(data)
+
+
+class _Place(type(Path())):  # type: ignore[misc]
+    """A path that opens such a file."""
+
+    raw = _Recorded()
+
+    def open(self, mode: str = "r", buffering: int = -1, **_: object) -> io.BufferedWriter:  # type: ignore[override]
+        return io.BufferedWriter(self.raw, buffering)
+
+
+def test_weights_are_written_in_whole_pieces() -> None:
+    sizes = [100, PIECE_BYTES // 4 + 3, 7, 3 * PIECE_BYTES // 4]
+    weights = [Weight(f"w{n}", 4 * n, lambda n=n: np.zeros(n, np.float32)) for n in sizes]
+    total = writer._write_weights(_Place(), weights).size_bytes
+    assert _Place.raw.sizes == [PIECE_BYTES] * (total // PIECE_BYTES) + [total % PIECE_BYTES]

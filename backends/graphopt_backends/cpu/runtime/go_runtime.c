@@ -46,6 +46,9 @@ const void *go_map_file(const char *path, size_t *bytes) {
     if (size > 0) memory = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, file, 0);
     close(file);
     if (memory == MAP_FAILED) return NULL;
+#ifdef MADV_HUGEPAGE
+    madvise(memory, (size_t)size, MADV_HUGEPAGE); /* what is read from disk now comes in them */
+#endif
 #ifdef MADV_WILLNEED
     madvise(memory, (size_t)size, MADV_WILLNEED); /* the disk starts now; nobody waits for it here */
 #endif
