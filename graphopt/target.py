@@ -34,7 +34,8 @@ class Target:
     """One row of a backend's target table. Sizes in bytes; `lanes_f32` is 1 for scalar targets.
 
     `triple` and `cpu` are in the cross compiler's spelling ("" for the host's default).
-    `vector_units`: multiply-adds of a whole vector that a core starts in a cycle.
+    `vector_units`: multiply-adds of a whole vector that a core starts in a cycle. `far_gbytes`: GB/s
+    that a core reads from beyond its level 2 cache.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Target:
     triple: str = ""
     cpu: str = ""
     vector_units: int = field(default=2, kw_only=True)
+    far_gbytes: float = field(default=30.0, kw_only=True)
 
     @property
     def vector_bytes(self) -> int:

@@ -32,6 +32,11 @@ def register_tile_steps(naive: Kernel, tile: Tile, weights: str | None = None) -
         steps.append((name, kernel))
 
     k = naive
+    if tile.k_block:
+        reduction = next(n for n in _loops(k) if n.startswith("k"))
+        k = s.reorder(k, ("jb", *(n for n in _loops(k) if n.startswith("m"))))
+        k = s.block_reduction(k, "acc", reduction, tile.k_block, within="jb")
+        step("sum a block of the reduction at a time", k)
     names = _loops(k)
     if not tile.panel_outer:
         k = _jammed(k, (n for n in names if n.startswith("m")))
@@ -59,7 +64,7 @@ def register_tile_steps(naive: Kernel, tile: Tile, weights: str | None = None) -
         k = s.unroll(k, var)
     step("unroll", k)
     if weights and tile.spread:
-        k = s.prefetch_next(k, weights, "jb", "k", level=tile.spread)
+        k = s.prefetch_next(k, weights, "kb" if tile.k_block else "jb", "k", level=tile.spread)
         step("prefetch the next panel", k)
     elif weights and tile.prefetch and "k" in _loops(k):
         k = s.prefetch(k, weights, "k", tile.prefetch)

@@ -4,7 +4,7 @@ A primitive given a loop name acts on every loop of that name: tails made by `sp
 names, so that one schedule reaches main loops and tails alike.
 """
 
-from graphopt.kernel.schedule.accumulators import expand_accumulator
+from graphopt.kernel.schedule.accumulators import block_reduction, expand_accumulator
 from graphopt.kernel.schedule.common import has_loop, loop_names
 from graphopt.kernel.schedule.indices import simplify
 from graphopt.kernel.schedule.memory import prefetch, prefetch_epilogue, prefetch_next, stage
@@ -15,6 +15,7 @@ from graphopt.kernel.schedule.vectors import vector_reduce, vectorize
 
 __all__ = [
     "bind",
+    "block_reduction",
     "expand_accumulator",
     "fuse",
     "has_loop",

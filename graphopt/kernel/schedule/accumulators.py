@@ -1,4 +1,4 @@
-"""Register tiles: an accumulator for every point of the loops around it."""
+"""Register tiles: an accumulator for every point of the loops around it, and sums by blocks."""
 
 from __future__ import annotations
 
@@ -11,16 +11,24 @@ from graphopt.kernel.ir import (
     Alloc,
     Block,
     Buffer,
+    Expr,
     For,
     If,
     Kernel,
     Scope,
     Stmt,
+    Store,
+    binary,
     block,
+    index_const,
     index_var,
+    load,
 )
-from graphopt.kernel.schedule.common import top_down
-from graphopt.kernel.visit import replace_buffer, uses_var
+from graphopt.kernel.schedule.common import on_loops, top_down
+from graphopt.kernel.visit import map_stmts, replace_buffer, substitute, uses_var
+
+_BLOCKS = "kb"
+"""The loop over blocks of a reduction."""
 
 
 def expand_accumulator(k: Kernel, buffer: str, names: Sequence[str]) -> Kernel:
@@ -82,3 +90,83 @@ def _inside(stmt: Stmt, loops: list[For]) -> Stmt:
     for x in reversed(loops):
         stmt = dataclasses.replace(x, body=stmt)
     return stmt
+
+
+def block_reduction(k: Kernel, buffer: str, var: str, size: int, *, within: str) -> Kernel:
+    """Sum `size` iterations of a reduction at a time, for all of an iteration of `within`; the sums
+    wait in scratch for the next block.
+
+      for j {                        for j { alloc sums[I]
+        for i {                        for i { sums[i] = 0 }
+          alloc acc; acc = 0           for kb in 0..2 { for i {
+          for k in 0..20 {     →         alloc acc; acc = sums[i]
+            acc += f(i, k) }             for k in 0..8 { acc += f(i, kb * 8 + k) }
+          y[i, j] = acc } }              sums[i] = acc } }
+                                       for kb in 0..1 { for i { alloc acc; acc = sums[i]
+                                         for k in 0..4 { acc += f(i, 16 + k) }; y[i, j] = acc } } }
+
+    What the block reads stays near while the loops between pass over it. Exact in real numbers, and
+    here: terms are added in the same order. Loops between are perfectly nested, and a loop `within`
+    that has none, or whose reduction is one block, stays. Raises: IRError.
+    """
+    if size < 1:
+        raise IRError(f"block_reduction: blocks of {size} iterations")
+
+    def visit(loop: For) -> Stmt:
+        between: list[For] = []
+        at = loop.body
+        while isinstance(at, For):
+            between.append(at)
+            at = at.body
+        parts = _Parts.of(at, buffer, var)
+        if parts is None or parts.reduction.extent <= size:
+            return loop
+        return dataclasses.replace(loop, body=_by_blocks(parts, between, size))
+
+    return on_loops(k, within, visit)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Parts:
+    """What is done about one sum: `before` and `after` its `reduction`."""
+
+    own: Alloc
+    before: Store
+    reduction: For
+    after: tuple[Stmt, ...]
+
+    @classmethod
+    def of(cls, body: Stmt, buffer: str, var: str) -> _Parts | None:
+        match body:
+            case Block(body=(Alloc() as own, Store() as before, For() as reduction, *after)):
+                if own.buffer.name == buffer and reduction.var == var:
+                    return cls(own, before, reduction, tuple(after))
+        return None
+
+
+def _by_blocks(parts: _Parts, between: Sequence[For], size: int) -> Stmt:
+    loop, acc = parts.reduction, parts.own.buffer
+    sums = Buffer.dense("sums", acc.dtype, [x.extent for x in between], Scope.SCRATCH)
+    here = tuple(index_var(x.var) for x in between)
+    full = (loop.extent - 1) // size
+
+    def nest(body: Stmt) -> Stmt:
+        for x in reversed(between):
+            body = dataclasses.replace(x, body=body)
+        return body
+
+    def part(extent: int, first: Expr, *after: Stmt) -> Stmt:
+        at = {loop.var: binary("+", first, index_var(loop.var))}
+        body = For(loop.var, extent, substitute(loop.body, at), loop.kind)
+        return nest(block(parts.own, Store(acc, (), load(sums, *here)), body, *after))
+
+    kb = index_var(_BLOCKS)
+    keep = Store(sums, here, load(acc))
+    start = binary("*", kb, index_const(size))
+    rest = binary("*", binary("+", kb, index_const(full)), index_const(size))
+    return block(
+        Alloc(sums),
+        nest(Store(sums, here, parts.before.value)),
+        For(_BLOCKS, full, part(size, start, keep)),
+        For(_BLOCKS, 1, part(loop.extent - full * size, rest, *parts.after)),
+    )

@@ -157,9 +157,10 @@ def _part_of(loop: For, buffer: str, var: str, ranges: Ranges) -> _Part:
     several = {**ranges, var: inner[0].extent + 1, loop.var: loop.extent + 1}  # as if there were
     at = min((linear(_first_lane(p.index[-1]), several) for p in loads), key=lambda i: i.constant)
     size = at.coefficient(var) * inner[0].extent
-    if len(loads[0].buffer.shape) > 1 or size <= 0 or at.coefficient(loop.var) != size:
+    apart = loop.extent > 1 and at.coefficient(loop.var) != size
+    if len(loads[0].buffer.shape) > 1 or size <= 0 or apart:
         raise IRError(f"prefetch_next: what iterations of {loop.var!r} read is not one stream")
-    following = {var: index_const(0), loop.var: binary("+", index_var(loop.var), index_const(1))}
+    following = {var: index_const(inner[0].extent)}
     start = substitute(Prefetch(loads[0].buffer, (at.expr(),)), following)
     assert isinstance(start, Prefetch)
     return _Part(start.buffer, start.index[0], size)

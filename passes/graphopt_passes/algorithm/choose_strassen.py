@@ -32,6 +32,13 @@ _CACHE_BYTES, _SPILLED = 1 << 20, 2.0
 """The level 2 cache of the machine they were fitted on, and how many times as much sums cost with a
 smaller one, where they are written to level 3; fitted to 14 shapes on a core with 512 KiB."""
 
+_FAR_GBYTES, _SLOW = 30.0, 25.0
+"""GB/s that a core reads from beyond its level 2 cache: the machine's they were fitted on, and what is
+less is a mesh's slices, where a direct sum hides its weights' way and these products do not."""
+_SLOW_SUMS, _SLOW_WEIGHT = 2.5, 8.0
+"""There: how many times as much sums cost, and multiply-adds that a transformed weight does; fitted
+to 10 shapes of 49 to 1500 rows whose weights come from memory (bench/NOTES.md)."""
+
 _MARGIN = 0.95
 """Weights grow: that much has to be gained."""
 
@@ -45,12 +52,14 @@ _LANES = 16
 
 @dataclass(frozen=True)
 class Shape:
-    """A product of [rows, depth] by [depth, channels], on a core with such a level 2 cache."""
+    """A product of [rows, depth] by [depth, channels], on a core with such a level 2 cache, which
+    reads so many GB/s from beyond it."""
 
     rows: int
     depth: int
     channels: int
     cache_bytes: int = _CACHE_BYTES
+    far_gbytes: float = _FAR_GBYTES
 
     def direct_cost(self) -> float:
         """In multiply-adds."""
@@ -60,13 +69,16 @@ class Shape:
         """Likewise, and the sums of blocks, and the columns that cannot be parted."""
         parted = scheme.parted(self.channels)
         groups, part = -(-self.rows // scheme.rows), parted // scheme.columns
-        products = scheme.products * max(groups, _STREAMING) * self.depth // scheme.depth
+        waiting = _SLOW_WEIGHT if self.far_gbytes < _SLOW else 0.0
+        each = max(groups, _STREAMING) + waiting
+        products = scheme.products * each * self.depth // scheme.depth
         left, result = scheme.terms
         loads, stores = scheme.rows * scheme.depth, scheme.rows * scheme.columns
         # blocks are loaded, added up and stored; products are stored and loaded
         sums = self._sums(_LEFT, (left + loads) / loads, self.depth)
         sums += self._sums(_RESULT, (result + 2 * scheme.products) / stores, parted)
         sums *= _SPILLED if self.cache_bytes < _CACHE_BYTES else 1.0
+        sums *= _SLOW_SUMS if self.far_gbytes < _SLOW else 1.0
         rest = replace(self, channels=self.channels - parted).direct_cost()
         return products * _padded(part) + groups * scheme.rows * sums + rest
 
@@ -99,7 +111,7 @@ def _padded(channels: int) -> int:
 class ChooseStrassen(RewritePass):
     """Linears and convolutions of one pixel; their weights grow by up to three quarters. `largest`:
     the most elements of a weight that may; 0 forbids the algorithm. `cache_bytes`: of the level 2
-    cache, 0 for the target's.
+    cache, `far_gbytes`: per second, read from beyond it; 0 for the target's.
 
     Numerics: approximates; in exact arithmetic it is the same sum, in float32 it rounds two to
     four times as much (`graphopt.ops.strassen.ERROR`). Refuses: groups and larger kernels; extents
@@ -112,11 +124,14 @@ class ChooseStrassen(RewritePass):
     root: ClassVar = (LinearAttrs, ConvAttrs)
     largest: int = 1 << 26
     cache_bytes: int = 0
+    far_gbytes: float = 0.0
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
-        if ctx.target is None or self.cache_bytes:
+        target = ctx.target
+        if target is None or (self.cache_bytes and self.far_gbytes):
             return super().run(graph, ctx)
-        return replace(self, cache_bytes=ctx.target.l2_bytes).run(graph, ctx)
+        cache, far = self.cache_bytes or target.l2_bytes, self.far_gbytes or target.far_gbytes
+        return replace(self, cache_bytes=cache, far_gbytes=far).run(graph, ctx)
 
     def plan_in(self, node: Node, rw: Rewriter) -> Plan | Reject:
         attrs, (x, w) = node.attrs, node.operands[:2]
@@ -130,8 +145,8 @@ class ChooseStrassen(RewritePass):
             return Reject("its extents are told only when it runs")
         if not node.result.type.numel:
             return Reject("its result has no elements")
-        cache = self.cache_bytes or _CACHE_BYTES
-        shape = Shape(node.result.type.numel // channels, depth, channels, cache)
+        core = self.cache_bytes or _CACHE_BYTES, self.far_gbytes or _FAR_GBYTES
+        shape = Shape(node.result.type.numel // channels, depth, channels, *core)
         if not shape.fitting():
             return Reject("its channels cannot be parted")
         if w.producer is None or w.producer.op.name != "constant":

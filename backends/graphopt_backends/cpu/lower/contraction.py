@@ -41,6 +41,7 @@ from graphopt.lower.products import Axes, PackedWeight, Product, stored_value
 from graphopt.lower.region import Lowered, Packing, Region
 from graphopt.target import Target
 from graphopt.tune.space import Point, Space
+from graphopt_backends.cpu.lower.blocking import with_blocks
 from graphopt_backends.cpu.lower.elementwise import fill_borders
 from graphopt_backends.cpu.lower.spaces import contraction_space, window_space
 from graphopt_backends.cpu.lower.tiles import (
@@ -89,7 +90,10 @@ def _default(builder: Builder, target: Target) -> Tile:
     depth, channels = builder.product.depth, builder.product.channels
     once = passes_once(builder.left_bytes(), 4 * depth * channels, target)
     choose = choose_streaming_tile if builder.is_streamable else choose_tile
-    return choose(builder.shape(), target, builder.row_bytes(), once=once)
+    shape, left = builder.shape(), builder.left_bytes()
+    tile = choose(shape, target, builder.row_bytes(), once=once)
+    outer = builder.reduction_blocks
+    return tile if outer is None else with_blocks(tile, shape, outer, left, target)
 
 
 def packings(packed: Sequence[tuple[Builder, Sequence[Panel]]]) -> dict[int, Packing]:
@@ -141,6 +145,14 @@ class Builder:
         """Whether a panel of packed weights is read by one loop over k and the next one follows."""
         one = len(self.k_groups) == 1 and not self.product.chooses
         return self.product.weight is not None and one
+
+    @property
+    def reduction_blocks(self) -> int | None:
+        """Iterations of the outermost loop over k that blocks can be made of, 0 for any number of
+        its only one; None where no block would read packed weights by one loop."""
+        if self.product.weight is None or self.product.chooses or len(self.k_groups) not in (1, 2):
+            return None
+        return self._extent(self.k_groups[0]) if len(self.k_groups) == 2 else 0
 
     @property
     def weight_elements(self) -> int:

@@ -49,10 +49,8 @@ from graphopt_backends.cpu.lower.tiles import (
     panels_of,
 )
 
-_BYTES_PER_NS = 30.0
 _FLOPS_PER_NS_AND_LANE = 6.0
-"""What one core reads beyond its level 2 cache, and each of its vector units computes, when both go
-well."""
+"""What each of a core's vector units computes when all goes well."""
 _SIGHT = 80.0
 """Bytes from memory per nanosecond that they cost beside products; measured in bench/NOTES.md."""
 _SUMMED = 40.0
@@ -65,6 +63,9 @@ _FEW_ROWS = 16
 """As many rows leave as much of the first streaming of weights in sight again."""
 _REREAD, _REREAD_ROWS = 4.0, 8.0
 """How much less bytes from level 3 cost than bytes from memory: weights, and rows that spill."""
+_SLOW, _SLOW_REREAD = 25.0, 1.7
+"""GB/s from beyond level 2 below which the last level is hardly nearer than memory: 24 to 28 GB/s
+beside 12 to 16 (bench/NOTES.md)."""
 _LEVEL_3 = 6
 """How much of level 3 is one kernel's, in level 2 caches. All four are fitted to products of 128 to
 1500 rows in 1 to 64 blocks, their weights from memory (bench/NOTES.md)."""
@@ -110,7 +111,7 @@ class Sizes:
         rate = _FLOPS_PER_NS_AND_LANE * target.vector_units * target.lanes_f32
         computing = 2.0 * self.weights * total / rate
         moved = self.bytes_moved(rows, total, width, target, ahead=ahead)
-        return max(computing, moved / _BYTES_PER_NS)
+        return max(computing, moved / target.far_gbytes)
 
     def bytes_moved(
         self, rows: int, total: int, width: int, target: Target, *, ahead: bool = False
@@ -123,7 +124,8 @@ class Sizes:
         v, m = (4.0 * self.elements * rows * size for size in (self.stride, width))
         blocks = -(-total // rows)
         seen = 0.0 if ahead else _FEW_ROWS / rows
-        streamed = 4.0 * self.weights * (1 + seen + (blocks - 1) / _REREAD)
+        reread = _REREAD if target.far_gbytes >= _SLOW else _SLOW_REREAD
+        streamed = 4.0 * self.weights * (1 + seen + (blocks - 1) / reread)
         if v + m <= 0.9 * target.l2_bytes:
             return streamed
         hidden = _REREAD_ROWS if v + m <= _LEVEL_3 * target.l2_bytes else 1.0

@@ -52,6 +52,13 @@ _MANY = 20
 """Rows of a product whose next one's weights come slowly enough to be asked into the level 1 cache:
 2.5 to 4 percent faster from 49 rows on, but up to 1.6 times slower than into level 2 with 8 or 16,
 where so many lines on their way keep the product's own from coming."""
+_SLOW = 25.0
+"""GB/s from beyond level 2 below which lines are on their way so long that level 2 is the better
+place for any number of rows (2 to 5 percent for 32 to 128 of them)."""
+_WAITS = 0.15
+"""Of what weights take from another cache than the first, that multiply-adds do not hide on a core
+that multiplies two vectors of 64 bytes in a cycle: panels of 3 vectors are 3 to 6 percent faster
+there than of 4, by fewer bytes for each of them (bench/NOTES.md)."""
 MOST_VECTORS = 6
 """Of a tile."""
 _MOST_STREAMED = 4
@@ -59,7 +66,7 @@ _MOST_STREAMED = 4
 with 4 than with 6."""
 TOGETHER = (1, 2, 4)
 """Panels that may pass over transformed rows as one."""
-_NUMBERS = ("rows", "vectors", "outer_rows", "k_step", "prefetch", "spread", "together")
+_NUMBERS = ("rows", "vectors", "outer_rows", "k_step", "prefetch", "spread", "together", "k_block")
 _FLAGS = ("panel_outer", "unroll_k")
 
 
@@ -85,7 +92,8 @@ class Tile:
     its innermost loop are one iteration. `prefetch` is how many steps ahead of their use packed
     weights are asked for, 0 for not at all; `spread`: into which level of cache what the next
     product reads is asked for, all along the tiles of one, 0 for not at all. `together`: panels,
-    all of one width, that pass over transformed rows as one.
+    all of one width, that pass over transformed rows as one. `k_block`: iterations of the outermost
+    loop of the reduction that are summed at a time, for all positions, 0 for all.
     """
 
     rows: int
@@ -98,6 +106,7 @@ class Tile:
     prefetch: int = 0
     spread: int = 0
     together: int = 1
+    k_block: int = 0
 
     def whole_panels(self, channels: int) -> int:
         """Panels of the full width."""
@@ -202,16 +211,17 @@ def cycles(
     outer = m[-2] if len(m) > 1 else 1
     rest = prod(m[:-2]) if len(m) > 2 else 1
     total, missed = 0.0, _MISS * rows_missed(tile.rows * tile.outer_rows, row_bytes, target)
+    waits = _WAITS if target.vector_bytes >= 64 and target.vector_units > 1 else 0.0
     for panel in panels_of(n, tile, target.lanes_f32):
         vectors = max(1, panel.width // panel.lanes)
         weight = _weight_cycles(4 * k * (n if once else panel.width), tile, shape, target)
         per_outer = sum(
-            count * (_step(rows * tile.outer_rows, vectors, weight) + missed)
+            count * (_step(rows * tile.outer_rows, vectors, weight, waits) + missed)
             for rows, count in _split(inner, tile.rows)
         )
         full, left = divmod(outer, tile.outer_rows)
         split = _split(inner, tile.rows) if left else []
-        tail = sum(c * _step(r * left, vectors, weight) for r, c in split)
+        tail = sum(c * _step(r * left, vectors, weight, waits) for r, c in split)
         total += panel.count * (full * per_outer + tail)
     return total * rest
 
@@ -249,8 +259,9 @@ def _split(extent: int, rows: int) -> list[tuple[int, int]]:
     return [(r, c) for r, c in ((rows, full), (left, 1 if left else 0)) if c]
 
 
-def _step(rows: int, vectors: int, weight: float = 0.0) -> float:
-    return max(rows * vectors / 2, (rows + vectors) / 2, weight * vectors, 4.0) + _TURN
+def _step(rows: int, vectors: int, weight: float = 0.0, waits: float = 0.0) -> float:
+    busy = max(rows * vectors / 2, (rows + vectors) / 2, weight * vectors, 4.0)
+    return busy + waits * weight * vectors + _TURN
 
 
 def even_split(extent: int, rows: int) -> list[tuple[int, int]]:
@@ -284,7 +295,7 @@ def choose_block_tile(rows: int, depth: int, usual: Tile, channels: int, target:
     if depth == 1 or target.lanes_f32 == 1:
         return usual
     if cost(usual.vectors)[1]:
-        return replace(usual, spread=1 if rows >= _MANY else 2)
+        return replace(usual, spread=_spread(rows, target))
     return replace(usual, prefetch=AHEAD)
 
 
@@ -300,9 +311,14 @@ def choose_streaming_tile(
     if not streams or not usual.panel_outer or usual.whole_panels(n) < 2:
         return usual
     if rows >= _MANY:
-        return replace(usual, spread=1)
+        return replace(usual, spread=_spread(rows, target))
     tile = choose_block_tile(rows, k, usual, n, target)
     return tile if m[-1:] == (rows,) else replace(tile, rows=usual.rows, vectors=usual.vectors)
+
+
+def _spread(rows: int, target: Target) -> int:
+    """The level of cache that the next product's weights are asked into."""
+    return 1 if rows >= _MANY and target.far_gbytes >= _SLOW else 2
 
 
 def _tiles(rows: int, vectors: int, target: Target) -> list[int]:
