@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from math import inf, prod
 from typing import ClassVar
 
-from graphopt.ir.graph import Node
+from graphopt.ir.graph import Graph, Node
 from graphopt.ir.types import DType
 from graphopt.ops import ConvAttrs
 from graphopt.ops.contraction import winograd_fits
 from graphopt.ops.winograd import ERROR, TRANSFORMS
-from graphopt.passbase import Numerics, RewritePass, approximates
+from graphopt.passbase import Numerics, PassContext, RewritePass, approximates
 from graphopt.rewrite import Plan, Reject, Rewriter
 from graphopt_passes.algorithm.normalized import NORMALIZED, is_normalized
 
@@ -24,6 +24,9 @@ _STREAMING = 9.5
 """Multiply-adds in the time that a weight takes from memory, 24 GB/s beside 115 GFLOP/s. Products
 of more rows hide it; those of fewer wait for it, the longer the fewer they are. What is chosen so
 is within 8 % of the best for all of 16 shapes with large weights (bench/NOTES.md)."""
+_SLOW, _SLOW_STREAMING = 25.0, 26.0
+"""Likewise of a core that reads less than so many GB/s from beyond its level 2 cache: 17 GB/s beside 220
+GFLOP/s."""
 
 _TRANSFORM_FLOPS = {
     1: {
@@ -66,6 +69,7 @@ class Shape:
     stride: int = 1
     dilation: tuple[int, ...] = (1, 1)
     taps: int = 3
+    streaming: float = _STREAMING
 
     def direct_cost(self) -> float:
         """In multiply-adds: products, or the streaming of their weights."""
@@ -89,12 +93,13 @@ class Shape:
 
     def _products(self, elements: int, rows: int) -> float:
         weights = float(self.groups * elements * self.inputs * self.channels)
-        return weights * max(rows, 2 * _STREAMING - rows)
+        return weights * max(rows, 2 * self.streaming - rows)
 
 
 @dataclass(frozen=True)
 class ChooseWinograd(RewritePass):
-    """`largest`: the largest output tile to use; 0 forbids the algorithm.
+    """`largest`: the largest output tile to use; 0 forbids the algorithm. `far_gbytes`: per second,
+    read from beyond the level 2 cache; 0 for the target's.
 
     Numerics: approximates; in exact arithmetic it is the same sum, in float32 rounding grows with
     the tile (`graphopt.ops.winograd.ERROR`). Refuses: other kernels, strides and dtypes; weights
@@ -108,6 +113,12 @@ class ChooseWinograd(RewritePass):
     )
     root: ClassVar = ConvAttrs
     largest: int = 4
+    far_gbytes: float = 0.0
+
+    def run(self, graph: Graph, ctx: PassContext) -> Graph:
+        if ctx.target is None or self.far_gbytes:
+            return super().run(graph, ctx)
+        return dataclasses.replace(self, far_gbytes=ctx.target.far_gbytes).run(graph, ctx)
 
     def plan_in(self, node: Node, rw: Rewriter) -> Plan | Reject:
         attrs, (x, w) = node.attrs, node.operands[:2]
@@ -133,9 +144,11 @@ class ChooseWinograd(RewritePass):
         n, channels, *extents = node.result.type.dims
         _, inputs, taps, *_ = node.operands[1].type.dims
         groups, stride = attrs.groups, attrs.stride[0]
+        slow = 0 < self.far_gbytes < _SLOW
         shape = Shape(
-            n, inputs, channels // groups, tuple(extents), groups, stride, attrs.dilation, taps
-        )
+            n, inputs, channels // groups, tuple(extents), groups, stride, attrs.dilation, taps,
+            streaming=_SLOW_STREAMING if slow else _STREAMING,
+        )  # fmt: skip
         if min(shape.inputs, shape.channels) < FEWEST:
             return Reject("it has too few channels per group to pay for the transforms")
         allowed = [m for m in TRANSFORMS[taps, stride] if m <= self.largest]

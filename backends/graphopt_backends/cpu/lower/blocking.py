@@ -2,7 +2,9 @@
 
 Without blocks all of a deep panel passes by for every tile of positions, and the whole left factor
 for every panel. Where both do not stay in the level 2 cache, they come from beyond it again and
-again; where a block of the panel and the left factor do, only weights come from there, once.
+again; where a block of the panel and the left factor do, only weights come from there, once. And a
+reduction of two loops, the taps of a window and what is inside, reads one stream block by block,
+which can be asked for ahead.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from dataclasses import replace
 from math import prod
 
 from graphopt.target import Target
-from graphopt_backends.cpu.lower.tiles import Shape, Tile
+from graphopt_backends.cpu.lower.tiles import LONG, Shape, Tile
 
 _PART = 12
 """A block of a panel is at most such a part of the level 2 cache: 768 of 3072 iterations by 48
@@ -24,21 +26,19 @@ _LINE = 16
 
 def with_blocks(tile: Tile, shape: Shape, outer: int, left_bytes: int, target: Target) -> Tile:
     """The tile, by blocks of the reduction where they pay. `outer`: iterations of the outermost of
-    several loops of it, which blocks are made of; 0 where there is one loop. `left_bytes`: of the
-    left factor."""
+    two loops of it, each of which is a block; 0 where there is one loop. `left_bytes`: of the left
+    factor."""
     m, n, k = shape
-    width = tile.vectors * tile.lanes
-    panel, sums = 4 * width * k, 4 * width * prod(m)
+    panel, sums = 4 * tile.width * k, 4 * tile.width * prod(m)
     alone = target.lanes_f32 == 1 or not tile.panel_outer or tile.whole_panels(n) < 2
     once = prod(m) <= 2 * tile.rows * tile.outer_rows
     if alone or once or sums > target.l2_bytes // _SUMS:
         return tile
-    if left_bytes + 2 * panel <= target.l2_bytes:
-        return tile
+    if outer:
+        streams = k // outer > LONG and 4 * n * k > target.l2_bytes
+        return replace(tile, k_block=1, spread=2) if streams else tile
     blocks = -(-panel * _PART // target.l2_bytes)
-    if left_bytes + 2 * panel // blocks > target.l2_bytes:
+    fits = left_bytes + 2 * panel <= target.l2_bytes
+    if fits or left_bytes + 2 * panel // blocks > target.l2_bytes:
         return tile
-    size = 1 if outer else -(-k // blocks // _LINE) * _LINE
-    if size >= (outer or k):
-        return tile
-    return replace(tile, k_block=size, spread=2, prefetch=0)
+    return replace(tile, k_block=-(-k // blocks // _LINE) * _LINE, spread=2, prefetch=0)

@@ -87,13 +87,18 @@ def _default(builder: Builder, target: Target) -> Tile:
     if builder.product.per_channel:
         filters = builder.product.weight is not None
         return choose_window_tile(builder.shape(), target, filters=filters)
-    depth, channels = builder.product.depth, builder.product.channels
-    once = passes_once(builder.left_bytes(), 4 * depth * channels, target)
-    choose = choose_streaming_tile if builder.is_streamable else choose_tile
-    shape, left = builder.shape(), builder.left_bytes()
-    tile = choose(shape, target, builder.row_bytes(), once=once)
-    outer = builder.reduction_blocks
-    return tile if outer is None else with_blocks(tile, shape, outer, left, target)
+    shape, row_bytes, left = builder.shape(), builder.row_bytes(), builder.left_bytes()
+    once = passes_once(shape, left, target)
+    blocks = builder.reduction_blocks
+    if builder.is_streamable:
+        tile = choose_streaming_tile(shape, target, row_bytes, once=once)
+    else:
+        _, channels, depth = shape
+        streams = blocks is not None and 4 * depth * channels > target.l2_bytes
+        tile = choose_tile(shape, target, row_bytes, once=once, streams=streams)
+    if blocks is None:
+        return tile
+    return with_blocks(tile, shape, blocks, left, target)
 
 
 def packings(packed: Sequence[tuple[Builder, Sequence[Panel]]]) -> dict[int, Packing]:

@@ -55,10 +55,17 @@ where so many lines on their way keep the product's own from coming."""
 _SLOW = 25.0
 """GB/s from beyond level 2 below which lines are on their way so long that level 2 is the better
 place for any number of rows (2 to 5 percent for 32 to 128 of them)."""
+_NOTICED = 16
+"""Weights of such a part of level 2 are noticed then: 1x1, 256 to 1024 channels at 14², 860 to 710 us."""
+_PASSING = 0.75
+"""Of level 2: a left factor and a result that are more pass through it. 1x1, 64 to 256 channels at 56²
+1010 to 810 us, 128 to 512 at 28² 730 to 670, 512 to 128 700 to 615."""
 _WAITS = 0.15
 """Of what weights take from another cache than the first, that multiply-adds do not hide on a core
 that multiplies two vectors of 64 bytes in a cycle: panels of 3 vectors are 3 to 6 percent faster
 there than of 4, by fewer bytes for each of them (bench/NOTES.md)."""
+_EVENLY = 1.04
+"""Likewise, where panels that stream are then all of one width: a narrower one left over waits."""
 MOST_VECTORS = 6
 """Of a tile."""
 _MOST_STREAMED = 4
@@ -108,9 +115,14 @@ class Tile:
     together: int = 1
     k_block: int = 0
 
+    @property
+    def width(self) -> int:
+        """Columns of a panel."""
+        return self.vectors * self.lanes
+
     def whole_panels(self, channels: int) -> int:
         """Panels of the full width."""
-        return channels // (self.vectors * self.lanes)
+        return channels // self.width
 
     def at(self, point: Point) -> Tile:
         """The tile of a point of its space: what the point does not choose stays."""
@@ -158,17 +170,21 @@ def candidates(shape: Shape, target: Target) -> Iterator[Tile]:
 
 def choose_tile(
     shape: Shape, target: Target, row_bytes: int = 0, most_vectors: int = MOST_VECTORS, *,
-    once: bool = False,
+    once: bool = False, streams: bool = False,
 ) -> Tile:  # fmt: skip
     """The tile of least estimated cycles; among near ties the widest panel of fewest rows.
     `row_bytes` lie between neighbouring rows of the left factor, which is passed by `once`, all
-    panels for each of its tiles, or panel by panel."""
+    panels for each of its tiles, or panel by panel. `streams`: panels come from far, one after the
+    other, if all are of one width."""
     fitting = (t for t in candidates(shape, target) if t.vectors <= most_vectors)
     costs = {t: cycles(shape, t, target, row_bytes, once=once) for t in fitting}
     floor = min(costs.values())
-    near = [t for t, cost in costs.items() if cost <= floor * 1.02]
-    chosen = max(near, key=lambda t: (t.vectors <= 4, t.vectors, -abs(t.rows - 6)))
     m, n, _ = shape
+    near = [t for t, cost in costs.items() if cost <= floor * 1.02]
+    if streams:
+        even = [t for t, cost in costs.items() if cost <= floor * _EVENLY and not n % t.width]
+        near = even or near
+    chosen = max(near, key=lambda t: (t.vectors <= 4, t.vectors, -abs(t.rows - 6)))
     few_panels = chosen.whole_panels(n) < 2
     outer = m[0] if m else 1
     panel_outer = not once and not (few_panels and outer > 1)
@@ -193,9 +209,14 @@ def choose_even_tile(shape: Shape, target: Target) -> Tile:
     return Tile(min(most_rows(best, target), *shape[0][-1:]), best, target.lanes_f32)
 
 
-def passes_once(left_bytes: int, weight_bytes: int, target: Target) -> bool:
+def passes_once(shape: Shape, left_bytes: int, target: Target) -> bool:
     """Whether positions are better outermost: a left factor that exceeds the level 2 cache would
-    come from beyond it with every panel of weights, and the weights all fit."""
+    come from beyond it with every panel of weights, and the weights all fit. Where that is slow, a
+    result that streams is better written a whole line of channels at a time, too."""
+    m, n, k = shape
+    weight_bytes, result_bytes = 4 * n * k, 4 * n * prod(m)
+    if target.far_gbytes < _SLOW and left_bytes + result_bytes > _PASSING * target.l2_bytes:
+        return 4 * weight_bytes <= target.l2_bytes
     return left_bytes > target.l2_bytes and 2 * weight_bytes <= target.l2_bytes
 
 
@@ -305,9 +326,9 @@ def choose_streaming_tile(
     """The tile of a direct product whose weights are one stream: where panels come from beyond the
     level 2 cache, one after the other, that of a block of all its rows."""
     m, n, k = shape
-    rows, streams = prod(m), k > LONG and 4 * n * k > target.l2_bytes
+    rows, streams = prod(m), k > LONG and 4 * n * k > _stream_bytes(target)
     most = _MOST_STREAMED if streams and rows < _MANY else MOST_VECTORS
-    usual = choose_tile(shape, target, row_bytes, most, once=once)
+    usual = choose_tile(shape, target, row_bytes, most, once=once, streams=streams)
     if not streams or not usual.panel_outer or usual.whole_panels(n) < 2:
         return usual
     if rows >= _MANY:
@@ -319,6 +340,12 @@ def choose_streaming_tile(
 def _spread(rows: int, target: Target) -> int:
     """The level of cache that the next product's weights are asked into."""
     return 1 if rows >= _MANY and target.far_gbytes >= _SLOW else 2
+
+
+def _stream_bytes(target: Target) -> int:
+    """From which size on weights are taken to come from beyond the level 2 cache: other layers' were
+    there since. What a fast one costs is hidden all the same."""
+    return target.l2_bytes if target.far_gbytes >= _SLOW else target.l2_bytes // _NOTICED
 
 
 def _tiles(rows: int, vectors: int, target: Target) -> list[int]:
