@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 """What an f32 model may be computed in."""
 
+SLOW_GBYTES = 25.0
+"""GB/s from beyond level 2 (`Target.far_gbytes`) below which a core waits for what others hide: the
+last level is hardly nearer than memory, and lines are long on their way."""
+
 Step = Callable[[int, int], None]
 """Told how far a long step is: (done, of how many)."""
 
@@ -34,8 +38,8 @@ class Target:
     """One row of a backend's target table. Sizes in bytes; `lanes_f32` is 1 for scalar targets.
 
     `triple` and `cpu` are in the cross compiler's spelling ("" for the host's default).
-    `vector_units`: multiply-adds of a whole vector that a core starts in a cycle. `far_gbytes`: GB/s
-    that a core reads from beyond its level 2 cache.
+    `vector_units`: multiply-adds of a whole vector that a core starts in a cycle. `far_gbytes`:
+    GB/s that a core reads from beyond its level 2 cache.
     """
 
     name: str

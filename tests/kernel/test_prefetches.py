@@ -24,9 +24,9 @@ def test_the_next_part() -> None:
     after = s.prefetch_next(kernel(PARTS, n=2), "w", "e", "k", level=2)
     assert body(after) == (
         "alloc acc: f32[] register acc[] = 0.0 for e in 0..2 { "
-        "for t in 0..2 { for k in 0..4 { prefetch w[(e + 1) * 64 + t * 22 + k * 6] l2 "
+        "for t in 0..2 { for k in 0..4 { prefetch w[e * 64 + 64 + t * 22 + k * 6] l2 "
         "acc[] += w[e * 64 + k * 16] * x[k] } } "
-        "for k in 0..4 { prefetch w[(e + 1) * 64 + 44 + k * 6] l2 "
+        "for k in 0..4 { prefetch w[e * 64 + 64 + 44 + k * 6] l2 "
         "acc[] += w[e * 64 + k * 16 + 8] * x[k] } } y[0] = acc[]"
     )
 

@@ -132,6 +132,17 @@ BEFORE_AFTER: list[tuple[str, Kernel, Callable[[Kernel], Kernel], str]] = [
      "for i in 0..2 { for j in 0..3 { acc[i, j] = 0.0 } } "
      "for k in 0..4 { for i in 0..2 { for j in 0..3 { acc[i, j] += a[i, k] * b[k, j] } } } "
      "for i in 0..2 { for j in 0..3 { y[i, j] = max(acc[i, j], 0.0) } }"),
+    ("block_reduction", kernel(PRODUCT, m=2, n=3, k=10),
+     lambda k: s.block_reduction(k, "acc", "k", 4, within="i"),
+     "for i in 0..2 { alloc sums: f32[3] scratch for j in 0..3 { sums[j] = 0.0 } "
+     "for kb in 0..2 { for j in 0..3 { alloc acc: f32[] register acc[] = sums[j] "
+     "for k in 0..4 { acc[] += a[i, kb * 4 + k] * b[kb * 4 + k, j] } sums[j] = acc[] } } "
+     "for kb in 0..1 { for j in 0..3 { alloc acc: f32[] register acc[] = sums[j] "
+     "for k in 0..2 { acc[] += a[i, (kb + 2) * 4 + k] * b[(kb + 2) * 4 + k, j] } "
+     "y[i, j] = max(acc[], 0.0) } } }"),
+    ("block_reduction of one block", kernel(PRODUCT, m=2, n=3, k=4),
+     lambda k: s.block_reduction(k, "acc", "k", 4, within="i"),
+     body(kernel(PRODUCT, m=2, n=3, k=4))),
     ("expand_accumulator around a choice", kernel(CHOSEN, m=2, n=3, k=4),
      lambda k: s.expand_accumulator(k, "acc", ("j",)),
      "for i in 0..2 { alloc acc: f32[3] register for j in 0..3 { acc[j] = 0.0 } "
@@ -227,6 +238,12 @@ REFUSED: list[tuple[Callable[[], Kernel], str]] = [
      "expand_accumulator: no accumulator 'acc' directly inside ['i']"),
     (lambda: s.expand_accumulator(kernel(LETS, n=4), "acc", ("i",)),
      "expand_accumulator: 'acc' is not allocated inside 'i'"),
+    (lambda: s.block_reduction(kernel(PRODUCT, m=2, n=2, k=2), "acc", "k", 0, within="i"),
+     "block_reduction: blocks of 0 iterations"),
+    (lambda: s.block_reduction(kernel(PRODUCT, m=2, n=2, k=2), "acc", "j", 1, within="i"),
+     "block_reduction: no sum over 'j' in 'acc'"),
+    (lambda: s.block_reduction(kernel(ROWS, m=2, n=2), "acc", "k", 1, within="i"),
+     "block_reduction: Store beside the sums of 'acc'"),
     (lambda: s.vectorize(kernel(ROWS, m=4, n=4), "i"),
      "vectorize: loop 'j' is inside 'i'\nhint: reorder first"),
     (lambda: s.vectorize(kernel(SUM, n=4), "r"),
@@ -320,6 +337,11 @@ CASES = {
         s.split(k, "j", n, names=("jo", "ji")), ("jo", "ji", "i"))),
     "expand_accumulator": Case(PRODUCT, lambda k, n: s.unroll(s.unroll(
         s.expand_accumulator(k, "acc", ("i", "j")), "i"), "j")),
+    "block_reduction": Case(PRODUCT, lambda k, n: s.block_reduction(
+        k, "acc", "k", max(1, n // 3), within="i")),
+    "block_reduction of tiles": Case(PRODUCT, lambda k, n: s.unroll(s.expand_accumulator(
+        s.block_reduction(s.split(k, "j", 3, names=("jo", "ji")), "acc", "k", max(1, n // 2),
+                          within="i"), "acc", ("ji",)), "ji")),
     "unroll": Case(SCALE, lambda k, n: s.unroll(k, "i")),
     "vectorize": Case(SCALE, lambda k, n: _vectors(k, 8)),
     "vectorize lets": Case(LETS, lambda k, n: _vectors(k, 4)),

@@ -32,11 +32,6 @@ def register_tile_steps(naive: Kernel, tile: Tile, weights: str | None = None) -
         steps.append((name, kernel))
 
     k = naive
-    if tile.k_block:
-        reduction = next(n for n in _loops(k) if n.startswith("k"))
-        k = s.reorder(k, ("jb", *(n for n in _loops(k) if n.startswith("m"))))
-        k = s.block_reduction(k, "acc", reduction, tile.k_block, within="jb")
-        step("sum a block of the reduction at a time", k)
     names = _loops(k)
     if not tile.panel_outer:
         k = _jammed(k, (n for n in names if n.startswith("m")))
@@ -55,6 +50,10 @@ def register_tile_steps(naive: Kernel, tile: Tile, weights: str | None = None) -
     if tile.panel_outer:
         k = _jammed(k, ("jb",))
         step("rows that are left over pass by the same panel", k)
+    if tile.k_block:
+        reduction = next(n for n in names if n.startswith("k"))
+        k = s.block_reduction(k, "acc", reduction, tile.k_block, within="jb")
+        step("sum a block of the reduction at a time", k)
     k = s.expand_accumulator(k, "acc", tuple(t for t in tiled if t in _loops(k)))
     step("accumulate in registers", k)
     k = s.vectorize(k, "jl")

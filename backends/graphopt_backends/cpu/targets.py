@@ -56,8 +56,8 @@ def units(isa: str, flags: frozenset[str]) -> int:
 
 
 def far_gbytes(isa: str, flags: frozenset[str]) -> float:
-    """GB/s that a core reads from beyond its level 2 cache: 24 to 30 from the last level and 12 to 17
-    from memory where it is a mesh's slices (Intel with AVX-512), more on AMD's cores."""
+    """GB/s that a core reads from beyond its level 2 cache: 24 to 30 from the last level and 12
+    to 17 from memory where that is a mesh's slices (Intel with AVX-512), more on AMD's cores."""
     return 17.0 if isa == "avx512" and "clzero" not in flags else 30.0
 
 

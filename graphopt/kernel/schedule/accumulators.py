@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 
 from graphopt.errors import IRError
@@ -25,7 +25,7 @@ from graphopt.kernel.ir import (
     load,
 )
 from graphopt.kernel.schedule.common import on_loops, top_down
-from graphopt.kernel.visit import map_stmts, replace_buffer, substitute, uses_var
+from graphopt.kernel.visit import replace_buffer, substitute, uses_var
 
 _BLOCKS = "kb"
 """The loop over blocks of a reduction."""
@@ -105,68 +105,94 @@ def block_reduction(k: Kernel, buffer: str, var: str, size: int, *, within: str)
                                        for kb in 0..1 { for i { alloc acc; acc = sums[i]
                                          for k in 0..4 { acc += f(i, 16 + k) }; y[i, j] = acc } } }
 
-    What the block reads stays near while the loops between pass over it. Exact in real numbers, and
-    here: terms are added in the same order. Loops between are perfectly nested, and a loop `within`
-    that has none, or whose reduction is one block, stays. Raises: IRError.
+    What a block reads stays near while the loops between pass over it. The sums are the same: terms
+    are added in the same order. A loop `within` whose reductions are one block stays.
+    Raises: IRError where there is another statement inside than loops around such reductions.
     """
     if size < 1:
         raise IRError(f"block_reduction: blocks of {size} iterations")
 
     def visit(loop: For) -> Stmt:
-        between: list[For] = []
-        at = loop.body
-        while isinstance(at, For):
-            between.append(at)
-            at = at.body
-        parts = _Parts.of(at, buffer, var)
-        if parts is None or parts.reduction.extent <= size:
+        sums = _Sums(buffer, var, size)
+        zero = sums.phase(loop.body, lambda part: part.zero())
+        if sums.extent <= size:
             return loop
-        return dataclasses.replace(loop, body=_by_blocks(parts, between, size))
+        full = (sums.extent - 1) // size
+        every = sums.phase(loop.body, lambda part: part.some(size, full, last=False))
+        last = sums.phase(loop.body, lambda part: part.some(size, full, last=True))
+        own = (Alloc(p.sums) for p in sums.parts)
+        body = block(*own, zero, For(_BLOCKS, full, every), For(_BLOCKS, 1, last))
+        return dataclasses.replace(loop, body=body)
 
     return on_loops(k, within, visit)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Parts:
-    """What is done about one sum: `before` and `after` its `reduction`."""
+class _Part:
+    """What is done about one sum: `before` and `after` its `reduction`; `sums[here]` is where it
+    waits."""
 
     own: Alloc
     before: Store
     reduction: For
     after: tuple[Stmt, ...]
+    sums: Buffer
+    here: tuple[Expr, ...]
 
-    @classmethod
-    def of(cls, body: Stmt, buffer: str, var: str) -> _Parts | None:
-        match body:
-            case Block(body=(Alloc() as own, Store() as before, For() as reduction, *after)):
-                if own.buffer.name == buffer and reduction.var == var:
-                    return cls(own, before, reduction, tuple(after))
-        return None
+    def zero(self) -> Stmt:
+        return Store(self.sums, self.here, self.before.value)
 
-
-def _by_blocks(parts: _Parts, between: Sequence[For], size: int) -> Stmt:
-    loop, acc = parts.reduction, parts.own.buffer
-    sums = Buffer.dense("sums", acc.dtype, [x.extent for x in between], Scope.SCRATCH)
-    here = tuple(index_var(x.var) for x in between)
-    full = (loop.extent - 1) // size
-
-    def nest(body: Stmt) -> Stmt:
-        for x in reversed(between):
-            body = dataclasses.replace(x, body=body)
-        return body
-
-    def part(extent: int, first: Expr, *after: Stmt) -> Stmt:
+    def some(self, size: int, full: int, *, last: bool) -> Stmt:
+        """One of the `full` blocks, or the last one, which may be shorter."""
+        loop, acc = self.reduction, self.own.buffer
+        kb = index_var(_BLOCKS)
+        first = binary("*", binary("+", kb, index_const(full)) if last else kb, index_const(size))
         at = {loop.var: binary("+", first, index_var(loop.var))}
-        body = For(loop.var, extent, substitute(loop.body, at), loop.kind)
-        return nest(block(parts.own, Store(acc, (), load(sums, *here)), body, *after))
+        extent = loop.extent - full * size if last else size
+        summed = For(loop.var, extent, substitute(loop.body, at), loop.kind)
+        after = self.after if last else (Store(self.sums, self.here, load(acc)),)
+        return block(self.own, Store(acc, (), load(self.sums, *self.here)), summed, *after)
 
-    kb = index_var(_BLOCKS)
-    keep = Store(sums, here, load(acc))
-    start = binary("*", kb, index_const(size))
-    rest = binary("*", binary("+", kb, index_const(full)), index_const(size))
-    return block(
-        Alloc(sums),
-        nest(Store(sums, here, parts.before.value)),
-        For(_BLOCKS, full, part(size, start, keep)),
-        For(_BLOCKS, 1, part(loop.extent - full * size, rest, *parts.after)),
-    )
+
+class _Sums:
+    """The sums of all reductions inside a loop, in the order they stand there."""
+
+    def __init__(self, buffer: str, var: str, size: int) -> None:
+        self.buffer, self.var, self.size = buffer, var, size
+        self.parts: list[_Part] = []
+
+    @property
+    def extent(self) -> int:
+        """Iterations of each. Raises: IRError where they differ."""
+        extents = {p.reduction.extent for p in self.parts}
+        if len(extents) != 1:
+            raise IRError(f"block_reduction: sums in {self.buffer!r} of {len(extents)} lengths")
+        return extents.pop()
+
+    def phase(self, body: Stmt, of: Callable[[_Part], Stmt]) -> Stmt:
+        """The loops of `body` around what `of` makes of every sum."""
+        self.parts = []
+        return self._inside(body, [], of)
+
+    def _inside(self, s: Stmt, loops: list[For], of: Callable[[_Part], Stmt]) -> Stmt:
+        match s:
+            case For():
+                return dataclasses.replace(s, body=self._inside(s.body, [*loops, s], of))
+            case Block(body=(Alloc(), Store(), For(), *_)):
+                return of(self._part(s, loops))
+            case Block():
+                return block(*(self._inside(child, loops, of) for child in s.body))
+        raise IRError(f"block_reduction: {type(s).__name__} beside the sums of {self.buffer!r}")
+
+    def _part(self, s: Block, loops: Sequence[For]) -> _Part:
+        own, before, reduction, *after = s.body
+        assert isinstance(own, Alloc)
+        assert isinstance(before, Store)
+        assert isinstance(reduction, For)
+        if own.buffer.name != self.buffer or reduction.var != self.var:
+            raise IRError(f"block_reduction: no sum over {self.var!r} in {self.buffer!r}")
+        name = f"sums{len(self.parts) or ''}"
+        sums = Buffer.dense(name, own.buffer.dtype, [x.extent for x in loops], Scope.SCRATCH)
+        here = tuple(index_var(x.var) for x in loops)
+        self.parts.append(_Part(own, before, reduction, tuple(after), sums, here))
+        return self.parts[-1]

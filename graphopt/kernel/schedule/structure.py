@@ -156,8 +156,6 @@ def _reordered(loop: For, rank: dict[str, int], ranges: Ranges) -> Stmt:
             assert isinstance(body, For)
             parts.append(_reordered(body, rank, ranges))
         return block(*parts)
-    if len(loops) == 1:
-        return loop
     moved = [x for x in loops if x.extent > 1]
     _check_overwrites(at, [x.var for x in moved])
     if _reads_own_results(at):

@@ -15,6 +15,7 @@ from graphopt.ops import ConvAttrs, LinearAttrs
 from graphopt.ops.strassen import ERROR, SCHEMES, Scheme
 from graphopt.passbase import Numerics, PassContext, RewritePass, approximates
 from graphopt.rewrite import Plan, Reject, Rewriter
+from graphopt.target import SLOW_GBYTES
 from graphopt_passes.algorithm.normalized import NORMALIZED, is_normalized
 
 _STREAMING = 8.5
@@ -32,12 +33,13 @@ _CACHE_BYTES, _SPILLED = 1 << 20, 2.0
 """The level 2 cache of the machine they were fitted on, and how many times as much sums cost with a
 smaller one, where they are written to level 3; fitted to 14 shapes on a core with 512 KiB."""
 
-_FAR_GBYTES, _SLOW = 30.0, 25.0
-"""GB/s that a core reads from beyond its level 2 cache: the machine's they were fitted on, and what is
-less is a mesh's slices, where a direct sum hides its weights' way and these products do not."""
-_SLOW_SUMS, _SLOW_WEIGHT = 2.5, 8.0
-"""There: how many times as much sums cost, and multiply-adds that a transformed weight does; fitted
-to 10 shapes of 49 to 1500 rows whose weights come from memory (bench/NOTES.md)."""
+_FAR_GBYTES = 30.0
+"""That it read from beyond that cache, per second."""
+
+_SLOW_SUMS, _SLOW_WEIGHT = 3.5, 8.0
+"""Where that is slow, a direct sum hides its weights' way and these products do not: how many times
+as much sums cost, and the multiply-adds that a transformed weight does; fitted to 10 shapes of 49
+to 1500 rows whose weights come from memory (bench/NOTES.md)."""
 
 _MARGIN = 0.95
 """Weights grow: that much has to be gained."""
@@ -69,7 +71,7 @@ class Shape:
         """Likewise, and the sums of blocks, and the columns that cannot be parted."""
         parted = scheme.parted(self.channels)
         groups, part = -(-self.rows // scheme.rows), parted // scheme.columns
-        waiting = _SLOW_WEIGHT if self.far_gbytes < _SLOW else 0.0
+        waiting = _SLOW_WEIGHT if self.far_gbytes < SLOW_GBYTES else 0.0
         each = max(groups, _STREAMING) + waiting
         products = scheme.products * each * self.depth // scheme.depth
         left, result = scheme.terms
@@ -78,7 +80,7 @@ class Shape:
         sums = self._sums(_LEFT, (left + loads) / loads, self.depth)
         sums += self._sums(_RESULT, (result + 2 * scheme.products) / stores, parted)
         sums *= _SPILLED if self.cache_bytes < _CACHE_BYTES else 1.0
-        sums *= _SLOW_SUMS if self.far_gbytes < _SLOW else 1.0
+        sums *= _SLOW_SUMS if self.far_gbytes < SLOW_GBYTES else 1.0
         rest = replace(self, channels=self.channels - parted).direct_cost()
         return products * _padded(part) + groups * scheme.rows * sums + rest
 

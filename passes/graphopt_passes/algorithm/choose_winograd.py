@@ -18,15 +18,15 @@ from graphopt.ops.contraction import winograd_fits
 from graphopt.ops.winograd import ERROR, TRANSFORMS
 from graphopt.passbase import Numerics, PassContext, RewritePass, approximates
 from graphopt.rewrite import Plan, Reject, Rewriter
+from graphopt.target import SLOW_GBYTES
 from graphopt_passes.algorithm.normalized import NORMALIZED, is_normalized
 
 _STREAMING = 9.5
 """Multiply-adds in the time that a weight takes from memory, 24 GB/s beside 115 GFLOP/s. Products
 of more rows hide it; those of fewer wait for it, the longer the fewer they are. What is chosen so
 is within 8 % of the best for all of 16 shapes with large weights (bench/NOTES.md)."""
-_SLOW, _SLOW_STREAMING = 25.0, 26.0
-"""Likewise of a core that reads less than so many GB/s from beyond its level 2 cache: 17 GB/s beside 220
-GFLOP/s."""
+_SLOW_STREAMING = 26.0
+"""Likewise where what is beyond the level 2 cache is slow: 17 GB/s beside 220 GFLOP/s."""
 
 _TRANSFORM_FLOPS = {
     1: {
@@ -144,7 +144,7 @@ class ChooseWinograd(RewritePass):
         n, channels, *extents = node.result.type.dims
         _, inputs, taps, *_ = node.operands[1].type.dims
         groups, stride = attrs.groups, attrs.stride[0]
-        slow = 0 < self.far_gbytes < _SLOW
+        slow = 0 < self.far_gbytes < SLOW_GBYTES
         shape = Shape(
             n, inputs, channels // groups, tuple(extents), groups, stride, attrs.dilation, taps,
             streaming=_SLOW_STREAMING if slow else _STREAMING,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from graphopt_backends.cpu.lower.blocking import with_blocks
 from graphopt_backends.cpu.lower.spaces import contraction_space, window_space
 from graphopt_backends.cpu.lower.tiles import (
     AHEAD,
+    Shape,
     Tile,
     choose_block_tile,
     choose_even_tile,
@@ -27,6 +29,8 @@ from hypothesis import strategies as st
 from graphopt.target import Target
 
 V3, V4, NEON = TARGETS["x86-64-v3"], TARGETS["x86-64-v4"], TARGETS["cortex-a76"]
+MESH = replace(V4, l2_bytes=2 << 20, l1_bytes=48 << 10, far_gbytes=17.0)
+"""A core that reads slowly from beyond its level 2 cache."""
 targets = st.sampled_from(sorted(TARGETS.values(), key=lambda t: t.name))
 extents = st.lists(st.integers(1, 130), min_size=0, max_size=3).map(tuple)
 
@@ -193,11 +197,64 @@ def test_a_large_pool_takes_small_tiles() -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "weights", "once"),
-    [(2**24, 2**17, True), (2**18, 2**17, False), (2**24, 2**22, False)],
+    ("shape", "left", "once"),
+    [
+        (((16384,), 150, 256), 2**24, True),
+        (((256,), 150, 256), 2**18, False),
+        (((4096,), 1024, 1024), 2**24, False),
+    ],
 )
 def test_images_beyond_level_2_are_read_once_where_weights_fit(
-    left: int, weights: int, once: bool
+    shape: Shape, left: int, once: bool
 ) -> None:
     """Measured: 16384 x 256 by 256 x 150 in 13.1 ms, panel by panel in 17.4."""
-    assert passes_once(left, weights, V4) is once
+    assert passes_once(shape, left, V4) is once
+
+
+@pytest.mark.parametrize(
+    ("shape", "left", "once"),
+    [
+        (((56, 56), 256, 64), 4 * 3136 * 64, True),  # 1010 to 810 us
+        (((28, 28), 512, 128), 4 * 784 * 128, True),  # 730 to 670
+        (((14, 14), 1024, 256), 4 * 196 * 256, False),  # its weights are 1 MB
+    ],
+)
+def test_results_that_stream_are_written_a_line_at_a_time_where_that_is_slow(
+    shape: Shape, left: int, once: bool
+) -> None:
+    assert passes_once(shape, left, MESH) is once
+    assert not passes_once(shape, left, V4)
+
+
+# Cores that read slowly from beyond level 2 -----------------------------------------------------
+
+
+def test_panels_of_few_columns_wait_less() -> None:
+    """768 x 768 by 128 rows: 9 by 3 takes 870 us, 6 by 4 925."""
+    tile = choose_streaming_tile(((128,), 768, 768), MESH)
+    assert (tile.vectors, tile.spread) == (3, 2)
+    assert choose_streaming_tile(((128,), 768, 768), V4).vectors == 4
+
+
+def test_streams_have_panels_of_one_width() -> None:
+    """512 is ten panels of 48 and one of 32, which nobody would have asked for."""
+    tile = choose_streaming_tile(((49,), 512, 2048), MESH)
+    assert 512 % (16 * tile.vectors) == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "outer", "left", "target", "k_block"),
+    [
+        (((128,), 768, 3072), 0, 4 * 128 * 3072, "MESH", 768),  # 4.4 to 3.7 ms
+        (((128,), 3072, 768), 0, 4 * 128 * 768, "MESH", 0),  # one block
+        (((128,), 768, 3072), 0, 4 * 128 * 3072, "V4", 0),  # its level 2 holds neither
+        (((7, 7), 512, 4608), 3, 4 * 81 * 512, "V4", 1),  # taps and channels: a stream by blocks
+        (((9,), 768, 3072), 0, 4 * 9 * 3072, "MESH", 0),  # every panel is read once
+        (((20000,), 768, 3072), 0, 4 * 20000 * 3072, "MESH", 0),  # sums would not stay
+    ],
+)
+def test_blocks_of_a_reduction(
+    shape: Shape, outer: int, left: int, target: str, k_block: int
+) -> None:
+    core = {"MESH": MESH, "V4": V4}[target]
+    assert with_blocks(Tile(9, 3, 16), shape, outer, left, core).k_block == k_block

@@ -2,7 +2,8 @@
 
 Without blocks all of a deep panel passes by for every tile of positions, and the whole left factor
 for every panel. Where both do not stay in the level 2 cache, they come from beyond it again and
-again; where a block of the panel and the left factor do, only weights come from there, once. And a
+again; where a block of the panel and the left factor do, only weights come from there, once. Where
+what is beyond it is slow, blocks pay whatever fits: of 48 rows 1.26 as fast, of 197 1.11. And a
 reduction of two loops, the taps of a window and what is inside, reads one stream block by block,
 which can be asked for ahead.
 """
@@ -12,13 +13,13 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
-from graphopt.target import Target
+from graphopt.target import SLOW_GBYTES, Target
 from graphopt_backends.cpu.lower.tiles import LONG, Shape, Tile
 
 _PART = 12
 """A block of a panel is at most such a part of the level 2 cache: 768 of 3072 iterations by 48
 columns of 2 MiB, 1.19 as fast as all at once; 512 and 1024 within 2 percent (bench/NOTES.md)."""
-_SUMS = 8
+_SUMS = 6
 """Sums that wait are at most such a part of it."""
 _LINE = 16
 """float32s."""
@@ -38,7 +39,13 @@ def with_blocks(tile: Tile, shape: Shape, outer: int, left_bytes: int, target: T
         streams = k // outer > LONG and 4 * n * k > target.l2_bytes
         return replace(tile, k_block=1, spread=2) if streams else tile
     blocks = -(-panel * _PART // target.l2_bytes)
-    fits = left_bytes + 2 * panel <= target.l2_bytes
-    if fits or left_bytes + 2 * panel // blocks > target.l2_bytes:
+    if blocks < 2 or (
+        target.far_gbytes >= SLOW_GBYTES and not _stays(panel, blocks, left_bytes, target)
+    ):
         return tile
     return replace(tile, k_block=-(-k // blocks // _LINE) * _LINE, spread=2, prefetch=0)
+
+
+def _stays(panel: int, blocks: int, left_bytes: int, target: Target) -> bool:
+    """Whether it takes blocks for a left factor to stay in the level 2 cache beside two panels."""
+    return left_bytes + 2 * panel // blocks <= target.l2_bytes < left_bytes + 2 * panel

@@ -38,7 +38,7 @@ from graphopt.lower.access import linear_index
 from graphopt.lower.loops import chunks
 from graphopt.lower.region import Lowered, Packing, Region
 from graphopt.lower.sharing import largest_share, mean_time
-from graphopt.target import Target
+from graphopt.target import SLOW_GBYTES, Target
 from graphopt_backends.cpu.lower.contraction import pack_panels
 from graphopt_backends.cpu.lower.tiles import (
     TOGETHER,
@@ -63,9 +63,8 @@ _FEW_ROWS = 16
 """As many rows leave as much of the first streaming of weights in sight again."""
 _REREAD, _REREAD_ROWS = 4.0, 8.0
 """How much less bytes from level 3 cost than bytes from memory: weights, and rows that spill."""
-_SLOW, _SLOW_REREAD = 25.0, 1.7
-"""GB/s from beyond level 2 below which the last level is hardly nearer than memory: 24 to 28 GB/s
-beside 12 to 16 (bench/NOTES.md)."""
+_SLOW_REREAD = 1.7
+"""Likewise of weights where both are slow: 24 to 28 GB/s beside 12 to 16 (bench/NOTES.md)."""
 _LEVEL_3 = 6
 """How much of level 3 is one kernel's, in level 2 caches. All four are fitted to products of 128 to
 1500 rows in 1 to 64 blocks, their weights from memory (bench/NOTES.md)."""
@@ -124,7 +123,7 @@ class Sizes:
         v, m = (4.0 * self.elements * rows * size for size in (self.stride, width))
         blocks = -(-total // rows)
         seen = 0.0 if ahead else _FEW_ROWS / rows
-        reread = _REREAD if target.far_gbytes >= _SLOW else _SLOW_REREAD
+        reread = _REREAD if target.far_gbytes >= SLOW_GBYTES else _SLOW_REREAD
         streamed = 4.0 * self.weights * (1 + seen + (blocks - 1) / reread)
         if v + m <= 0.9 * target.l2_bytes:
             return streamed

@@ -21,6 +21,7 @@ from graphopt_backends.cpu.lower.tiles import (
 _STEPS = (1, 2, 4)
 _DISTANCES = (0, 4, 8, 16, AHEAD)
 _CACHES = (0, 1, 2)
+_BLOCKS = (0, 256, 512, 768, 1024)
 _MOST_TAPS = 49
 _LIKELY = 8
 
@@ -41,10 +42,15 @@ def contraction_space(
         "k_step": _STEPS if long else (),
         "prefetch": _DISTANCES if long and packed and target.lanes_f32 > 1 else (),
         "spread": _CACHES if long and streamable and target.lanes_f32 > 1 else (),
+        "k_block": _BLOCKS if k > _BLOCKS[1] and streamable and target.lanes_f32 > 1 else (),
     }
+    if default.k_block not in (0, *choices["k_block"]):
+        choices["k_block"] = (0, default.k_block, *_BLOCKS[1:])
 
     def fits(tile: Tile) -> bool:
         whole = tile.outer_rows == 1 or tile.rows == inner
+        if tile.k_block and (not tile.panel_outer or tile.whole_panels(n) < 2):
+            return False
         if tile.spread and (tile.prefetch or not tile.panel_outer or tile.whole_panels(n) < 2):
             return False
         return whole and tile.rows * tile.outer_rows <= most_rows(tile.vectors, target)

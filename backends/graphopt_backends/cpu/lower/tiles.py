@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import gcd, prod
+from math import gcd, inf, prod
 from typing import Any
 
-from graphopt.target import Target
+from graphopt.target import SLOW_GBYTES, Target
 from graphopt.tune.space import Point
 
 Shape = tuple[tuple[int, ...], int, int]
@@ -52,18 +52,16 @@ _MANY = 20
 """Rows of a product whose next one's weights come slowly enough to be asked into the level 1 cache:
 2.5 to 4 percent faster from 49 rows on, but up to 1.6 times slower than into level 2 with 8 or 16,
 where so many lines on their way keep the product's own from coming."""
-_SLOW = 25.0
-"""GB/s from beyond level 2 below which lines are on their way so long that level 2 is the better
-place for any number of rows (2 to 5 percent for 32 to 128 of them)."""
 _NOTICED = 16
-"""Weights of such a part of level 2 are noticed then: 1x1, 256 to 1024 channels at 14², 860 to 710 us."""
+"""Weights of such a part of level 2 are noticed where that is slow: 1x1, 256 to 1024 channels at 14²
+860 to 710 us."""
 _PASSING = 0.75
-"""Of level 2: a left factor and a result that are more pass through it. 1x1, 64 to 256 channels at 56²
-1010 to 810 us, 128 to 512 at 28² 730 to 670, 512 to 128 700 to 615."""
+"""Of level 2: a left factor and a result that are more pass through it. 1x1, 64 to 256 channels at
+56² 1010 to 810 us, 128 to 512 at 28² 730 to 670, 512 to 128 700 to 615."""
 _WAITS = 0.15
-"""Of what weights take from another cache than the first, that multiply-adds do not hide on a core
-that multiplies two vectors of 64 bytes in a cycle: panels of 3 vectors are 3 to 6 percent faster
-there than of 4, by fewer bytes for each of them (bench/NOTES.md)."""
+"""Of what weights take from another cache than the first, that multiply-adds do not hide on such a
+core: panels of 3 vectors are 3 to 6 percent faster than of 4 there, by fewer bytes for each
+multiply-add (bench/NOTES.md)."""
 _EVENLY = 1.04
 """Likewise, where panels that stream are then all of one width: a narrower one left over waits."""
 MOST_VECTORS = 6
@@ -180,10 +178,10 @@ def choose_tile(
     costs = {t: cycles(shape, t, target, row_bytes, once=once) for t in fitting}
     floor = min(costs.values())
     m, n, _ = shape
+    even = {t: cost for t, cost in costs.items() if not n % t.width}
+    if streams and min(even.values(), default=inf) <= _EVENLY * floor:
+        costs, floor = even, min(even.values())
     near = [t for t, cost in costs.items() if cost <= floor * 1.02]
-    if streams:
-        even = [t for t, cost in costs.items() if cost <= floor * _EVENLY and not n % t.width]
-        near = even or near
     chosen = max(near, key=lambda t: (t.vectors <= 4, t.vectors, -abs(t.rows - 6)))
     few_panels = chosen.whole_panels(n) < 2
     outer = m[0] if m else 1
@@ -215,7 +213,7 @@ def passes_once(shape: Shape, left_bytes: int, target: Target) -> bool:
     result that streams is better written a whole line of channels at a time, too."""
     m, n, k = shape
     weight_bytes, result_bytes = 4 * n * k, 4 * n * prod(m)
-    if target.far_gbytes < _SLOW and left_bytes + result_bytes > _PASSING * target.l2_bytes:
+    if target.far_gbytes < SLOW_GBYTES and left_bytes + result_bytes > _PASSING * target.l2_bytes:
         return 4 * weight_bytes <= target.l2_bytes
     return left_bytes > target.l2_bytes and 2 * weight_bytes <= target.l2_bytes
 
@@ -232,7 +230,7 @@ def cycles(
     outer = m[-2] if len(m) > 1 else 1
     rest = prod(m[:-2]) if len(m) > 2 else 1
     total, missed = 0.0, _MISS * rows_missed(tile.rows * tile.outer_rows, row_bytes, target)
-    waits = _WAITS if target.vector_bytes >= 64 and target.vector_units > 1 else 0.0
+    waits = _WAITS if target.far_gbytes < SLOW_GBYTES else 0.0
     for panel in panels_of(n, tile, target.lanes_f32):
         vectors = max(1, panel.width // panel.lanes)
         weight = _weight_cycles(4 * k * (n if once else panel.width), tile, shape, target)
@@ -338,14 +336,15 @@ def choose_streaming_tile(
 
 
 def _spread(rows: int, target: Target) -> int:
-    """The level of cache that the next product's weights are asked into."""
-    return 1 if rows >= _MANY and target.far_gbytes >= _SLOW else 2
+    """The level of cache that the next product's weights are asked into. Where they are long on
+    their way, level 2 has more room for them: 2 to 5 percent with 32 to 128 rows."""
+    return 1 if rows >= _MANY and target.far_gbytes >= SLOW_GBYTES else 2
 
 
 def _stream_bytes(target: Target) -> int:
-    """From which size on weights are taken to come from beyond the level 2 cache: other layers' were
-    there since. What a fast one costs is hidden all the same."""
-    return target.l2_bytes if target.far_gbytes >= _SLOW else target.l2_bytes // _NOTICED
+    """From which size on weights are taken to come from beyond the level 2 cache: other layers'
+    were there since. What a fast one costs is hidden all the same."""
+    return target.l2_bytes if target.far_gbytes >= SLOW_GBYTES else target.l2_bytes // _NOTICED
 
 
 def _tiles(rows: int, vectors: int, target: Target) -> list[int]:
