@@ -53,8 +53,8 @@ _MANY = 20
 2.5 to 4 percent faster from 49 rows on, but up to 1.6 times slower than into level 2 with 8 or 16,
 where so many lines on their way keep the product's own from coming."""
 _NOTICED = 16
-"""Weights of such a part of level 2 are noticed where that is slow: 1x1, 256 to 1024 channels at 14²
-860 to 710 us."""
+"""Weights of such a part of level 2 are noticed where that is slow: 1x1, 256 to 1024 channels at
+14² 860 to 710 us."""
 _PASSING = 0.75
 """Of level 2: a left factor and a result that are more pass through it. 1x1, 64 to 256 channels at
 56² 1010 to 810 us, 128 to 512 at 28² 730 to 670, 512 to 128 700 to 615."""
