@@ -127,7 +127,8 @@ class Sizes:
         streamed = 4.0 * self.weights * (1 + seen + (blocks - 1) / reread)
         if v + m <= 0.9 * target.l2_bytes:
             return streamed
-        hidden = _REREAD_ROWS if v + m <= _LEVEL_3 * target.l2_bytes else 1.0
+        near = v + m <= _LEVEL_3 * target.l2_bytes and target.far_gbytes >= SLOW_GBYTES
+        hidden = _REREAD_ROWS if near else 1.0
         return streamed + blocks * ((1 + panels) * v + 2 * panels * m) / hidden
 
 
