@@ -32,6 +32,9 @@ def register_tile_steps(naive: Kernel, tile: Tile, weights: str | None = None) -
         steps.append((name, kernel))
 
     k = naive
+    if tile.row_block:
+        k = s.split(k, "m", tile.row_block, names=("rb", "m"))
+        step("panels pass by a block of rows while it is near", k)
     names = _loops(k)
     if not tile.panel_outer:
         k = _jammed(k, (n for n in names if n.startswith("m")))

@@ -66,8 +66,8 @@ INLINE $F $exp_flushed($F x) { return $exp_small($at_least(x, $splat(-88.0f))); 
 
 _EXP_FLUSHED_BY_INSTRUCTION = (
     """
-/* exp for x <= 88, where subnormal results are 0: lanes that would be cost a microcode assist on some
-   cores, and masked scores are all so; 1.03 ulp */
+/* exp for x <= 88, where subnormal results are 0: lanes that would be so cost some cores an assist,
+   and masked scores all would; 1.03 ulp */
 INLINE $F $exp_flushed($F x) {
 #if defined(__AVX512F__)"""
     + _EXP_CORE

@@ -1,4 +1,4 @@
-"""Blocks of a reduction: how many of its iterations are summed at a time for all positions.
+"""Blocks of rows, and of a reduction: how many of its iterations are summed at a time for them all.
 
 Without blocks all of a deep panel passes by for every tile of positions, and the whole left factor
 for every panel. Where both do not stay in the level 2 cache, they come from beyond it again and
@@ -19,6 +19,11 @@ from graphopt_backends.cpu.lower.tiles import LONG, Shape, Tile
 _PART = 12
 """A block of a panel is at most such a part of the level 2 cache: 768 of 3072 iterations by 48
 columns of 2 MiB, 1.19 as fast as all at once; 512 and 1024 within 2 percent (bench/NOTES.md)."""
+_LEFT = 2
+"""Rows of a block are at most such a part of it."""
+_DEARER = 3
+"""How many times as much a byte of weights costs that comes again as one of rows: 1500 rows, 384 to
+1536 channels and back 0.95 in blocks, 197 rows of 768 and 3072 1.02."""
 _SUMS = 6
 """Sums that wait are at most such a part of it."""
 _LINE = 16
@@ -26,24 +31,35 @@ _LINE = 16
 
 
 def with_blocks(tile: Tile, shape: Shape, outer: int, left_bytes: int, target: Target) -> Tile:
-    """The tile, by blocks of the reduction where they pay. `outer`: iterations of the outermost of
-    two loops of it, each of which is a block; 0 where there is one loop. `left_bytes`: of the left
-    factor."""
+    """The tile, by blocks of rows and of the reduction where they pay. `outer`: iterations of the
+    outermost of two loops of it, each of which is a block; 0 where there is one loop. `left_bytes`:
+    of the left factor."""
     m, n, k = shape
-    panel, sums = 4 * tile.width * k, 4 * tile.width * prod(m)
     alone = target.lanes_f32 == 1 or not tile.panel_outer or tile.whole_panels(n) < 2
-    once = prod(m) <= 2 * tile.rows * tile.outer_rows
-    if alone or once or sums > target.l2_bytes // _SUMS:
+    if alone or prod(m) <= 2 * tile.rows * tile.outer_rows:
+        return tile
+    slow = target.far_gbytes < SLOW_GBYTES
+    if slow and not outer and len(m) == 1 and left_bytes > target.l2_bytes // _LEFT:
+        tile = replace(tile, row_block=_row_block(m[0], n, k, tile, target))
+    panel, sums = 4 * tile.width * k, 4 * tile.width * (tile.row_block or prod(m))
+    if sums > target.l2_bytes // _SUMS:
         return tile
     if outer:
         streams = k // outer > LONG and 4 * n * k > target.l2_bytes
         return replace(tile, k_block=1, spread=2) if streams else tile
     blocks = -(-panel * _PART // target.l2_bytes)
-    if blocks < 2 or (
-        target.far_gbytes >= SLOW_GBYTES and not _stays(panel, blocks, left_bytes, target)
-    ):
+    if blocks < 2 or not (slow or _stays(panel, blocks, left_bytes, target)):
         return tile
     return replace(tile, k_block=-(-k // blocks // _LINE) * _LINE, spread=2, prefetch=0)
+
+
+def _row_block(rows: int, channels: int, depth: int, tile: Tile, target: Target) -> int:
+    """Rows of a block, all alike but for the last; 0 for one block. All weights come again for each
+    block; without blocks all rows would for each panel."""
+    blocks = -(-4 * depth * rows * _LEFT // target.l2_bytes)
+    size = -(-rows // blocks // tile.rows) * tile.rows
+    again, spared = (blocks - 1) * channels, rows * tile.whole_panels(channels)
+    return size if size < rows and _DEARER * again <= spared else 0
 
 
 def _stays(panel: int, blocks: int, left_bytes: int, target: Target) -> bool:

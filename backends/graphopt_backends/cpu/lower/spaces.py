@@ -21,7 +21,7 @@ from graphopt_backends.cpu.lower.tiles import (
 _STEPS = (1, 2, 4)
 _DISTANCES = (0, 4, 8, 16, AHEAD)
 _CACHES = (0, 1, 2)
-_BLOCKS = (0, 256, 512, 768, 1024)
+_BLOCKS = (256, 512, 768, 1024)
 _MOST_TAPS = 49
 _LIKELY = 8
 
@@ -42,10 +42,8 @@ def contraction_space(
         "k_step": _STEPS if long else (),
         "prefetch": _DISTANCES if long and packed and target.lanes_f32 > 1 else (),
         "spread": _CACHES if long and streamable and target.lanes_f32 > 1 else (),
-        "k_block": _BLOCKS if k > _BLOCKS[1] and streamable and target.lanes_f32 > 1 else (),
+        "k_block": _blocks(k if streamable and target.lanes_f32 > 1 else 0, default.k_block),
     }
-    if default.k_block not in (0, *choices["k_block"]):
-        choices["k_block"] = (0, default.k_block, *_BLOCKS[1:])
 
     def fits(tile: Tile) -> bool:
         whole = tile.outer_rows == 1 or tile.rows == inner
@@ -56,6 +54,11 @@ def contraction_space(
         return whole and tile.rows * tile.outer_rows <= most_rows(tile.vectors, target)
 
     return tile_space(default, choices, fits, _ranked(shape, target))
+
+
+def _blocks(depth: int, default: int) -> Sequence[int]:
+    """Iterations of a reduction to sum at a time: those of several blocks, the default, and all."""
+    return sorted({0, default, *(size for size in _BLOCKS if size < depth)})
 
 
 def window_space(shape: Shape, target: Target, default: Tile) -> Space:

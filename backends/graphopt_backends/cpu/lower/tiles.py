@@ -71,7 +71,17 @@ _MOST_STREAMED = 4
 with 4 than with 6."""
 TOGETHER = (1, 2, 4)
 """Panels that may pass over transformed rows as one."""
-_NUMBERS = ("rows", "vectors", "outer_rows", "k_step", "prefetch", "spread", "together", "k_block")
+_NUMBERS = (
+    "rows",
+    "vectors",
+    "outer_rows",
+    "k_step",
+    "prefetch",
+    "spread",
+    "together",
+    "k_block",
+    "row_block",
+)
 _FLAGS = ("panel_outer", "unroll_k")
 
 
@@ -98,7 +108,8 @@ class Tile:
     weights are asked for, 0 for not at all; `spread`: into which level of cache what the next
     product reads is asked for, all along the tiles of one, 0 for not at all. `together`: panels,
     all of one width, that pass over transformed rows as one. `k_block`: iterations of the outermost
-    loop of the reduction that are summed at a time, for all positions, 0 for all.
+    loop of the reduction that are summed at a time, for all positions, 0 for all. `row_block`: rows
+    that all panels pass before the next ones, 0 for all.
     """
 
     rows: int
@@ -112,6 +123,7 @@ class Tile:
     spread: int = 0
     together: int = 1
     k_block: int = 0
+    row_block: int = 0
 
     @property
     def width(self) -> int:

@@ -1,0 +1,81 @@
+"""Products by blocks of rows and of their reduction, on a core whose level 2 cache is so small that
+small shapes have them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from graphopt_backends.cpu.lower import lower_region
+from graphopt_backends.cpu.targets import TARGETS, host
+from regions import check_regions, graph_of
+
+from graphopt.ir.graph import Graph, Value
+from graphopt.ir.types import DType, Layout, TensorType
+from graphopt.kernel.schedule import loop_names
+from graphopt.ops import OPS, ConvAttrs
+from graphopt.ops.base import NoAttrs
+from graphopt.rewrite import Rewriter, infer_types
+from graphopt.target import Target
+
+pytestmark = pytest.mark.compiler
+
+LAST = Layout.ordered((0, 2, 3, 1))
+CASES = {
+    # rows, columns, depth; bytes of level 2
+    "reduction": ((70, 116, 300), 1 << 17, {"kb"}),
+    "reduction, ragged": ((61, 100, 299), 1 << 17, {"kb"}),
+    "rows": ((601, 144, 64), 1 << 17, {"rb"}),
+    "both": ((300, 96, 120), 1 << 17, {"rb", "kb"}),
+}
+
+
+def random(*dims: int) -> np.ndarray:
+    return np.random.default_rng(sum(dims)).standard_normal(dims, np.float32)
+
+
+@pytest.fixture(params=["host", "x86-64-v3", "x86-64-v4"])
+def core(request: pytest.FixtureRequest) -> Target:
+    row = host() if request.param == "host" else TARGETS[request.param]
+    return replace(row, far_gbytes=17.0)
+
+
+def loops(graph: Graph, target: Target) -> set[str]:
+    (node,) = (n for n in graph.nodes if n.body is not None)
+    names = loop_names(lower_region(node, target).kernel)
+    return {part for name in names for part in name.split("_")}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_linear(name: str, core: Target, tmp_path: Path) -> None:
+    (m, n, k), l2_bytes, wanted = CASES[name]
+    target = replace(core, l2_bytes=l2_bytes)
+    if core.name == "x86-64-v4" and not target.features <= host().features:
+        pytest.skip("this machine has no AVX-512")
+    graph = graph_of(
+        [TensorType(DType.F32, (m, k)), TensorType(DType.F32, (m, n))], [random(n, k), random(n)],
+        lambda rw, x, r, w, b: rw.emit("relu", rw.emit("add", rw.emit("linear", x, w, b), r)),
+    )  # fmt: skip
+    fused = check_regions(graph, [random(m, k), random(m, n)], target, tmp_path, parts=3)
+    if core.lanes_f32 == 16:
+        assert loops(fused, target) & {"rb", "kb"} == wanted
+
+
+def test_a_window_is_a_stream_by_its_rows(core: Target, tmp_path: Path) -> None:
+    """Its taps and channels are two loops, of which the inner one reads one stream."""
+    if core.name == "x86-64-v4" and not core.features <= host().features:
+        pytest.skip("this machine has no AVX-512")
+    target = replace(core, l2_bytes=1 << 17)
+    attrs = ConvAttrs((2, 2), ((0, 0), (0, 0)), (1, 1), 1)
+
+    def body(rw: Rewriter, x: Value, w: Value, b: Value) -> Value:
+        (type,) = infer_types(OPS["conv"], [x, w, b], attrs)
+        y = rw.insert("conv", [x, w, b], attrs, types=[type.with_layout(LAST)]).result
+        return rw.insert("relu", [y], NoAttrs(), types=[type.with_layout(LAST)]).result
+
+    image = TensorType(DType.F32, (2, 40, 15, 17), LAST)
+    graph = graph_of([image], [random(96, 40, 3, 3), random(96)], body)
+    fused = check_regions(graph, [random(*image.dims)], target, tmp_path, parts=2)
+    assert "kb" in loops(fused, target)
