@@ -16,11 +16,18 @@ _SHARES = 24
 Steps = list[tuple[str, Kernel]]
 
 
-def contraction_steps(naive: Kernel, tile: Tile, weights: str | None = None) -> Steps:
+def contraction_steps(
+    naive: Kernel, tile: Tile, weights: str | None = None, far: int | None = None
+) -> Steps:
     """From one multiply-add per iteration to a register tile of vectors, shared by threads.
-    `weights` is the buffer of the packed ones, if there are any."""
+    `weights` is the buffer of the packed ones, if there are any; what an epilogue reads of inputs
+    larger than `far` bytes is asked for before the sums."""
     steps = register_tile_steps(naive, tile, weights)
-    k = s.simplify(s.parallelize(steps[-1][1], at_least=_SHARES, where_proven=True))
+    k = steps[-1][1]
+    if far is not None:
+        k = s.prefetch_epilogue(k, "acc", beyond=far)
+        steps.append(("ask for what the epilogue reads", k))
+    k = s.simplify(s.parallelize(k, at_least=_SHARES, where_proven=True))
     return [*steps, ("parallelize", k)]
 
 

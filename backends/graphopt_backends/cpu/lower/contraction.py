@@ -39,7 +39,7 @@ from graphopt.lower.loops import fuse_axes
 from graphopt.lower.pieces import border
 from graphopt.lower.products import Axes, PackedWeight, Product, stored_value
 from graphopt.lower.region import Lowered, Packing, Region
-from graphopt.target import Target
+from graphopt.target import SLOW_GBYTES, Target
 from graphopt.tune.space import Point, Space
 from graphopt_backends.cpu.lower.blocking import with_blocks
 from graphopt_backends.cpu.lower.elementwise import fill_borders
@@ -66,7 +66,8 @@ def lower_products(
     nests = [nest for b in builders for nest in b.nests(tile)]
     naive = region.kernel("contraction", block(*borders(region), *nests))
     weight = builders[0].product.weight
-    steps = contraction_steps(naive, tile, region.inputs[weight.operand].name if weight else None)
+    name = region.inputs[weight.operand].name if weight else None
+    steps = contraction_steps(naive, tile, name, _far_bytes(region.target))
     packed = packings([(b, b.panels(tile)) for b in builders])
     return Lowered(steps[-1][1], packed, tuple(steps))
 
@@ -99,6 +100,12 @@ def _default(builder: Builder, target: Target) -> Tile:
     if blocks is None:
         return tile
     return with_blocks(tile, shape, blocks, left, target)
+
+
+def _far_bytes(target: Target) -> int | None:
+    """From which size on an input of the epilogue is taken to come from beyond level 2, where that is
+    slow: residuals of 1x1 convolutions 4 percent."""
+    return target.l2_bytes // 8 if target.far_gbytes < SLOW_GBYTES else None
 
 
 def packings(packed: Sequence[tuple[Builder, Sequence[Panel]]]) -> dict[int, Packing]:

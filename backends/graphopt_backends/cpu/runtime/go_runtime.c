@@ -20,14 +20,16 @@
 #define GO_NO_THREADS
 #endif
 
-enum { HUGE_PAGE = 2 << 20 };
+enum { HUGE_PAGE = 2 << 20, MANY_PAGES = 1 << 18 /* more than a first-level TLB holds */ };
 
 void *go_allocate(size_t bytes) {
     void *memory = NULL;
-    const size_t alignment = bytes >= HUGE_PAGE ? HUGE_PAGE : 64;
-    if (posix_memalign(&memory, alignment, bytes ? bytes : 64) != 0) return NULL;
+    const int huge = bytes >= MANY_PAGES;
+    const size_t alignment = huge ? HUGE_PAGE : 64;
+    const size_t size = huge ? (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE : bytes;
+    if (posix_memalign(&memory, alignment, size ? size : 64) != 0) return NULL;
 #ifdef MADV_HUGEPAGE
-    if (bytes >= HUGE_PAGE) madvise(memory, bytes, MADV_HUGEPAGE); /* a failure costs speed alone */
+    if (huge) madvise(memory, size, MADV_HUGEPAGE); /* a failure costs speed alone */
 #endif
     memset(memory, 0, bytes);
     return memory;
