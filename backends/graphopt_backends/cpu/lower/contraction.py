@@ -103,8 +103,8 @@ def _default(builder: Builder, target: Target) -> Tile:
 
 
 def _far_bytes(target: Target) -> int | None:
-    """From which size on an input of the epilogue is taken to come from beyond level 2, where that is
-    slow: residuals of 1x1 convolutions 4 percent."""
+    """From which size on an input of the epilogue is taken to come from beyond level 2, where
+    that is slow: residuals of 1x1 convolutions 4 percent."""
     return target.l2_bytes // 8 if target.far_gbytes < SLOW_GBYTES else None
 
 
