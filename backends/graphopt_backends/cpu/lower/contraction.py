@@ -89,7 +89,7 @@ def _default(builder: Builder, target: Target) -> Tile:
         filters = builder.product.weight is not None
         return choose_window_tile(builder.shape(), target, filters=filters)
     shape, row_bytes, left = builder.shape(), builder.row_bytes(), builder.left_bytes()
-    once = passes_once(shape, left, target)
+    once = passes_once(shape, left, target, packed=builder.product.weight is not None)
     blocks = builder.reduction_blocks
     if builder.is_streamable:
         tile = choose_streaming_tile(shape, target, row_bytes, once=once)

@@ -219,13 +219,18 @@ def choose_even_tile(shape: Shape, target: Target) -> Tile:
     return Tile(min(most_rows(best, target), *shape[0][-1:]), best, target.lanes_f32)
 
 
-def passes_once(shape: Shape, left_bytes: int, target: Target) -> bool:
+def passes_once(shape: Shape, left_bytes: int, target: Target, *, packed: bool = True) -> bool:
     """Whether positions are better outermost: a left factor that exceeds the level 2 cache would
     come from beyond it with every panel of weights, and the weights all fit. Where that is slow, a
-    result that streams is better written a whole line of channels at a time, too."""
+    result that streams is better written a whole line of channels at a time, too; `packed` weights
+    that are more have blocks of rows instead."""
     m, n, k = shape
     weight_bytes, result_bytes = 4 * n * k, 4 * n * prod(m)
-    if target.far_gbytes < SLOW_GBYTES and left_bytes + result_bytes > _PASSING * target.l2_bytes:
+    if (
+        packed
+        and target.far_gbytes < SLOW_GBYTES
+        and left_bytes + result_bytes > _PASSING * target.l2_bytes
+    ):
         return 4 * weight_bytes <= target.l2_bytes
     return left_bytes > target.l2_bytes and 2 * weight_bytes <= target.l2_bytes
 
