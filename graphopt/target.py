@@ -57,6 +57,11 @@ class Target:
     far_gbytes: float = field(default=30.0, kw_only=True)
 
     @property
+    def is_slow_afar(self) -> bool:
+        """Whether a core waits for what comes from beyond its level 2 cache."""
+        return self.far_gbytes < SLOW_GBYTES
+
+    @property
     def vector_bytes(self) -> int:
         return 4 * self.lanes_f32
 

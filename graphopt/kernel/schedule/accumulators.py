@@ -113,7 +113,7 @@ def block_reduction(k: Kernel, buffer: str, var: str, size: int, *, within: str)
         raise IRError(f"block_reduction: blocks of {size} iterations")
 
     def visit(loop: For) -> Stmt:
-        sums = _Sums(buffer, var, size)
+        sums = _Sums(buffer, var)
         zero = sums.phase(loop.body, lambda part: part.zero())
         if sums.extent <= size:
             return loop
@@ -157,8 +157,8 @@ class _Part:
 class _Sums:
     """The sums of all reductions inside a loop, in the order they stand there."""
 
-    def __init__(self, buffer: str, var: str, size: int) -> None:
-        self.buffer, self.var, self.size = buffer, var, size
+    def __init__(self, buffer: str, var: str) -> None:
+        self.buffer, self.var = buffer, var
         self.parts: list[_Part] = []
 
     @property

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graphopt_backends.cpu.lower import lower_region
+from graphopt_backends.cpu.lower import lower_region, region_space
 from graphopt_backends.cpu.targets import TARGETS, host
+from graphopt_passes.fuse.fuse import Fuse
 from regions import check_regions, graph_of
 
 from graphopt.ir.graph import Graph, Value
@@ -17,8 +18,10 @@ from graphopt.ir.types import DType, Layout, TensorType
 from graphopt.kernel.schedule import loop_names
 from graphopt.ops import OPS, ConvAttrs
 from graphopt.ops.base import NoAttrs
+from graphopt.passbase import PassContext
 from graphopt.rewrite import Rewriter, infer_types
 from graphopt.target import Target
+from graphopt.tune.space import Point
 
 pytestmark = pytest.mark.compiler
 
@@ -63,11 +66,10 @@ def test_linear(name: str, core: Target, tmp_path: Path) -> None:
         assert loops(fused, target) & {"rb", "kb"} == wanted
 
 
-def test_a_window_is_a_stream_by_its_rows(core: Target, tmp_path: Path) -> None:
-    """Its taps and channels are two loops, of which the inner one reads one stream."""
-    if core.name == "x86-64-v4" and not core.features <= host().features:
-        pytest.skip("this machine has no AVX-512")
-    target = replace(core, l2_bytes=1 << 17)
+IMAGE = TensorType(DType.F32, (2, 40, 15, 17), LAST)
+
+
+def window() -> Graph:
     attrs = ConvAttrs((2, 2), ((0, 0), (0, 0)), (1, 1), 1)
 
     def body(rw: Rewriter, x: Value, w: Value, b: Value) -> Value:
@@ -75,7 +77,33 @@ def test_a_window_is_a_stream_by_its_rows(core: Target, tmp_path: Path) -> None:
         y = rw.insert("conv", [x, w, b], attrs, types=[type.with_layout(LAST)]).result
         return rw.insert("relu", [y], NoAttrs(), types=[type.with_layout(LAST)]).result
 
-    image = TensorType(DType.F32, (2, 40, 15, 17), LAST)
-    graph = graph_of([image], [random(96, 40, 3, 3), random(96)], body)
-    fused = check_regions(graph, [random(*image.dims)], target, tmp_path, parts=2)
+    return graph_of([IMAGE], [random(96, 40, 3, 3), random(96)], body)
+
+
+def test_a_window_is_a_stream_by_its_rows(core: Target, tmp_path: Path) -> None:
+    """Its taps and channels are two loops, of which the inner one reads one stream."""
+    if core.name == "x86-64-v4" and not core.features <= host().features:
+        pytest.skip("this machine has no AVX-512")
+    target = replace(core, l2_bytes=1 << 17)
+    fused = check_regions(window(), [random(*IMAGE.dims)], target, tmp_path, parts=2)
     assert "kb" in loops(fused, target)
+
+
+@pytest.mark.parametrize("name", [*CASES, "window"])
+def test_all_that_a_tuner_may_choose_can_be_lowered(name: str) -> None:
+    """One parameter at a time beside the default."""
+    (m, n, k), l2_bytes, _ = CASES.get(name, ((0, 0, 0), 1 << 17, set()))
+    target = replace(TARGETS["x86-64-v4"], far_gbytes=17.0, l2_bytes=l2_bytes)
+    linear = graph_of(
+        [TensorType(DType.F32, (m, k))], [random(n, k)], lambda rw, x, w: rw.emit("linear", x, w)
+    )
+    graph = window() if name == "window" else linear
+    (node,) = (n for n in Fuse().run(graph, PassContext(target=target)).nodes if n.body is not None)
+    space = region_space(node, target)
+    points = [
+        Point({**space.default, p.name: choice}) for p in space.parameters for choice in p.choices
+    ]
+    allowed = [point for point in points if point in space]
+    assert len(allowed) > len(space.parameters)
+    for point in allowed:
+        lower_region(node, target, point)

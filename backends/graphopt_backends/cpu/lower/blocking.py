@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
-from graphopt.target import SLOW_GBYTES, Target
+from graphopt.target import Target
 from graphopt_backends.cpu.lower.tiles import LONG, Shape, Tile
 
 _PART = 12
@@ -38,7 +38,7 @@ def with_blocks(tile: Tile, shape: Shape, outer: int, left_bytes: int, target: T
     alone = target.lanes_f32 == 1 or not tile.panel_outer or tile.whole_panels(n) < 2
     if alone or prod(m) <= 2 * tile.rows * tile.outer_rows:
         return tile
-    slow = target.far_gbytes < SLOW_GBYTES
+    slow = target.is_slow_afar
     if slow and not outer and len(m) == 1 and left_bytes > target.l2_bytes // _LEFT:
         tile = replace(tile, row_block=_row_block(m[0], n, k, tile, target))
     panel, sums = 4 * tile.width * k, 4 * tile.width * (tile.row_block or prod(m))

@@ -39,7 +39,7 @@ from graphopt.lower.loops import fuse_axes
 from graphopt.lower.pieces import border
 from graphopt.lower.products import Axes, PackedWeight, Product, stored_value
 from graphopt.lower.region import Lowered, Packing, Region
-from graphopt.target import SLOW_GBYTES, Target
+from graphopt.target import Target
 from graphopt.tune.space import Point, Space
 from graphopt_backends.cpu.lower.blocking import with_blocks
 from graphopt_backends.cpu.lower.elementwise import fill_borders
@@ -105,7 +105,7 @@ def _default(builder: Builder, target: Target) -> Tile:
 def _far_bytes(target: Target) -> int | None:
     """From which size on an input of the epilogue is taken to come from beyond level 2, where
     that is slow: residuals of 1x1 convolutions 4 percent."""
-    return target.l2_bytes // 8 if target.far_gbytes < SLOW_GBYTES else None
+    return target.l2_bytes // 8 if target.is_slow_afar else None
 
 
 def packings(packed: Sequence[tuple[Builder, Sequence[Panel]]]) -> dict[int, Packing]:

@@ -38,7 +38,7 @@ from graphopt.lower.access import linear_index
 from graphopt.lower.loops import chunks
 from graphopt.lower.region import Lowered, Packing, Region
 from graphopt.lower.sharing import largest_share, mean_time
-from graphopt.target import SLOW_GBYTES, Target
+from graphopt.target import Target
 from graphopt_backends.cpu.lower.contraction import pack_panels
 from graphopt_backends.cpu.lower.tiles import (
     TOGETHER,
@@ -123,11 +123,11 @@ class Sizes:
         v, m = (4.0 * self.elements * rows * size for size in (self.stride, width))
         blocks = -(-total // rows)
         seen = 0.0 if ahead else _FEW_ROWS / rows
-        reread = _REREAD if target.far_gbytes >= SLOW_GBYTES else _SLOW_REREAD
+        reread = _SLOW_REREAD if target.is_slow_afar else _REREAD
         streamed = 4.0 * self.weights * (1 + seen + (blocks - 1) / reread)
         if v + m <= 0.9 * target.l2_bytes:
             return streamed
-        near = v + m <= _LEVEL_3 * target.l2_bytes and target.far_gbytes >= SLOW_GBYTES
+        near = v + m <= _LEVEL_3 * target.l2_bytes and not target.is_slow_afar
         hidden = _REREAD_ROWS if near else 1.0
         return streamed + blocks * ((1 + panels) * v + 2 * panels * m) / hidden
 

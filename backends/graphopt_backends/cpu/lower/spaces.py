@@ -42,7 +42,7 @@ def contraction_space(
         "k_step": _STEPS if long else (),
         "prefetch": _DISTANCES if long and packed and target.lanes_f32 > 1 else (),
         "spread": _CACHES if long and streamable and target.lanes_f32 > 1 else (),
-        "k_block": _blocks(k if streamable and target.lanes_f32 > 1 else 0, default.k_block),
+        "k_block": _blocks(k, default) if streamable and target.lanes_f32 > 1 else (),
     }
 
     def fits(tile: Tile) -> bool:
@@ -56,9 +56,9 @@ def contraction_space(
     return tile_space(default, choices, fits, _ranked(shape, target))
 
 
-def _blocks(depth: int, default: int) -> Sequence[int]:
+def _blocks(depth: int, default: Tile) -> Sequence[int]:
     """Iterations of a reduction to sum at a time: those of several blocks, the default, and all."""
-    return sorted({0, default, *(size for size in _BLOCKS if size < depth)})
+    return sorted({0, default.k_block, *(size for size in _BLOCKS if size < depth)})
 
 
 def window_space(shape: Shape, target: Target, default: Tile) -> Space:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import gcd, inf, prod
 from typing import Any
 
-from graphopt.target import SLOW_GBYTES, Target
+from graphopt.target import Target
 from graphopt.tune.space import Point
 
 Shape = tuple[tuple[int, ...], int, int]
@@ -226,11 +226,8 @@ def passes_once(shape: Shape, left_bytes: int, target: Target, *, packed: bool =
     that are more have blocks of rows instead."""
     m, n, k = shape
     weight_bytes, result_bytes = 4 * n * k, 4 * n * prod(m)
-    if (
-        packed
-        and target.far_gbytes < SLOW_GBYTES
-        and left_bytes + result_bytes > _PASSING * target.l2_bytes
-    ):
+    passing = left_bytes + result_bytes > _PASSING * target.l2_bytes
+    if packed and passing and target.is_slow_afar:
         return 4 * weight_bytes <= target.l2_bytes
     return left_bytes > target.l2_bytes and 2 * weight_bytes <= target.l2_bytes
 
@@ -247,7 +244,7 @@ def cycles(
     outer = m[-2] if len(m) > 1 else 1
     rest = prod(m[:-2]) if len(m) > 2 else 1
     total, missed = 0.0, _MISS * rows_missed(tile.rows * tile.outer_rows, row_bytes, target)
-    waits = _WAITS if target.far_gbytes < SLOW_GBYTES else 0.0
+    waits = _WAITS if target.is_slow_afar else 0.0
     for panel in panels_of(n, tile, target.lanes_f32):
         vectors = max(1, panel.width // panel.lanes)
         weight = _weight_cycles(4 * k * (n if once else panel.width), tile, shape, target)
@@ -355,13 +352,13 @@ def choose_streaming_tile(
 def _spread(rows: int, target: Target) -> int:
     """The level of cache that the next product's weights are asked into. Where they are long on
     their way, level 2 has more room for them: 2 to 5 percent with 32 to 128 rows."""
-    return 1 if rows >= _MANY and target.far_gbytes >= SLOW_GBYTES else 2
+    return 1 if rows >= _MANY and not target.is_slow_afar else 2
 
 
 def _stream_bytes(target: Target) -> int:
     """From which size on weights are taken to come from beyond the level 2 cache: other layers'
     were there since. What a fast one costs is hidden all the same."""
-    return target.l2_bytes if target.far_gbytes >= SLOW_GBYTES else target.l2_bytes // _NOTICED
+    return target.l2_bytes // _NOTICED if target.is_slow_afar else target.l2_bytes
 
 
 def _tiles(rows: int, vectors: int, target: Target) -> list[int]:
