@@ -23,9 +23,11 @@ _FLAGS = (
     "-O3", "-g0", "-fPIC", "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections",
     "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math",
     "-fwrapv", "-fno-strict-aliasing", "-fno-stack-protector",
-    "-fno-asynchronous-unwind-tables",
+    "-fno-asynchronous-unwind-tables", "-falign-loops=64",
 )  # fmt: skip
-"""Never -ffast-math: NaN and infinities are kept. -fwrapv: integers wrap as in numpy."""
+"""Never -ffast-math: NaN and infinities are kept. -fwrapv: integers wrap as in numpy. Loops begin
+with a cache line: a product of 24 instructions takes up to 1.25 times as long where its loop does
+not (AVX2 on a Zen 3; BERT-base 0.89, ResNet-50 0.95 of before), for 4 percent more code."""
 
 _SHOWN_LINES = 12
 

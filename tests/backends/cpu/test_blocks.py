@@ -66,6 +66,23 @@ def test_linear(name: str, core: Target, tmp_path: Path) -> None:
         assert loops(fused, target) & {"rb", "kb"} == wanted
 
 
+def test_many_rows_pass_by_blocks_on_any_core(core: Target, tmp_path: Path) -> None:
+    if core.name == "x86-64-v4" and not core.features <= host().features:
+        pytest.skip("this machine has no AVX-512")
+    target = replace(core, l2_bytes=1 << 15, far_gbytes=30.0)
+    graph = graph_of(
+        [TensorType(DType.F32, (601, 64))], [random(144, 64)],
+        lambda rw, x, w: rw.emit("linear", x, w),
+    )  # fmt: skip
+    fused = check_regions(graph, [random(601, 64)], target, tmp_path, parts=1)
+    assert "rb" in loops(fused, target)
+    few = graph_of(
+        [TensorType(DType.F32, (60, 64))], [random(144, 64)],
+        lambda rw, x, w: rw.emit("linear", x, w),
+    )  # fmt: skip
+    assert "rb" not in loops(Fuse().run(few, PassContext(target=target)), target)
+
+
 IMAGE = TensorType(DType.F32, (2, 40, 15, 17), LAST)
 
 

@@ -250,7 +250,8 @@ def test_streams_have_panels_of_one_width() -> None:
         (((128,), 768, 3072), 0, 4 * 128 * 3072, "V4", 0),  # its level 2 holds neither
         (((7, 7), 512, 4608), 3, 4 * 81 * 512, "V4", 1),  # taps and channels: a stream by blocks
         (((9,), 768, 3072), 0, 4 * 9 * 3072, "MESH", 0),  # every panel is read once
-        (((20000,), 768, 3072), 0, 4 * 20000 * 3072, "MESH", 0),  # sums would not stay
+        (((20000,), 768, 3072), 0, 4 * 20000 * 3072, "MESH", 768),  # of a block of rows
+        (((200, 100), 768, 3072), 0, 4 * 20000 * 3072, "MESH", 0),  # sums would not stay
     ],
 )
 def test_blocks_of_a_reduction(
@@ -258,3 +259,19 @@ def test_blocks_of_a_reduction(
 ) -> None:
     core = {"MESH": MESH, "V4": V4}[target]
     assert with_blocks(Tile(9, 3, 16), shape, outer, left, core).k_block == k_block
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "depth", "target", "block"),
+    [
+        (128, 3072, 768, "V4", 0),
+        (4096, 3072, 768, "V4", 171),  # half of level 2, all blocks alike
+        (4096, 3072, 4096, "V4", 153),  # fewer would have the weights come too often
+        (197, 768, 3072, "MESH", 0),  # too few for two such blocks: 1.02
+        (1500, 384, 1536, "MESH", 171),  # 0.95
+    ],
+)
+def test_blocks_of_rows(rows: int, columns: int, depth: int, target: str, block: int) -> None:
+    core = {"MESH": MESH, "V4": V4}[target]
+    tile = with_blocks(Tile(9, 3, 16), ((rows,), columns, depth), 0, 4 * rows * depth, core)
+    assert tile.row_block == block

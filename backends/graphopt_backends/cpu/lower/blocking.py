@@ -2,10 +2,10 @@
 
 Without blocks all of a deep panel passes by for every tile of positions, and the whole left factor
 for every panel. Where both do not stay in the level 2 cache, they come from beyond it again and
-again; where a block of the panel and the left factor do, only weights come from there, once. Where
-what is beyond it is slow, blocks pay whatever fits: of 48 rows 1.26 as fast, of 197 1.11. And a
-reduction of two loops, the taps of a window and what is inside, reads one stream block by block,
-which can be asked for ahead.
+again; where a block of the panel and the left factor do, only weights come from there, once. So
+many rows go by blocks everywhere, and where what is beyond level 2 is slow, blocks of the reduction
+pay whatever fits: of 48 rows 1.26 as fast, of 197 1.11. And a reduction of two loops, the taps of a
+window and what is inside, reads one stream block by block, which can be asked for ahead.
 """
 
 from __future__ import annotations
@@ -20,10 +20,14 @@ _PART = 12
 """A block of a panel is at most such a part of the level 2 cache: 768 of 3072 iterations by 48
 columns of 2 MiB, 1.19 as fast as all at once; 512 and 1024 within 2 percent (bench/NOTES.md)."""
 _LEFT = 2
-"""Rows of a block are at most such a part of it."""
+"""Rows of a block are such a part of it, if weights then come again seldom enough (`_DEARER`)."""
 _DEARER = 3
 """How many times as much a byte of weights costs that comes again as one of rows: 1500 rows, 384 to
 1536 channels and back 0.95 in blocks, 197 rows of 768 and 3072 1.02."""
+_PASSING = 8
+"""A left factor and a result of so many level 2 caches pass better by blocks of rows on any core,
+and 24 rows are nearly as good as 384: on a Zen 3, 3136 x 96 x 384 0.98, 1500 x 1536 x 384 0.88,
+4096 x 256 x 1024 0.77, 2048 cubed 0.79, 4096 x 768 x 3072 0.60 (bench/NOTES.md)."""
 _SUMS = 6
 """Sums that wait are at most such a part of it."""
 _LINE = 16
@@ -38,9 +42,10 @@ def with_blocks(tile: Tile, shape: Shape, outer: int, left_bytes: int, target: T
     alone = target.lanes_f32 == 1 or not tile.panel_outer or tile.whole_panels(n) < 2
     if alone or prod(m) <= 2 * tile.rows * tile.outer_rows:
         return tile
-    slow = target.is_slow_afar
-    if slow and not outer and len(m) == 1 and left_bytes > target.l2_bytes // _LEFT:
-        tile = replace(tile, row_block=_row_block(m[0], n, k, tile, target))
+    slow, passing = target.is_slow_afar, left_bytes + 4 * n * prod(m)
+    many = left_bytes > target.l2_bytes // _LEFT if slow else passing > _PASSING * target.l2_bytes
+    if many and not outer and len(m) == 1:
+        tile = replace(tile, row_block=_row_block(m[0], k, tile, target))
     panel, sums = 4 * tile.width * k, 4 * tile.width * (tile.row_block or prod(m))
     if sums > target.l2_bytes // _SUMS:
         return tile
@@ -53,13 +58,12 @@ def with_blocks(tile: Tile, shape: Shape, outer: int, left_bytes: int, target: T
     return replace(tile, k_block=-(-k // blocks // _LINE) * _LINE, spread=2, prefetch=0)
 
 
-def _row_block(rows: int, channels: int, depth: int, tile: Tile, target: Target) -> int:
+def _row_block(rows: int, depth: int, tile: Tile, target: Target) -> int:
     """Rows of a block, all alike but for the last; 0 for one block. All weights come again for each
     block; without blocks all rows would for each panel."""
-    blocks = -(-4 * depth * rows * _LEFT // target.l2_bytes)
-    size = -(-rows // blocks // tile.rows) * tile.rows
-    again, spared = (blocks - 1) * channels, rows * tile.whole_panels(channels)
-    return size if size < rows and _DEARER * again <= spared else 0
+    near, fewest = target.l2_bytes // _LEFT // (4 * depth), _DEARER * tile.width
+    blocks = -(-rows // near) if near >= fewest else rows // fewest
+    return -(-rows // blocks // tile.rows) * tile.rows if blocks > 1 else 0
 
 
 def _stays(panel: int, blocks: int, left_bytes: int, target: Target) -> bool:

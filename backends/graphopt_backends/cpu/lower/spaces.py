@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 
 from graphopt.target import Target
 from graphopt.tune.space import Parameter, Point, Space
@@ -22,6 +23,7 @@ _STEPS = (1, 2, 4)
 _DISTANCES = (0, 4, 8, 16, AHEAD)
 _CACHES = (0, 1, 2)
 _BLOCKS = (256, 512, 768, 1024)
+_ROWS = (48, 96, 192, 384)
 _MOST_TAPS = 49
 _LIKELY = 8
 
@@ -42,23 +44,29 @@ def contraction_space(
         "k_step": _STEPS if long else (),
         "prefetch": _DISTANCES if long and packed and target.lanes_f32 > 1 else (),
         "spread": _CACHES if long and streamable and target.lanes_f32 > 1 else (),
-        "k_block": _blocks(k, default) if streamable and target.lanes_f32 > 1 else (),
+        "k_block": _sizes(_BLOCKS, k, default.k_block)
+        if streamable and target.lanes_f32 > 1
+        else (),
+        "row_block": _sizes(_ROWS, prod(m), default.row_block) if packed and len(m) == 1 else (),
     }
+
+    def several(tile: Tile) -> bool:
+        return tile.panel_outer and tile.whole_panels(n) >= 2
 
     def fits(tile: Tile) -> bool:
         whole = tile.outer_rows == 1 or tile.rows == inner
-        if tile.k_block and (not tile.panel_outer or tile.whole_panels(n) < 2):
+        if (tile.k_block or tile.row_block) and not several(tile):
             return False
-        if tile.spread and (tile.prefetch or not tile.panel_outer or tile.whole_panels(n) < 2):
+        if tile.spread and (tile.prefetch or not several(tile)):
             return False
         return whole and tile.rows * tile.outer_rows <= most_rows(tile.vectors, target)
 
     return tile_space(default, choices, fits, _ranked(shape, target))
 
 
-def _blocks(depth: int, default: Tile) -> Sequence[int]:
-    """Iterations of a reduction to sum at a time: those of several blocks, the default, and all."""
-    return sorted({0, default.k_block, *(size for size in _BLOCKS if size < depth)})
+def _sizes(usual: Sequence[int], extent: int, default: int) -> Sequence[int]:
+    """Of a block of `extent` iterations: those that make several, the default, and 0 for all."""
+    return sorted({0, default, *(size for size in usual if size < extent)})
 
 
 def window_space(shape: Shape, target: Target, default: Tile) -> Space:
