@@ -96,12 +96,40 @@ def test_attention_writes_what_its_reader_wants() -> None:
     assert all(is_view(n) for n in graph.nodes[1:])
 
 
-def test_a_transposed_right_factor_is_copied_once() -> None:
+def copied(body: str, passes: str = "assign-layouts") -> list[str]:
+    """Operands of products that are copies, by position."""
+    graph = check_pass(passes, parse(body, fill=random_constant))
+    return [
+        f"{n.op.name} {i}"
+        for n in graph.nodes
+        if n.op.name in ("linear", "matmul")
+        for i, o in enumerate(n.operands)
+        if o.producer is not None and o.producer.op.name == "relayout"
+    ]
+
+
+def test_a_transposed_right_factor_is_copied_once_for_kernels_that_pack_none() -> None:
     body = "%x = input : f32[5,8]\n%z = input : f32[5,8]\n%t = transpose %z {perm=[1,0]}\n"
-    graph = assigned(
-        body + "%y = matmul %x, %t\n%v = matmul %y, %x\n%u = matmul %x, %t\nreturn %v, %u"
-    )
+    body += "%y = matmul %x, %t\n%v = matmul %y, %x\n%u = matmul %x, %t\nreturn %v, %u"
+    packed, copy = "assign-layouts", "assign-layouts{packs-right=false}"
+    assert copied(body) == []
+    assert copied(body, copy) == ["matmul 1", "matmul 1"]
+    graph = check_pass(copy, parse(body, fill=random_constant))
     assert [n.op.name for n in graph.nodes].count("relayout") == 1
+    one_row = body.replace("%x = input : f32[5,8]", "%x = input : f32[1,8]")
+    one_row = one_row.replace("%v = matmul %y, %x\n", "").replace("return %v, %u", "return %y, %u")
+    assert copied(one_row, packed) == ["matmul 1", "matmul 1"]  # nobody to share a panel with
+
+
+@pytest.mark.parametrize(
+    ("depth", "columns", "copies"), [(128, 256, 1), (128, 255, 0), (127, 256, 0)]
+)
+def test_a_transposed_left_factor_is_copied_for_many_columns(
+    depth: int, columns: int, copies: int
+) -> None:
+    body = f"%x = input : f32[{depth},9]\n%t = transpose %x {{perm=[1,0]}}\n"
+    body += f'%w = constant {{key="w"}} : f32[{columns},{depth}]\n%y = linear %t, %w\nreturn %y'
+    assert copied(body) == ["linear 0"] * copies
 
 
 @pytest.mark.parametrize(("count", "copies"), [(8, 1), (7, 0)])

@@ -8,7 +8,7 @@ row of a block sees, because attention is causal or has a window, are left out o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphopt.errors import UnsupportedError
@@ -27,12 +27,9 @@ from graphopt.kernel.ir import (
     Store,
     binary,
     block,
-    broadcast,
     const,
-    contiguous,
     index_const,
     load,
-    loops,
 )
 from graphopt.lower.access import Source
 from graphopt.lower.attention import masked, where_seen
@@ -41,6 +38,7 @@ from graphopt.ops import AttentionAttrs
 from graphopt.target import Target
 from graphopt.tune.space import Point, Space
 from graphopt_backends.cpu.lower.dots import Dots, are_faster, in_registers, lie_by_rows
+from graphopt_backends.cpu.lower.packing import column, pack, packed_at
 from graphopt_backends.cpu.lower.softmax import RowSoftmax, Run, whole_rows
 from graphopt_backends.cpu.lower.spaces import register_space
 from graphopt_backends.cpu.lower.tiles import (
@@ -52,7 +50,6 @@ from graphopt_backends.cpu.lower.tiles import (
     cycles,
     panels_of,
 )
-from graphopt_backends.cpu.lower.turning import turned_by_tiles
 
 _FEW = 16
 """Queries of heads that share their keys, for which those are read once."""
@@ -189,38 +186,17 @@ class _Attention:
 
     def _pack_keys(self) -> Stmt:
         """keys[panel][d][column] = k[t, d]."""
-        return self._packed(
-            self.keys, self.size.keys, self.size.depth,
-            self._key,
-        )  # fmt: skip
+        panels, depth = self._panels(self.size.keys), self.size.depth
+        return pack(self.region, self.keys, panels, depth, self._key)
 
     def _pack_values(self) -> Stmt:
         """values[panel][t][column] = v[t, e]."""
-        return self._packed(
-            self.values, self.size.width, self.size.keys,
-            lambda e, t: self.access.at(self.v, (self.b, self.hk, t, e)),
-        )  # fmt: skip
+        panels, keys = self._panels(self.size.width), self.size.keys
 
-    def _packed(
-        self, packed: Buffer, columns: int, rows: int, element: Callable[[Expr, Expr], Expr]
-    ) -> Stmt:
-        """packed[panel][row][column] = element(column, row), turned where rows of elements lie
-        side by side."""
-        nests: list[Stmt] = []
-        for p in self._panels(columns):
-            vectors = p.width // p.lanes
-            row, jb = self.region.loop("d", rows), self.region.loop("jb", p.count)
-            j = binary("*", self.region.loop("v", vectors), index_const(p.lanes))
-            j = contiguous(j, p.lanes)
-            at = self.access.simplify(self._packed_at(p, jb, row, j, rows))
-            value = element(self.access.simplify(self._column(p, jb, j)), row)
-            store = Store(packed, (at,), broadcast(value, p.lanes))
-            around, vector = [("jb", p.count), ("d", rows)], ("v", vectors)
-            ranges, target = self.access.ranges, self.region.target
-            nests += turned_by_tiles(store, around, vector, ranges, target) or [
-                loops([loop for loop in (*around, vector) if loop[1] > 1], store)
-            ]
-        return block(*nests)
+        def value(e: Expr, t: Expr) -> Expr:
+            return self.access.at(self.v, (self.b, self.hk, t, e))
+
+        return pack(self.region, self.values, panels, keys, value)
 
     def _blocks(self) -> Stmt:
         """All blocks of rows, which threads share; the last one may have fewer rows."""
@@ -273,17 +249,17 @@ class _Attention:
         out = []
         for p in self._panels(self.size.keys):
             jb, j, mi = self._tile_loops(p, rows)
-            m, t = binary("+", first, mi), self._column(p, jb, j)
+            m, t = binary("+", first, mi), column(p, jb, j)
             d = self.region.loop("k", self.size.depth)
             acc = Buffer.dense("acc", self.dtype, (), Scope.REGISTER)
             q = self.access.at(self.q, self._at(m, d))
-            at = self._packed_at(p, jb, d, j, self.size.depth)
+            at = packed_at(p, jb, d, j, self.size.depth)
             k = load(self.keys, self.access.simplify(at))
             value = masked(self.access, self.root, self._scaled(load(acc)), self._at(m, t))
             stored = Store(scores, (mi, self.access.simplify(t)), value)
             term = Store(acc, (), binary("*", q, k), reduce="+")
             tile = self._tile(p, rows, acc, [_along("k", self.size.depth, term)], [stored])
-            start = self._column(p, jb, index_const(0))
+            start = column(p, jb, index_const(0))
             out.append(_along("jb", p.count, self._where_seen(first, rows, start, p.width, tile)))
         return out
 
@@ -325,7 +301,7 @@ class _Attention:
         out = []
         for p in self._panels(self.size.width):
             jb, j, mi = self._tile_loops(p, rows)
-            m, e = binary("+", first, mi), self._column(p, jb, j)
+            m, e = binary("+", first, mi), column(p, jb, j)
             acc = Buffer.dense("acc", self.dtype, (), Scope.REGISTER)
             value = binary("*", load(acc), load(sums, mi))
             self.access.keep(self.root.result, _always(value))
@@ -338,10 +314,10 @@ class _Attention:
             parts = []
             for keys in self._key_panels():
                 kb, k = self.region.loop("kb", keys.count), self.region.loop("k", keys.width)
-                t = self.access.simplify(self._column(keys, kb, k))
+                t = self.access.simplify(column(keys, kb, k))
                 right = self._value(p, (jb, j), t, e)
                 term = Store(acc, (), binary("*", load(scores, mi, t), right), reduce="+")
-                start = self._column(keys, kb, index_const(0))
+                start = column(keys, kb, index_const(0))
                 part = _along("k", keys.width, term)
                 part = self._where_seen(first, rows, start, keys.width, part)
                 parts.append(_along("kb", keys.count, part))
@@ -353,7 +329,7 @@ class _Attention:
         if not self._packs_values:
             return self.access.at(self.v, (self.b, self.hk, t, e))
         jb, j = column
-        at = self._packed_at(p, jb, t, j, self.size.keys)
+        at = packed_at(p, jb, t, j, self.size.keys)
         return load(self.values, self.access.simplify(at))
 
     # Shared structure --------------------------------------------------------------------------
@@ -369,16 +345,6 @@ class _Attention:
         """What a block of queries takes or leaves of the keys."""
         keys = self.size.keys
         return [Panel(0, keys, 1, 1)] if self._sees_all else self._panels(keys)
-
-    def _column(self, p: Panel, jb: Expr, j: Expr) -> Expr:
-        return binary(
-            "+", binary("+", binary("*", jb, index_const(p.width)), j), index_const(p.start)
-        )
-
-    def _packed_at(self, p: Panel, jb: Expr, row: Expr, j: Expr, rows: int) -> Expr:
-        at = binary("+", binary("*", jb, index_const(rows)), row)
-        at = binary("+", binary("*", at, index_const(p.width)), j)
-        return binary("+", at, index_const(p.start * rows))
 
     def _tile_loops(self, p: Panel, rows: int) -> tuple[Expr, Expr, Expr]:
         jr = self.region.loop("jr", p.width // p.lanes)

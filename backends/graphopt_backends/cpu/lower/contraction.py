@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -32,8 +33,9 @@ from graphopt.kernel.ir import (
     const,
     index_const,
     load,
+    loops,
 )
-from graphopt.kernel.visit import walk
+from graphopt.kernel.visit import uses_var, walk
 from graphopt.lower.access import delinearized, linear_index
 from graphopt.lower.loops import fuse_axes
 from graphopt.lower.pieces import border
@@ -43,6 +45,7 @@ from graphopt.target import Target
 from graphopt.tune.space import Point, Space
 from graphopt_backends.cpu.lower.blocking import with_blocks
 from graphopt_backends.cpu.lower.elementwise import fill_borders
+from graphopt_backends.cpu.lower.packing import column, pack, pays
 from graphopt_backends.cpu.lower.spaces import contraction_space, window_space
 from graphopt_backends.cpu.lower.tiles import (
     Panel,
@@ -80,7 +83,7 @@ def products_space(region: Region, root: Node, products: Sequence[Product]) -> S
         return window_space(shape, region.target, default)
     return contraction_space(
         shape, region.target, default, packed=builder.product.weight is not None,
-        streamable=builder.is_streamable,
+        streamable=builder.is_streamable, packable=builder.is_packable,
     )  # fmt: skip
 
 
@@ -97,6 +100,8 @@ def _default(builder: Builder, target: Target) -> Tile:
         _, channels, depth = shape
         streams = blocks is not None and 4 * depth * channels > target.l2_bytes
         tile = choose_tile(shape, target, row_bytes, once=once, streams=streams)
+        if builder.is_packable and builder.packing_pays(tile):
+            tile = replace(tile, packs=True, panel_outer=False)
     if blocks is None:
         return tile
     return with_blocks(tile, shape, blocks, left, target)
@@ -159,6 +164,33 @@ class Builder:
         return self.product.weight is not None and one
 
     @property
+    def is_packable(self) -> bool:
+        """Whether the right factor is computed, and rows share it."""
+        p = self.product
+        computed = p.weight is None and p.right is not None and not p.chooses and not p.per_channel
+        return computed and 0 <= self._right_groups() < len(self.m_groups)
+
+    def packing_pays(self, tile: Tile) -> bool:
+        """Whether it is better packed than read as it lies."""
+        assert self.product.right is not None
+        rows = math.prod(map(self._extent, self.m_groups[self._right_groups() :]))
+        m, k = self._indices("m", self.m_groups), self._indices("k", self.k_groups)
+        right = self.product.right(m, self.region.loop("j", self.product.channels), k)
+        return pays(self.region, right, "k", self.product.depth, rows / tile.rows)
+
+    def _right_groups(self) -> int:
+        """Position loops from the outermost on that the right factor depends on."""
+        assert self.product.right is not None
+        m, k = self._indices("m", self.m_groups), self._indices("k", self.k_groups)
+        right = self.product.right(m, index_const(0), k)
+        used = [
+            i
+            for i, _ in enumerate(self.m_groups)
+            if uses_var(right, self._name("m", i, self.m_groups))
+        ]
+        return max(used, default=-1) + 1
+
+    @property
     def reduction_blocks(self) -> int | None:
         """Iterations of the outermost loop over k that blocks can be made of, 0 for any number of
         its only one; None where no block would read packed weights by one loop."""
@@ -199,7 +231,8 @@ class Builder:
         return panels_of(self.product.channels, tile, self.region.target.lanes_f32)
 
     def nests(self, tile: Tile) -> list[Stmt]:
-        return [self._nest(p) for p in self.panels(tile)]
+        nest = self._packing_nest if tile.packs else self._nest
+        return [nest(p) for p in self.panels(tile)]
 
     # Structure ---------------------------------------------------------------------------------
 
@@ -221,25 +254,54 @@ class Builder:
 
     def _at_positions(self, panel: Panel, body: Stmt) -> Stmt:
         """The loops over output positions and panels around `body`."""
-        loops = [(self._name("m", i, self.m_groups), self._extent(g))
-                 for i, g in enumerate(self.m_groups)]  # fmt: skip
         panels = [("jb", panel.count)] if panel.count > 1 else []
-        for name, extent in [*panels, *reversed(loops)]:
-            body = For(name, extent, body)
-        return body
+        return loops([*self._position_loops(), *panels], body)
+
+    def _position_loops(self) -> list[tuple[str, int]]:
+        groups = self.m_groups
+        return [(self._name("m", i, groups), self._extent(g)) for i, g in enumerate(groups)]
+
+    def _packing_nest(self, panel: Panel) -> Stmt:
+        """The panel is packed, then positions pass by."""
+        right, m = self.product.right, self._indices("m", self.m_groups)
+        assert right is not None
+        names, extents = zip(*self.product.reduced, strict=True)
+        packed = Buffer.dense(
+            f"right{panel.start}", self.root.result.type.dtype,
+            (self.product.depth * panel.width,), Scope.SCRATCH,
+        )  # fmt: skip
+        jb, _, _ = self._channel(panel)
+
+        def element(j: Expr, row: Expr) -> Expr:
+            k = dict(zip(names, delinearized(row, extents), strict=True))
+            n = self.region.access.simplify(column(panel, jb, j))
+            return right(m, n, k)
+
+        one = [Panel(0, panel.width, 1, panel.lanes)]
+        filled = pack(self.region, packed, one, self.product.depth, element)
+        point = self._point(self.m_groups, self.k_groups, panel, packed)
+        outer, around = self._right_groups(), self._position_loops()
+        rows = loops([*around[outer:], ("j", panel.width)], point)
+        panels = [("jb", panel.count)] if panel.count > 1 else []
+        return loops([*around[:outer], *panels], block(Alloc(packed), filled, rows))
 
     def _point(
         self,
         m_groups: tuple[tuple[str, ...], ...],
         k_groups: tuple[tuple[str, ...], ...],
         panel: Panel,
+        packed: Buffer | None = None,
     ) -> Stmt:
-        """Everything about one output element."""
+        """Everything about one output element; `packed` holds a panel that is computed."""
         m = self._indices("m", m_groups)
         k = self._indices("k", k_groups)
         jb, j, n = self._channel(panel)
         acc = Buffer.dense("acc", self.root.result.type.dtype, (), Scope.REGISTER)
-        inner: Stmt = Store(acc, (), self._term(panel, m, n, jb, j, k), self.product.combine)
+        if packed is None:
+            term = self._term(panel, m, n, jb, j, k)
+        else:
+            term = binary("*", self.product.left(m, n, k), self._kept(packed, panel, j, k))
+        inner: Stmt = Store(acc, (), term, self.product.combine)
         for i, group in reversed(list(enumerate(k_groups))):
             inner = For(self._name("k", i, k_groups), self._extent(group), inner)
         if self.product.chosen is not None:
@@ -261,12 +323,19 @@ class Builder:
             left if self.product.right is None else (binary("*", left, self.product.right(m, n, k)))
         )
 
+    def _kept(self, packed: Buffer, panel: Panel, j: Expr, k: Axes) -> Expr:
+        at = binary("+", binary("*", self._row(k), index_const(panel.width)), j)
+        return load(packed, self.region.access.simplify(at))
+
+    def _row(self, k: Axes) -> Expr:
+        reduced = self.product.reduced
+        return linear_index([k[name] for name, _ in reduced], [e for _, e in reduced])
+
     def _packed(self, panel: Panel, m: Axes, jb: Expr, j: Expr, k: Axes) -> Expr:
         """The packed right factor: [panel][k][width], one panel group after the other, a whole
         set of them per matrix."""
         p = self.product
-        row = linear_index([k[name] for name, _ in p.reduced], [e for _, e in p.reduced])
-        at = binary("+", binary("*", jb, index_const(self.product.depth)), row)
+        at = binary("+", binary("*", jb, index_const(self.product.depth)), self._row(k))
         at = binary("+", binary("*", at, index_const(panel.width)), j)
         at = binary("+", at, index_const(panel.start * self.product.depth))
         at = binary("+", at, self.weight.start)

@@ -29,10 +29,11 @@ _LIKELY = 8
 
 
 def contraction_space(
-    shape: Shape, target: Target, default: Tile, *, packed: bool, streamable: bool = False
-) -> Space:
+    shape: Shape, target: Target, default: Tile, *, packed: bool, streamable: bool = False,
+    packable: bool = False,
+) -> Space:  # fmt: skip
     """Tiles of a product. `packed`: its weights are one stream, which can be prefetched;
-    `streamable`: so can those of the next panel."""
+    `streamable`: so can those of the next panel; `packable`: it has none, and may pack panels."""
     m, n, k = shape
     outer, inner = (1, 1, *m)[-2:]
     long = k > LONG
@@ -47,6 +48,7 @@ def contraction_space(
         "k_block": _sizes(_BLOCKS, k, default.k_block)
         if streamable and target.lanes_f32 > 1
         else (),
+        "packs": (0, 1) if packable else (),
         "row_block": _sizes(_ROWS, prod(m), default.row_block) if packed and len(m) == 1 else (),
     }
 

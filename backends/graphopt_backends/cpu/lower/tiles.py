@@ -82,7 +82,7 @@ _NUMBERS = (
     "k_block",
     "row_block",
 )
-_FLAGS = ("panel_outer", "unroll_k")
+_FLAGS = ("panel_outer", "unroll_k", "packs")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,8 @@ class Tile:
     product reads is asked for, all along the tiles of one, 0 for not at all. `together`: panels,
     all of one width, that pass over transformed rows as one. `k_block`: iterations of the outermost
     loop of the reduction that are summed at a time, for all positions, 0 for all. `row_block`: rows
-    that all panels pass before the next ones, 0 for all.
+    that all panels pass before the next ones, 0 for all. `packs`: panels of a computed right factor
+    are packed before positions pass by them.
     """
 
     rows: int
@@ -124,6 +125,7 @@ class Tile:
     together: int = 1
     k_block: int = 0
     row_block: int = 0
+    packs: bool = False
 
     @property
     def width(self) -> int:

@@ -38,6 +38,9 @@ _BLOCKS = {"decompose-grouped-matmul": "{most=64,overhead=32}"}
 _BY_THEMSELVES = "{share-border=false}"
 """A library takes no slice of an image: every phase gets a border of its own."""
 
+_AS_THEY_LIE = "{packs-right=false}"
+"""Computed factors are read as they lie."""
+
 _BEFORE = {"sink-reshapes": "merge-parallel-products"}
 """Products that read one input become one launch: bert_base has 103 in place of 127. Before
 reshapes sink, so that attention reads the slices where they lie."""
@@ -48,6 +51,7 @@ def adjusted(passes: Sequence[str], precision: str, vendor: str) -> tuple[str, .
     options = {
         "choose-libraries": _libraries(precision, vendor),
         "join-concats": f"{{align-bytes={_VECTOR_BYTES}}}",
+        "assign-layouts": _AS_THEY_LIE,
         **_BLOCKS,
     }
     if vendor != "none" and precision in _VECTOR:
