@@ -168,7 +168,7 @@ class Builder:
         """Whether the right factor is computed, and rows share it."""
         p = self.product
         computed = p.weight is None and p.right is not None and not p.chooses and not p.per_channel
-        return computed and 0 <= self._right_groups() < len(self.m_groups)
+        return computed and self._right_groups() < len(self.m_groups)
 
     def packing_pays(self, tile: Tile) -> bool:
         """Whether it is better packed than read as it lies."""
@@ -183,12 +183,8 @@ class Builder:
         assert self.product.right is not None
         m, k = self._indices("m", self.m_groups), self._indices("k", self.k_groups)
         right = self.product.right(m, index_const(0), k)
-        used = [
-            i
-            for i, _ in enumerate(self.m_groups)
-            if uses_var(right, self._name("m", i, self.m_groups))
-        ]
-        return max(used, default=-1) + 1
+        numbered = enumerate(self._position_loops(), 1)
+        return max((i for i, (name, _) in numbered if uses_var(right, name)), default=0)
 
     @property
     def reduction_blocks(self) -> int | None:
@@ -203,10 +199,11 @@ class Builder:
         return self.weight.groups * self.product.depth * self.product.channels
 
     def shape(self) -> tuple[tuple[int, ...], int, int]:
-        """Extents of the fused m loops, N, and K; of one block where blocks choose their weights,
-        since no tile is of two."""
+        """Extents of the fused m loops, N, and K; of one matrix where each of a batch has a right
+        factor of its own, or blocks choose their weights, since no tile is of two."""
         p = self.product
-        groups = [g for g in self.m_groups if p.chooses not in g]
+        first = self._right_groups() if self.is_packable else 0
+        groups = [g for g in self.m_groups[first:] if p.chooses not in g]
         return tuple(self._extent(g) for g in groups), p.channels, p.depth
 
     def row_bytes(self) -> int:
