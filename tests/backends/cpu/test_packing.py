@@ -86,7 +86,7 @@ def test_rows_that_a_cache_keeps_are_read_where_they_are() -> None:
         assert not packs(fused, TARGETS["x86-64-v3"])
 
 
-def test_a_tuner_may_choose_either(tmp_path: Path) -> None:
+def test_a_tuner_may_choose_either() -> None:
     def body(rw: Rewriter, a: Value, b: Value) -> Value:
         return rw.emit("matmul", a, b)
 

@@ -324,13 +324,13 @@ class _Attention:
             out.append(_along("jb", p.count, self._tile(p, rows, acc, parts, stored)))
         return out
 
-    def _value(self, p: Panel, column: tuple[Expr, Expr], t: Expr, e: Expr) -> Expr:
-        """V at key `t` and feature `e`, which is that `column` of a panel."""
+    def _value(self, p: Panel, at: tuple[Expr, Expr], t: Expr, e: Expr) -> Expr:
+        """V at key `t` and feature `e`, which is `at` that column of a panel."""
         if not self._packs_values:
             return self.access.at(self.v, (self.b, self.hk, t, e))
-        jb, j = column
-        at = packed_at(p, jb, t, j, self.size.keys)
-        return load(self.values, self.access.simplify(at))
+        jb, j = at
+        packed = packed_at(p, jb, t, j, self.size.keys)
+        return load(self.values, self.access.simplify(packed))
 
     # Shared structure --------------------------------------------------------------------------
 

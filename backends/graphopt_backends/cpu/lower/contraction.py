@@ -12,6 +12,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -163,21 +164,22 @@ class Builder:
         one = len(self.k_groups) == 1 and not self.product.chooses
         return self.product.weight is not None and one
 
-    @property
+    @cached_property
     def is_packable(self) -> bool:
         """Whether the right factor is computed, and rows share it."""
         p = self.product
         computed = p.weight is None and p.right is not None and not p.chooses and not p.per_channel
-        return computed and self._right_groups() < len(self.m_groups)
+        return computed and self._right_groups < len(self.m_groups)
 
     def packing_pays(self, tile: Tile) -> bool:
         """Whether it is better packed than read as it lies."""
         assert self.product.right is not None
-        rows = math.prod(map(self._extent, self.m_groups[self._right_groups() :]))
+        rows = math.prod(map(self._extent, self.m_groups[self._right_groups :]))
         m, k = self._indices("m", self.m_groups), self._indices("k", self.k_groups)
         right = self.product.right(m, self.region.loop("j", self.product.channels), k)
         return pays(self.region, right, "k", self.product.depth, rows / tile.rows)
 
+    @cached_property
     def _right_groups(self) -> int:
         """Position loops from the outermost on that the right factor depends on."""
         assert self.product.right is not None
@@ -202,7 +204,7 @@ class Builder:
         """Extents of the fused m loops, N, and K; of one matrix where each of a batch has a right
         factor of its own, or blocks choose their weights, since no tile is of two."""
         p = self.product
-        first = self._right_groups() if self.is_packable else 0
+        first = self._right_groups if self.is_packable else 0
         groups = [g for g in self.m_groups[first:] if p.chooses not in g]
         return tuple(self._extent(g) for g in groups), p.channels, p.depth
 
@@ -251,8 +253,7 @@ class Builder:
 
     def _at_positions(self, panel: Panel, body: Stmt) -> Stmt:
         """The loops over output positions and panels around `body`."""
-        panels = [("jb", panel.count)] if panel.count > 1 else []
-        return loops([*self._position_loops(), *panels], body)
+        return loops([*self._position_loops(), *_panel_loop(panel)], body)
 
     def _position_loops(self) -> list[tuple[str, int]]:
         groups = self.m_groups
@@ -277,10 +278,9 @@ class Builder:
         one = [Panel(0, panel.width, 1, panel.lanes)]
         filled = pack(self.region, packed, one, self.product.depth, element)
         point = self._point(self.m_groups, self.k_groups, panel, packed)
-        outer, around = self._right_groups(), self._position_loops()
+        outer, around = self._right_groups, self._position_loops()
         rows = loops([*around[outer:], ("j", panel.width)], point)
-        panels = [("jb", panel.count)] if panel.count > 1 else []
-        return loops([*around[:outer], *panels], block(Alloc(packed), filled, rows))
+        return loops([*around[:outer], *_panel_loop(panel)], block(Alloc(packed), filled, rows))
 
     def _point(
         self,
@@ -309,8 +309,7 @@ class Builder:
     def _channel(self, panel: Panel) -> tuple[Expr, Expr, Expr]:
         """The loop variables over panels and in one, and the channel where they are."""
         jb, j = self.region.loop("jb", panel.count), self.region.loop("j", panel.width)
-        n = binary("+", binary("*", jb, index_const(panel.width)), j)
-        return jb, j, binary("+", n, index_const(panel.start))
+        return jb, j, column(panel, jb, j)
 
     def _term(self, panel: Panel, m: Axes, n: Expr, jb: Expr, j: Expr, k: Axes) -> Expr:
         left = self.product.left(m, n, k)
@@ -373,6 +372,10 @@ class Builder:
 
     def _extent(self, group: tuple[str, ...]) -> int:
         return math.prod(self.extents[a] for a in group)
+
+
+def _panel_loop(panel: Panel) -> list[tuple[str, int]]:
+    return [("jb", panel.count)] if panel.count > 1 else []
 
 
 def pack_panels(matrix: np.ndarray, panels: Sequence[Panel]) -> np.ndarray:
