@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import torch
+from torch.export import exported_program
+from torch.export.exported_program import ExportedProgram
 
 # Operators that one op of the IR stands for, or that torch would spell at greater length.
 _NAMES = """
@@ -25,15 +30,51 @@ scaled_dot_product_flash_attention_for_cpu
 WHOLE = frozenset(_NAMES.split())
 
 
-def table() -> dict[Any, Callable[..., Any]]:
-    """torch's default decompositions without those of the operators kept whole."""
-    out = torch.export.default_decompositions()
-    for overload in list(out.keys()):
-        if str(overload).removeprefix("aten.").split(".")[0] in WHOLE:
-            out.pop(overload)
+@dataclass(frozen=True)
+class _Chosen:
+    """table: operator -> what it is decomposed by. asked: the composite ones that torch must ask
+    the table about; all others are decomposed by their own kernels."""
+
+    table: dict[Any, Callable[..., Any]]
+    asked: frozenset[Any]
+
+
+def decompose(program: ExportedProgram) -> ExportedProgram:
+    """By torch's default decompositions without those of the operators kept whole."""
+    chosen = _chosen()
+    with _asking(chosen.asked):
+        return program.run_decompositions(chosen.table)
+
+
+@cache
+def _chosen() -> _Chosen:
+    table = dict(torch.export.default_decompositions())
+    composite = exported_program._collect_all_valid_cia_ops()
+    asked = {op for op in composite if _is_whole(op) or not isinstance(table.get(op), partial)}
     lstm = torch.ops.aten.lstm.input
-    out[lstm] = _states_as_given(out[lstm])
-    return out  # type: ignore[no-any-return]
+    table[lstm] = _states_as_given(table[lstm])
+    kept = {
+        op: call
+        for op, call in table.items()
+        if not _is_whole(op) and (op in asked or op not in composite)
+    }
+    return _Chosen(kept, frozenset(asked))
+
+
+def _is_whole(overload: Any) -> bool:
+    return str(overload).removeprefix("aten.").split(".")[0] in WHOLE
+
+
+@contextmanager
+def _asking(operators: frozenset[Any]) -> Iterator[None]:
+    """torch overrides some twelve kernels of each of its 513 composite operators, twice, at every
+    decomposition: half a second for a model of any size. These are the ones that need it."""
+    listed = exported_program._collect_all_valid_cia_ops
+    exported_program._collect_all_valid_cia_ops = lambda: set(operators)
+    try:
+        yield
+    finally:
+        exported_program._collect_all_valid_cia_ops = listed
 
 
 def _states_as_given(lstm: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ from torch.export import ExportedProgram, _trace
 from torch.nn.modules import transformer
 
 from graphopt.errors import FrontendError, GraphoptError
-from graphopt.frontend import decompositions
+from graphopt.frontend.decompositions import decompose
 from graphopt.frontend.example_inputs import ExampleInputs, arguments
 from graphopt.frontend.importer import Importer
 from graphopt.frontend.provenance import source_line
@@ -53,7 +53,7 @@ def import_exported(program: ExportedProgram) -> Graph:
     """
     with quiet():
         try:
-            decomposed = program.run_decompositions(decompositions.table())
+            decomposed = decompose(program)
         except Exception as error:  # whatever torch's decompositions raise
             first = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
             raise FrontendError(
