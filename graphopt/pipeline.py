@@ -106,11 +106,15 @@ class Pipeline:
         returns broken IR; GateError; whatever BudgetError or UnsupportedError a pass has to report.
         """
         ctx = ctx if ctx is not None else PassContext()
+        text = print_graph(graph) if verify_each else ""
         for stage in self.stages:
             if announce is not None:
                 announce(stage.pass_.name)
             start, rewrites, before = time.perf_counter(), ctx.rewrites, graph
-            graph = _run_stage(stage, before, ctx, verify_each, pass_timeout_s)
+            graph = _run_stage(stage, before, ctx, pass_timeout_s)
+            if verify_each:
+                _verify_stage(stage, graph, before, text)
+                text = text if graph is before else print_graph(graph)
             seconds = time.perf_counter() - start
             if timings is not None:
                 sizes = len(before.nodes), len(graph.nodes)
@@ -127,17 +131,11 @@ class Pipeline:
 # Running -----------------------------------------------------------------------------------------
 
 
-def _run_stage(
-    stage: Stage, graph: Graph, ctx: PassContext, verify_each: bool, timeout_s: float
-) -> Graph:
+def _run_stage(stage: Stage, graph: Graph, ctx: PassContext, timeout_s: float) -> Graph:
     # Scaling a weight in place would change the graph the pass was given: let numpy refuse.
     for array in graph.constants.values():
         array.setflags(write=False)
-    text = print_graph(graph) if verify_each else ""
-    result = run_stage(stage, lambda: stage.pass_.run(graph, ctx), timeout_s, Graph)
-    if verify_each:
-        _verify_stage(stage, result, graph, text)
-    return result
+    return run_stage(stage, lambda: stage.pass_.run(graph, ctx), timeout_s, Graph)
 
 
 def _verify_stage(stage: Stage, result: Graph, given: Graph, given_text: str) -> None:

@@ -32,6 +32,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--gpu-artifacts", metavar="DIR", help="made by tests/gpu/prepare.py")
     parser.addoption(
+        "--full-depth", action="store_true", help="models with all their layers: minutes more"
+    )
+    parser.addoption(
         "--emulate-all", action="store_true", help="every model on the emulated GPU: 20 minutes"
     )
 

@@ -1,7 +1,8 @@
 """The model zoo of the tests and the bench: seeded random weights, nothing downloaded.
 
-`MODELS` has the architectures at the size people run; `TINY` has the same ones at two layers or so,
-for tests that compile and run. A builder gives `(module in eval mode, example inputs)`; the module
+`MODELS` has the architectures at the size people run; `SHALLOW` as wide, on inputs as large, with
+what repeats twice or so: the same kernels in a third of the time; `TINY` has them small, for tests
+that look at every step. A builder gives `(module in eval mode, example inputs)`; the module
 takes tensors by position and returns a tensor or a tuple of tensors. torch and transformers are
 imported when a model is built, so that listing the names costs nothing.
 """
@@ -9,7 +10,7 @@ imported when a model is built, so that listing the names costs nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ class Pretrained:
     """An architecture of `transformers`: class names, the config of each size, inputs, outputs.
 
     name: of the full size, in `MODELS`; the tiny one is `tiny_` and the family.
+    shallow: what takes the place of `full`'s arguments in `SHALLOW`.
     inputs: keyword -> shape; one called `input_ids` holds random token ids, others normal noise.
     part: the submodule to keep (an encoder); the whole model where empty.
     backbone: config class of a nested backbone; its arguments stand under `backbone_config`.
@@ -42,6 +44,7 @@ class Pretrained:
     tiny: Mapping[str, Any]
     full_inputs: Mapping[str, tuple[int, ...]]
     tiny_inputs: Mapping[str, tuple[int, ...]]
+    shallow: Mapping[str, Any] = field(default_factory=dict)
     part: str = ""
     backbone: str = ""
 
@@ -79,6 +82,7 @@ PRETRAINED: Mapping[str, Pretrained] = {
         ("logits",),
         full={"num_labels": 1000},
         tiny={**_TINY_RESNET, "num_labels": 10},
+        shallow={"depths": [2, 2, 2, 2]},
         **_images(224, 32),
     ),
     "mobilenet_v1": Pretrained(
@@ -118,6 +122,7 @@ PRETRAINED: Mapping[str, Pretrained] = {
             "depth_coefficient": 0.2,
             "hidden_dim": 320,
         },
+        shallow={"depth_coefficient": 0.5},
         **_images(224, 32),
     ),
     "regnet": Pretrained(
@@ -133,6 +138,7 @@ PRETRAINED: Mapping[str, Pretrained] = {
             "depths": [1, 2],
             "groups_width": 8,
         },
+        shallow={"depths": [2, 2, 2, 2]},
         **_images(224, 32),
     ),
     "convnext": Pretrained(
@@ -142,6 +148,7 @@ PRETRAINED: Mapping[str, Pretrained] = {
         ("logits",),
         full={"num_labels": 1000},
         tiny={"num_labels": 10, "hidden_sizes": [16, 32, 48, 64], "depths": [1, 1, 2, 1]},
+        shallow={"depths": [2, 2, 2, 2]},
         **_images(224, 64),
     ),
     "vit": Pretrained(
@@ -151,6 +158,7 @@ PRETRAINED: Mapping[str, Pretrained] = {
         ("logits",),
         full={"num_labels": 1000},
         tiny={**_TINY_VIT, "num_labels": 10},
+        shallow={"num_hidden_layers": 2},
         **_images(224, 32),
     ),
     "swin": Pretrained(
@@ -168,6 +176,7 @@ PRETRAINED: Mapping[str, Pretrained] = {
             "depths": [2, 2],
             "num_heads": [2, 4],
         },
+        shallow={"depths": [2, 2, 2, 2]},
         **_images(224, 32),
     ),
     "segformer": Pretrained(
@@ -208,6 +217,11 @@ PRETRAINED: Mapping[str, Pretrained] = {
             "num_queries": 10,
         },
         backbone="ResNetConfig",
+        shallow={
+            "backbone_config": {"out_features": ["stage4"], "depths": [2, 2, 2, 2]},
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+        },
         **_images(512, 64),
     ),
     "bert": Pretrained(
@@ -224,6 +238,7 @@ PRETRAINED: Mapping[str, Pretrained] = {
             "intermediate_size": 128,
             "max_position_embeddings": 32,
         },
+        shallow={"num_hidden_layers": 2},
         full_inputs={"input_ids": (1, TOKENS), "attention_mask": (1, TOKENS)},
         tiny_inputs={"input_ids": (1, TINY_TOKENS), "attention_mask": (1, TINY_TOKENS)},
     ),
@@ -241,6 +256,7 @@ PRETRAINED: Mapping[str, Pretrained] = {
             "hidden_dim": 128,
             "max_position_embeddings": 32,
         },
+        shallow={"n_layers": 2},
         **_tokens(),
     ),
     "gpt2": Pretrained(
@@ -259,6 +275,7 @@ PRETRAINED: Mapping[str, Pretrained] = {
             "bos_token_id": 98,
             "eos_token_id": 99,
         },
+        shallow={"n_layer": 2},
         **_tokens(),
     ),
     "llama": Pretrained(
@@ -285,6 +302,7 @@ PRETRAINED: Mapping[str, Pretrained] = {
             "vocab_size": 100,
             "max_position_embeddings": 32,
         },
+        shallow={"num_hidden_layers": 2},
         **_tokens(),
     ),
     "t5_encoder": Pretrained(
@@ -302,6 +320,7 @@ PRETRAINED: Mapping[str, Pretrained] = {
             "num_heads": 4,
             "feed_forward_proj": "gated-gelu",
         },
+        shallow={"num_layers": 2},
         **_tokens(),
     ),
     "whisper_encoder": Pretrained(
@@ -326,6 +345,7 @@ PRETRAINED: Mapping[str, Pretrained] = {
             "eos_token_id": 99,
             "decoder_start_token_id": 97,
         },
+        shallow={"encoder_layers": 2, "decoder_layers": 1},
         full_inputs={"input_features": (1, 80, 3000)},
         tiny_inputs={"input_features": (1, 16, 40)},
         part="encoder",
@@ -347,6 +367,7 @@ PRETRAINED: Mapping[str, Pretrained] = {
             "eos_token_id": 99,
             "pad_token_id": 1,
         },
+        shallow={"num_hidden_layers": 2},
         **_tokens(full=77),
     ),
     "clip_vision": Pretrained(
@@ -356,6 +377,7 @@ PRETRAINED: Mapping[str, Pretrained] = {
         ("last_hidden_state", "pooler_output"),
         full={},
         tiny=_TINY_VIT,
+        shallow={"num_hidden_layers": 2},
         **_images(224, 32),
     ),
 }
@@ -371,13 +393,15 @@ HAND_WRITTEN: Mapping[str, tuple[str, tuple[Any, ...], tuple[Any, ...]]] = {
 }
 
 
-def build_pretrained(recipe: Pretrained, tiny: bool) -> Built:
+def build_pretrained(recipe: Pretrained, tiny: bool, shallow: bool = False) -> Built:
     import torch
     import transformers
     from modules import Plain
 
     torch.manual_seed(SEED)
     arguments = dict(recipe.tiny if tiny else recipe.full)
+    if shallow:
+        arguments.update(recipe.shallow)
     if recipe.backbone:
         backbone = getattr(transformers, recipe.backbone)
         arguments["backbone_config"] = backbone(**arguments["backbone_config"])
@@ -443,4 +467,8 @@ def _table(tiny: bool) -> Mapping[str, Callable[[], Built]]:
 
 
 MODELS: Mapping[str, Callable[[], Built]] = _table(tiny=False)
+SHALLOW: Mapping[str, Callable[[], Built]] = {
+    **MODELS,
+    **{r.name: partial(build_pretrained, r, False, True) for r in PRETRAINED.values() if r.shallow},
+}
 TINY: Mapping[str, Callable[[], Built]] = _table(tiny=True)

@@ -38,7 +38,7 @@ class DType(enum.Enum):
 
     @property
     def is_float(self) -> bool:
-        return self in (DType.F64, DType.F32, DType.F16, DType.BF16)
+        return self in _FLOATS
 
     @property
     def is_integer(self) -> bool:
@@ -69,6 +69,7 @@ _NUMPY: dict[DType, np.dtype] = {
     DType.U8: np.dtype(np.uint8),
     DType.BOOL: np.dtype(np.bool_),
 }
+_FLOATS = frozenset({DType.F64, DType.F32, DType.F16, DType.BF16})
 _FROM_NUMPY = {v: k for k, v in _NUMPY.items()}
 
 

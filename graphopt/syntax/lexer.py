@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from graphopt.errors import ParseError
 
@@ -24,8 +23,7 @@ PLAIN_NAME = re.compile(r"[A-Za-z0-9_.]+")
 PLAIN_WORD = re.compile(r"(?!(?:inf|nan)$)[A-Za-z_][A-Za-z0-9_]*(?:-[A-Za-z0-9_]+)*")
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """`kind` is "value", "number", "word", "string", "punct" or "end"."""
 
     kind: str
@@ -47,13 +45,14 @@ class Tokens:
 
     def _scan(self) -> list[Token]:
         out, offset = [], 0
-        while offset < len(self.text):
-            match = self._pattern.match(self.text, offset)
-            if match is None:
+        for match in self._pattern.finditer(self.text):
+            if match.start() != offset:
                 self._fail_at(offset)
             if match.lastgroup != "space":
                 out.append(Token(str(match.lastgroup), match.group(), offset))
             offset = match.end()
+        if offset != len(self.text):
+            self._fail_at(offset)
         return [*out, Token("end", "", offset)]
 
     def _fail_at(self, offset: int) -> NoReturn:
@@ -80,14 +79,15 @@ class Tokens:
         return self._tokens[min(self._at + n, len(self._tokens) - 1)]
 
     def next(self) -> Token:
-        token = self.peek
+        token = self._tokens[self._at]
         if token.kind != "end":
             self._at += 1
         return token
 
     def at(self, text: str) -> bool:
         """Whether the next token is this word or punctuation."""
-        return self.peek.kind in ("word", "punct") and self.peek.text == text
+        token = self._tokens[self._at]
+        return token.text == text and token.kind in ("word", "punct")
 
     def accept(self, text: str) -> Token | None:
         return self.next() if self.at(text) else None

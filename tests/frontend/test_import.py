@@ -14,6 +14,7 @@ pytest.importorskip("torch")
 import torch
 from models import TINY
 from torch import Tensor, nn
+from traced_models import tiny
 
 from graphopt.check import execute
 from graphopt.errors import FrontendError
@@ -88,8 +89,7 @@ def test_lines_survive_text() -> None:
 @pytest.mark.parametrize("name", ["tiny_resnet", "tiny_bert", "tiny_swin", "tiny_t5_encoder"])
 def test_every_computed_node_of_real_models_has_a_line(name: str) -> None:
     pytest.importorskip("transformers")
-    model, inputs = TINY[name]()
-    graph = trace(model, inputs)
+    graph = tiny(name).graph
     lost = [n for n in graph.nodes if not n.loc.source and n.op.name != "constant"]
     assert not lost
 

@@ -7,10 +7,9 @@ from functools import cache
 import numpy as np
 from graphopt_backends.cpu.lower import lower_region
 from graphopt_backends.cpu.targets import TARGETS
-from models import TINY
+from traced_models import tiny
 
 from graphopt.driver import Options, default_pipeline
-from graphopt.frontend import trace_model
 from graphopt.ir.graph import Graph, Node
 from graphopt.kernel.ir import Kernel
 from graphopt.kernel.text import print_kernel
@@ -23,10 +22,9 @@ NAMES = ("x86-64-v4", "scalar")
 @cache
 def model(name: str) -> tuple[Graph, tuple[np.ndarray, ...]]:
     """A planned graph, and inputs for it."""
-    module, inputs = TINY[name]()
-    graph = trace_model(module, inputs).graph
-    planned = default_pipeline(Options()).run(graph, PassContext(target=TARGETS[NAMES[0]]))
-    return planned, tuple(np.asarray(x) for x in inputs)
+    traced = tiny(name)
+    planned = default_pipeline(Options()).run(traced.graph, PassContext(target=TARGETS[NAMES[0]]))
+    return planned, tuple(traced.inputs().values())
 
 
 @cache

@@ -12,6 +12,8 @@ import torch
 from test_models import check
 from torch import nn
 
+from graphopt.frontend import trace_model
+
 pytestmark = [pytest.mark.transformers, pytest.mark.compiler]
 TOP = {"num_experts_per_tok": 2, "hidden_size": 32}
 BLOCKS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
@@ -63,19 +65,19 @@ def block_of(name: str, experts: str = "grouped_mm") -> nn.Module:
 @pytest.mark.parametrize("name", BLOCKS)
 def test_block(name: str, tokens: int, tmp_path: Path) -> None:
     built = block_of(name), (torch.randn(1, tokens, TOP["hidden_size"]),)
-    check(built, tmp_path / "artifact", gated=True)
+    check(trace_model(*built), tmp_path / "artifact", gated=True)
 
 
 @pytest.mark.parametrize("name", ["mixtral", "gpt_oss"])
 def test_block_that_copies_weights_for_each_row(name: str, tmp_path: Path) -> None:
     built = block_of(name, "batched_mm"), (torch.randn(1, 5, TOP["hidden_size"]),)
-    check(built, tmp_path / "artifact", gated=True)
+    check(trace_model(*built), tmp_path / "artifact", gated=True)
 
 
 @pytest.mark.parametrize("tokens", [1, 37])
 def test_block_on_an_emulated_gpu(tokens: int, tmp_path: Path) -> None:
     built = block_of("qwen3"), (torch.randn(1, tokens, TOP["hidden_size"]),)
-    check(built, tmp_path / "artifact", gated=False, target="cuda:emulated")
+    check(trace_model(*built), tmp_path / "artifact", gated=False, target="cuda:emulated")
 
 
 def test_all_tokens_to_the_same_experts(tmp_path: Path) -> None:
@@ -84,12 +86,12 @@ def test_all_tokens_to_the_same_experts(tmp_path: Path) -> None:
     with torch.no_grad():
         block.block.gate.weight.copy_(torch.tensor([[-1.0], [1.0], [-2.0], [2.0]]))  # type: ignore[union-attr]
     x = torch.randn(1, 37, TOP["hidden_size"]).abs()
-    check((block, (x,)), tmp_path / "artifact", gated=True)
+    check(trace_model(block, (x,)), tmp_path / "artifact", gated=True)
 
 
 def test_without_any_pass_but_those_that_kernels_need(tmp_path: Path) -> None:
     built = block_of("qwen3"), (torch.randn(1, 6, TOP["hidden_size"]),)
-    check(built, tmp_path / "artifact", gated=True, level="O0")
+    check(trace_model(*built), tmp_path / "artifact", gated=True, level="O0")
 
 
 @pytest.mark.parametrize("tokens", [1, 16])
@@ -105,4 +107,4 @@ def test_model(tokens: int, tmp_path: Path) -> None:
     )  # fmt: skip
     model = Plain(Qwen3MoeForCausalLM(config).eval(), ("input_ids",), ("logits",)).eval()
     ids = torch.randint(0, 100, (1, tokens))
-    check((model, (ids,)), tmp_path / "artifact", gated=True)
+    check(trace_model(model, (ids,)), tmp_path / "artifact", gated=True)

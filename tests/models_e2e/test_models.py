@@ -2,7 +2,8 @@
 
 The artifact's outputs must lie within 1e-4 of eager's, computed in float64, relative to the
 output's largest magnitude: what the project promises for float32. The tiny models hold every pass
-to its numerics on the way; the full-size ones are `slow`.
+to its numerics on the way; those of full size are `slow`, and have few of their repeated layers but
+with `--full-depth`.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from models import MODELS, TINY
+from models import MODELS, SHALLOW, TINY
+from traced_models import tiny
 
 from graphopt.artifact.loader import load
 from graphopt.compilation import DEFAULT_LEVEL
 from graphopt.driver import Options, build
-from graphopt.frontend import trace_model
+from graphopt.frontend import Traced, trace_model
 
 TOLERANCE = 1e-4
 
@@ -24,11 +26,8 @@ pytestmark = [pytest.mark.transformers, pytest.mark.compiler]
 
 
 def check(
-    built: tuple[object, tuple[object, ...]], out: Path, *, gated: bool,
-    level: str = DEFAULT_LEVEL, target: str = "cpu",
-) -> None:  # fmt: skip
-    module, inputs = built
-    traced = trace_model(module, inputs)
+    traced: Traced, out: Path, *, gated: bool, level: str = DEFAULT_LEVEL, target: str = "cpu"
+) -> None:
     options = Options(level, verify_each=gated)
     compilation = build(traced.graph, target=target, out=out, options=options)
     report = compilation.report
@@ -44,10 +43,11 @@ def check(
 
 @pytest.mark.parametrize("name", sorted(TINY))
 def test_tiny(name: str, tmp_path: Path) -> None:
-    check(TINY[name](), tmp_path / "artifact", gated=True)
+    check(tiny(name), tmp_path / "artifact", gated=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_full_size(name: str, tmp_path: Path) -> None:
-    check(MODELS[name](), tmp_path / "artifact", gated=False)
+def test_full_size(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    models = MODELS if request.config.getoption("--full-depth") else SHALLOW
+    check(trace_model(*models[name]()), tmp_path / "artifact", gated=False)

@@ -6,8 +6,8 @@ from collections import Counter
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import traced_models
 from graphopt_passes.pipelines import text
-from models import TINY
 
 from graphopt.check import NumericsGate
 from graphopt.ir.graph import Graph
@@ -18,13 +18,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-@cache
 def tiny(name: str) -> Graph:
     """A model of `models.TINY`, as the frontend imports it."""
-    from graphopt.frontend import trace_model
-
-    module, inputs = TINY[name]()
-    return trace_model(module, inputs).graph
+    return traced_models.tiny(name).graph
 
 
 @cache

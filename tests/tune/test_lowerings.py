@@ -14,8 +14,9 @@ from graphopt_backends.cpu.targets import TARGETS, host
 from graphopt_passes.fuse.fuse import Fuse
 from graphopt_passes.fuse.fuse_strips import FuseStrips
 from regions import graph_of
+from traced_models import tiny
 
-from graphopt.driver import Options, default_pipeline, read_model
+from graphopt.driver import Options, default_pipeline
 from graphopt.ir.digest import region_digest
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.types import DType, Layout, TensorType
@@ -218,10 +219,7 @@ def test_every_schedule_agrees_with_the_reference(
 
 def planned(name: str, target: Target) -> Graph:
     pytest.importorskip("transformers")
-    from models import TINY
-
-    graph, _ = read_model(*TINY[name]())
-    return default_pipeline(Options()).run(graph, PassContext(target=target))
+    return default_pipeline(Options()).run(tiny(name).graph, PassContext(target=target))
 
 
 @pytest.mark.transformers

@@ -13,10 +13,9 @@ import pytest
 from graphopt_backends.cuda.emit.device import device_sources
 from graphopt_backends.cuda.targets import TARGETS
 from kinds import texts
-from models import TINY
+from traced_models import tiny
 
 from graphopt.driver import Options, lower
-from graphopt.frontend import trace_model
 from graphopt.target import resolve
 
 pytestmark = pytest.mark.nvcc
@@ -103,7 +102,7 @@ def test_kernels_of_models(precision: str, tmp_path: Path) -> None:
     options = Options(precision=precision, vendor="none")
     emitted: dict[str, str] = {}
     for name in MODELS:
-        made = lower(trace_model(*TINY[name]()).graph, backend, target, options)
+        made = lower(tiny(name).graph, backend, target, options)
         emitted.update((k.name, made.sources[f"{k.name}.cu"]) for k in made.program.kernels)
     said, ptx = compiled(tmp_path, emitted)
     found = local_bytes(said)

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from models import TINY
+from traced_models import tiny
 
 from graphopt.artifact.device import DeviceModel
 from graphopt.artifact.loader import load
 from graphopt.check.artifact import TOLERANCE, TOLERANCES
 from graphopt.driver import Options, build
-from graphopt.frontend import trace_model
 
 pytestmark = [pytest.mark.transformers, pytest.mark.compiler]
 
@@ -21,8 +21,7 @@ HALVES = {"fp16": "f16", "bf16": "bf16"}
 
 
 def _check(name: str, out: Path, options: Options) -> DeviceModel:
-    module, inputs = TINY[name]()
-    traced = trace_model(module, inputs)
+    traced = tiny(name)
     made = build(traced.graph, target="cuda:emulated", out=out, options=options)
     assert made.report.arena_bytes <= 1.15 * made.report.arena_lower_bound
     model = load(out)
