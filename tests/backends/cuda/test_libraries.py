@@ -238,18 +238,19 @@ def test_tf32_is_named_for_f32_alone():
 
 
 def test_what_a_level_becomes_for_gpus():
-    level = ["sink-reshapes", "cast-precision", "pad-channels", "choose-winograd", "fuse",
-             "choose-libraries"]  # fmt: skip
+    level = ["sink-reshapes", "cast-precision", "pad-channels", "choose-winograd", "assign-layouts",
+             "fuse", "choose-libraries"]  # fmt: skip
     start = ("merge-parallel-products", "sink-reshapes")
+    layouts = "assign-layouts{packs-right=false}"
     assert BACKEND.adjusted(level, "fp32", "none") == (
-        *start, "cast-precision", "pad-channels", "fuse", "choose-libraries",
+        *start, "cast-precision", "pad-channels", layouts, "fuse", "choose-libraries",
     )  # fmt: skip
     assert BACKEND.adjusted(level, "bf16", "auto") == (
-        *start, "cast-precision{to=bf16}", "pad-channels{multiple=8}", "fuse",
+        *start, "cast-precision{to=bf16}", "pad-channels{multiple=8}", layouts, "fuse",
         "choose-libraries{use=[cublaslt,cudnn]}",
     )  # fmt: skip
     assert BACKEND.adjusted(level, "tf32", "cudnn") == (
-        *start, "cast-precision", "pad-channels{multiple=4}", "fuse",
+        *start, "cast-precision", "pad-channels{multiple=4}", layouts, "fuse",
         "choose-libraries{use=[cudnn],always=true,tf32=true}",
     )  # fmt: skip
 
