@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--gpu-artifacts", metavar="DIR", help="made by tests/gpu/prepare.py")
     parser.addoption(
-        "--full-depth", action="store_true", help="models with all their layers: minutes more"
+        "--full-size", action="store_true", help="every model with all its layers: minutes more"
     )
     parser.addoption(
         "--emulate-all", action="store_true", help="every model on the emulated GPU: 20 minutes"

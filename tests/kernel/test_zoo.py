@@ -7,7 +7,7 @@ import pytest
 from graphopt_backends.cpu.targets import TARGETS
 from models import TINY
 from regions_in_memory import from_memory, inputs_of, reference_values
-from zoo import lowered, model, steps
+from zoo import SCALAR, VECTORS, lowered, model, steps
 
 from graphopt.check import KernelNumericsGate
 from graphopt.driver import Options, default_kernel_pipeline
@@ -27,11 +27,13 @@ ROUNDING = 1e-11
 WEIGHT_ROUNDING = {"winograd": 1e-6, "strassen": 1e-6}
 
 
-@pytest.mark.parametrize("name", TINY)
-def test_text_comes_back(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "target"), [*((name, VECTORS) for name in TINY), ("tiny_resnet", SCALAR)]
+)
+def test_text_comes_back(name: str, target: str) -> None:
     """Of whole kernels: their steps, which have less in them, take minutes."""
-    for label, kernel, last in steps(name):
-        assert not last or parse_kernel(print_kernel(kernel)) == kernel, label
+    for _, found in lowered(name, target):
+        assert parse_kernel(print_kernel(found.kernel)) == found.kernel, found.kernel.name
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -47,7 +49,7 @@ def test_every_step_verifies_and_is_proved(name: str) -> None:
 def test_kernels_mean_what_the_graph_means(name: str) -> None:
     graph, inputs = model(name)
     values = reference_values(graph, inputs)
-    for node, found in lowered(name, "x86-64-v4"):
+    for node, found in lowered(name, VECTORS):
         _compare(node, found, values)
 
 
@@ -64,7 +66,7 @@ def _compare(node: Node, found: Lowered, values: dict[Value, np.ndarray]) -> Non
 @pytest.mark.parametrize("name", TINY)
 def test_default_kernel_passes_keep_their_promises(name: str) -> None:
     pipeline, gate = default_kernel_pipeline(Options()), KernelNumericsGate(seeds=(0,))
-    for _, found in lowered(name, "x86-64-v4"):
-        ctx = KernelContext(target=TARGETS["x86-64-v4"])
+    for _, found in lowered(name, VECTORS):
+        ctx = KernelContext(target=TARGETS[VECTORS])
         pipeline.run(found.kernel, ctx, gate=gate)
     assert not gate.notes

@@ -16,7 +16,7 @@ from graphopt.kernel.text import print_kernel
 from graphopt.lower.region import Lowered
 from graphopt.passbase import PassContext
 
-NAMES = ("x86-64-v4", "scalar")
+NAMES = VECTORS, SCALAR = ("x86-64-v4", "scalar")
 
 
 @cache
