@@ -31,6 +31,26 @@ def test_the_next_part() -> None:
     )
 
 
+ROWS_OF_TILES = """kernel k(x: f32[16], y: f32[{n}] output) {{
+  for m in 0..{n} {{
+    alloc acc: f32[] register
+    acc[] = 0.0
+    for k in 0..4 {{ acc[] += x[m * 8 + k] * x[m * {apart} + k + 4] }}
+    y[m] = acc[]
+  }}
+}}"""
+
+
+def test_the_next_rows() -> None:
+    """A run that goes through every row of a part asks for all of them."""
+    after = s.prefetch_next(kernel(ROWS_OF_TILES, n=2, apart=8), "x", "m", "k")
+    assert body(after) == (
+        "for m in 0..2 { alloc acc: f32[] register acc[] = 0.0 "
+        "for k in 0..4 { prefetch x[m * 8 + 8 + k * 2] "
+        "acc[] += x[m * 8 + k] * x[m * 8 + k + 4] } y[m] = acc[] }"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "buffer", "within", "var", "message"),
     [

@@ -17,12 +17,14 @@ Steps = list[tuple[str, Kernel]]
 
 
 def contraction_steps(
-    naive: Kernel, tile: Tile, weights: str | None = None, far: int | None = None
-) -> Steps:
+    naive: Kernel, tile: Tile, weights: str | None = None, rows: str | None = None,
+    far: int | None = None,
+) -> Steps:  # fmt: skip
     """From one multiply-add per iteration to a register tile of vectors, shared by threads.
-    `weights` is the buffer of the packed ones, if there are any; what an epilogue reads of inputs
-    larger than `far` bytes is asked for before the sums."""
-    steps = register_tile_steps(naive, tile, weights)
+    `weights` is the buffer of the packed ones, `rows` that of rows which are one stream, if there
+    are any; what an epilogue reads of inputs larger than `far` bytes is asked for before the
+    sums."""
+    steps = register_tile_steps(naive, tile, weights, rows)
     k = steps[-1][1]
     if far is not None:
         k = s.prefetch_epilogue(k, "acc", beyond=far)
@@ -31,7 +33,9 @@ def contraction_steps(
     return [*steps, ("parallelize", k)]
 
 
-def register_tile_steps(naive: Kernel, tile: Tile, weights: str | None = None) -> Steps:
+def register_tile_steps(
+    naive: Kernel, tile: Tile, weights: str | None = None, rows: str | None = None
+) -> Steps:
     """The same for one thread."""
     steps: Steps = [("naive", naive)]
 
@@ -78,6 +82,9 @@ def register_tile_steps(naive: Kernel, tile: Tile, weights: str | None = None) -
     elif weights and tile.prefetch and "k" in _loops(k):
         k = s.prefetch(k, weights, "k", tile.prefetch)
         step("prefetch", k)
+    if rows and tile.rows_ahead and {"mo", "k"} <= set(_loops(k)):
+        k = s.prefetch_next(k, rows, "mo", "k", level=tile.rows_ahead)
+        step("prefetch the next rows", k)
     if tile.k_step > 1 and "k" in _loops(k):
         k = s.unroll(s.split(k, "k", tile.k_step, names=("k", "ks")), "ks")
         step("unroll the reduction", k)

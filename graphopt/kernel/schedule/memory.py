@@ -92,7 +92,8 @@ def prefetch(k: Kernel, buffer: str, var: str, distance: int) -> Kernel:
 
 def prefetch_next(k: Kernel, buffer: str, within: str, var: str, *, level: int = 1) -> Kernel:
     """While an iteration of `within` reads its part of a parameter, ask for the next one's. Each
-    run of `var`, which goes through the part once, asks for an equal share, a little per step.
+    run of `var`, which goes through the part, or each of its rows, once, asks for an equal share,
+    a little per step.
 
     for e { for t in 0..2 { for k in 0..8 { S(w[e * 128 + k * 16]) } } }   →   for e { for t in 0..2
     { for k in 0..8 { prefetch w[e * 128 + 128 + t * 64 + k * 8]; S(w[e * 128 + k * 16]) } } }
@@ -155,12 +156,14 @@ def _part_of(loop: For, buffer: str, var: str, ranges: Ranges) -> _Part:
     if not loads:
         raise IRError(f"prefetch_next: no loop {var!r} in {loop.var!r} reads {buffer!r}")
     several = {**ranges, var: inner[0].extent + 1, loop.var: loop.extent + 1}  # as if there were
-    at = min((linear(_first_lane(p.index[-1]), several) for p in loads), key=lambda i: i.constant)
-    size = at.coefficient(var) * inner[0].extent
+    reads = [linear(_first_lane(p.index[-1]), several) for p in loads]
+    at = min(reads, key=lambda i: i.constant)
+    run = at.coefficient(var) * inner[0].extent
+    size = run * (1 + max(i.constant - at.constant for i in reads) // run) if run > 0 else run
     apart = loop.extent > 1 and at.coefficient(loop.var) != size
     if len(loads[0].buffer.shape) > 1 or size <= 0 or apart:
         raise IRError(f"prefetch_next: what iterations of {loop.var!r} read is not one stream")
-    following = {var: index_const(inner[0].extent)}
+    following = {var: index_const(size // at.coefficient(var))}
     start = substitute(Prefetch(loads[0].buffer, (at.expr(),)), following)
     assert isinstance(start, Prefetch)
     return _Part(start.buffer, start.index[0], size)

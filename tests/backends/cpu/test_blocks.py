@@ -32,6 +32,7 @@ CASES = {
     "reduction, ragged": ((61, 100, 299), 1 << 17, {"kb"}),
     "rows": ((601, 144, 64), 1 << 17, {"rb"}),
     "both": ((300, 96, 120), 1 << 17, {"rb", "kb"}),
+    "once": ((301, 72, 70), 1 << 17, set()),  # all weights stay
 }
 
 
@@ -81,6 +82,44 @@ def test_many_rows_pass_by_blocks_on_any_core(core: Target, tmp_path: Path) -> N
         lambda rw, x, w: rw.emit("linear", x, w),
     )  # fmt: skip
     assert "rb" not in loops(Fuse().run(few, PassContext(target=target)), target)
+
+
+def asks_for_rows(graph: Graph, target: Target) -> bool:
+    (node,) = (n for n in graph.nodes if n.body is not None)
+    return any(name == "prefetch the next rows" for name, _ in lower_region(node, target).steps)
+
+
+@pytest.mark.parametrize("far", [17.0, 30.0])
+@pytest.mark.parametrize(
+    ("m", "n", "k", "asks"),
+    [(301, 48, 70, True), (90, 16, 200, True), (7, 400, 33, False), (300, 600, 70, False)],
+)
+def test_rows_are_asked_for_while_all_weights_stay(
+    m: int, n: int, k: int, asks: bool, far: float, core: Target, tmp_path: Path
+) -> None:
+    if core.name == "x86-64-v4" and not core.features <= host().features:
+        pytest.skip("this machine has no AVX-512")
+    target = replace(core, l2_bytes=1 << 16, far_gbytes=far)
+    graph = graph_of(
+        [TensorType(DType.F32, (m, k)), TensorType(DType.F32, (m, n))], [random(n, k)],
+        lambda rw, x, r, w: rw.emit("add", rw.emit("linear", x, w), r),
+    )  # fmt: skip
+    fused = check_regions(graph, [random(m, k), random(m, n)], target, tmp_path, parts=3)
+    assert asks_for_rows(fused, target) is asks
+
+
+def test_rows_that_are_computed_are_no_stream() -> None:
+    graph = graph_of(
+        [TensorType(DType.F32, (301, 70))], [random(72, 70)],
+        lambda rw, x, w: rw.emit("linear", rw.emit("tanh", x), w),
+    )  # fmt: skip
+    target = replace(TARGETS["x86-64-v3"], l2_bytes=1 << 16)
+    fused = Fuse().run(graph, PassContext(target=target))
+    for node in fused.nodes:
+        if node.body is not None and any(n.op.name == "linear" for n in node.body.nodes):
+            reads_inside = any(n.op.name == "tanh" for n in node.body.nodes)
+            names = [name for name, _ in lower_region(node, target).steps]
+            assert ("prefetch the next rows" in names) is not reads_inside
 
 
 IMAGE = TensorType(DType.F32, (2, 40, 15, 17), LAST)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from graphopt_backends.cpu.lower.blocking import with_blocks
+from graphopt_backends.cpu.lower.blocking import passes_once, with_blocks
 from graphopt_backends.cpu.lower.spaces import contraction_space, window_space
 from graphopt_backends.cpu.lower.tiles import (
     AHEAD,
@@ -19,7 +19,6 @@ from graphopt_backends.cpu.lower.tiles import (
     cycles,
     even_split,
     most_rows,
-    passes_once,
     rows_missed,
 )
 from graphopt_backends.cpu.targets import TARGETS
@@ -224,6 +223,22 @@ def test_results_that_stream_are_written_a_line_at_a_time_where_that_is_slow(
 ) -> None:
     assert passes_once(shape, left, MESH) is once
     assert not passes_once(shape, left, V4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "left", "once"),
+    [
+        (((784,), 512, 128), 4 * 784 * 128, True),  # 0.93, its rows asked for ahead
+        (((28, 28), 512, 128), 4 * 784 * 128, False),  # windows: their rows are no stream
+        (((300,), 384, 96), 4 * 300 * 96, True),  # 0.98
+        (((128,), 384, 96), 4 * 128 * 96, False),  # stays in level 2
+        (((784,), 768, 128), 4 * 784 * 128, False),  # weights that do not
+    ],
+)
+def test_rows_that_follow_one_another_pass_weights_that_stay(
+    shape: Shape, left: int, once: bool
+) -> None:
+    assert passes_once(shape, left, replace(V3, l2_bytes=512 << 10)) is once
 
 
 # Cores that read slowly from beyond level 2 -----------------------------------------------------

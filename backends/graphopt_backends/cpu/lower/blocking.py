@@ -1,4 +1,7 @@
-"""Blocks of rows, and of a reduction: how many of its iterations are summed at a time for them all.
+"""Which part of a product stays in which cache: what passes by what, and in which blocks.
+
+Where all weights fit the level 2 cache, rows and results that stream pass them once, and the next
+rows are asked for meanwhile: 12544 x 48 x 192 0.83 of before, 3136 x 96 x 384 0.90.
 
 Without blocks all of a deep panel passes by for every tile of positions, and the whole left factor
 for every panel. Where both do not stay in the level 2 cache, they come from beyond it again and
@@ -28,10 +31,33 @@ _PASSING = 8
 """A left factor and a result of so many level 2 caches pass better by blocks of rows on any core,
 and 24 rows are nearly as good as 384: on a Zen 3, 3136 x 96 x 384 0.98, 1500 x 1536 x 384 0.88,
 4096 x 256 x 1024 0.77, 2048 cubed 0.79, 4096 x 768 x 3072 0.60 (bench/NOTES.md)."""
+_STREAMS = 0.75
+"""Of level 2: a left factor and a result that are more pass through it where that is slow. 1x1, 64
+to 256 channels at 56² 1010 to 810 us, 128 to 512 at 28² 730 to 670, 512 to 128 700 to 615."""
 _SUMS = 6
 """Sums that wait are at most such a part of it."""
 _LINE = 16
 """float32s."""
+
+
+def passes_once(shape: Shape, left_bytes: int, target: Target, *, packed: bool = True) -> bool:
+    """Whether positions are better outermost: a left factor that exceeds the level 2 cache would
+    come from beyond it with every panel of weights, and the weights all fit. A result that streams
+    is better written a whole line of channels at a time, too; where that is slow, `packed` weights
+    that are more have blocks of rows instead."""
+    m, n, k = shape
+    weight_bytes, passing = 4 * n * k, left_bytes + 4 * n * prod(m)
+    if packed and target.is_slow_afar and passing > _STREAMS * target.l2_bytes:
+        return 4 * weight_bytes <= target.l2_bytes
+    streams = passing if packed and len(m) == 1 else left_bytes
+    return streams > target.l2_bytes and 2 * weight_bytes <= target.l2_bytes
+
+
+def far_bytes(target: Target) -> int:
+    """From which size on an input of the epilogue is asked for before the sums: residuals of 1x1
+    convolutions, where what is beyond level 2 is slow, 4 percent; elsewhere of 6 level 2 caches 7,
+    of 3 2, of 1.5 and less -2."""
+    return target.l2_bytes // 8 if target.is_slow_afar else 2 * target.l2_bytes
 
 
 def with_blocks(tile: Tile, shape: Shape, outer: int, left_bytes: int, target: Target) -> Tile:

@@ -44,7 +44,7 @@ from graphopt.lower.products import Axes, PackedWeight, Product, stored_value
 from graphopt.lower.region import Lowered, Packing, Region
 from graphopt.target import Target
 from graphopt.tune.space import Point, Space
-from graphopt_backends.cpu.lower.blocking import with_blocks
+from graphopt_backends.cpu.lower.blocking import far_bytes, passes_once, with_blocks
 from graphopt_backends.cpu.lower.elementwise import fill_borders
 from graphopt_backends.cpu.lower.packing import column, pack, pays
 from graphopt_backends.cpu.lower.spaces import contraction_space, window_space
@@ -55,7 +55,6 @@ from graphopt_backends.cpu.lower.tiles import (
     choose_tile,
     choose_window_tile,
     panels_of,
-    passes_once,
 )
 from graphopt_backends.cpu.schedule import contraction_steps
 
@@ -71,7 +70,9 @@ def lower_products(
     naive = region.kernel("contraction", block(*borders(region), *nests))
     weight = builders[0].product.weight
     name = region.inputs[weight.operand].name if weight else None
-    steps = contraction_steps(naive, tile, name, _far_bytes(region.target))
+    streams = {b.stream_of_rows for b in builders}
+    rows = streams.pop() if len(streams) == 1 else None
+    steps = contraction_steps(naive, tile, name, rows, far_bytes(region.target))
     packed = packings([(b, b.panels(tile)) for b in builders])
     return Lowered(steps[-1][1], packed, tuple(steps))
 
@@ -85,6 +86,7 @@ def products_space(region: Region, root: Node, products: Sequence[Product]) -> S
     return contraction_space(
         shape, region.target, default, packed=builder.product.weight is not None,
         streamable=builder.is_streamable, packable=builder.is_packable,
+        rows_stream=builder.stream_of_rows is not None,
     )  # fmt: skip
 
 
@@ -103,15 +105,9 @@ def _default(builder: Builder, target: Target) -> Tile:
         tile = choose_tile(shape, target, row_bytes, once=once, streams=streams)
         if builder.is_packable and builder.packing_pays(tile):
             tile = replace(tile, packs=True, panel_outer=False)
-    if blocks is None:
-        return tile
-    return with_blocks(tile, shape, blocks, left, target)
-
-
-def _far_bytes(target: Target) -> int | None:
-    """From which size on an input of the epilogue is taken to come from beyond level 2, where
-    that is slow: residuals of 1x1 convolutions 4 percent."""
-    return target.l2_bytes // 8 if target.is_slow_afar else None
+    if once and not tile.panel_outer and builder.stream_of_rows is not None:
+        return replace(tile, rows_ahead=2)
+    return tile if blocks is None else with_blocks(tile, shape, blocks, left, target)
 
 
 def packings(packed: Sequence[tuple[Builder, Sequence[Panel]]]) -> dict[int, Packing]:
@@ -221,10 +217,24 @@ class Builder:
         sizes = (e.dtype.size_bytes * math.prod(e.buffer.shape) for e in self._left_reads())
         return max(sizes, default=0)
 
-    def _left_reads(self) -> list[Load]:
+    @property
+    def stream_of_rows(self) -> str | None:
+        """The buffer of the left factor where its rows follow one another as one stream beside
+        packed weights."""
+        p, reads = self.product, self._left_reads()
+        one = len(self.m_groups) == len(self.k_groups) == 1 and len(reads) == 1
+        if not one or p.weight is None or p.chooses or not isinstance(self._left(), Load):
+            return None
+        at = linear(reads[0].index[-1], self.region.access.ranges)
+        follow = at.coefficient("m") == p.depth and at.coefficient("k") == 1
+        return reads[0].buffer.name if follow else None
+
+    def _left(self) -> Expr:
         m, k = self._indices("m", self.m_groups), self._indices("k", self.k_groups)
-        left = self.product.left(m, index_const(0), k)
-        return [e for e in walk(left) if isinstance(e, Load)]
+        return self.product.left(m, index_const(0), k)
+
+    def _left_reads(self) -> list[Load]:
+        return [e for e in walk(self._left()) if isinstance(e, Load)]
 
     def panels(self, tile: Tile) -> list[Panel]:
         return panels_of(self.product.channels, tile, self.region.target.lanes_f32)
@@ -315,9 +325,8 @@ class Builder:
         left = self.product.left(m, n, k)
         if self.product.weight is not None:
             return binary("*", left, self._packed(panel, m, jb, j, k))
-        return (
-            left if self.product.right is None else (binary("*", left, self.product.right(m, n, k)))
-        )
+        right = self.product.right
+        return left if right is None else binary("*", left, right(m, n, k))
 
     def _kept(self, packed: Buffer, panel: Panel, j: Expr, k: Axes) -> Expr:
         at = binary("+", binary("*", self._row(k), index_const(panel.width)), j)

@@ -30,10 +30,11 @@ _LIKELY = 8
 
 def contraction_space(
     shape: Shape, target: Target, default: Tile, *, packed: bool, streamable: bool = False,
-    packable: bool = False,
+    packable: bool = False, rows_stream: bool = False,
 ) -> Space:  # fmt: skip
     """Tiles of a product. `packed`: its weights are one stream, which can be prefetched;
-    `streamable`: so can those of the next panel; `packable`: it has none, and may pack panels."""
+    `streamable`: so can those of the next panel; `packable`: it has none, and may pack panels;
+    `rows_stream`: rows of the left factor are one stream, too."""
     m, n, k = shape
     outer, inner = (1, 1, *m)[-2:]
     long = k > LONG
@@ -49,6 +50,7 @@ def contraction_space(
         if streamable and target.lanes_f32 > 1
         else (),
         "packs": (0, 1) if packable else (),
+        "rows_ahead": _CACHES if long and rows_stream and target.lanes_f32 > 1 else (),
         "row_block": _sizes(_ROWS, prod(m), default.row_block) if packed and len(m) == 1 else (),
     }
 
@@ -60,6 +62,8 @@ def contraction_space(
         if (tile.k_block or tile.row_block) and not several(tile):
             return False
         if tile.spread and (tile.prefetch or not several(tile)):
+            return False
+        if tile.rows_ahead and tile.panel_outer:
             return False
         return whole and tile.rows * tile.outer_rows <= most_rows(tile.vectors, target)
 

@@ -55,9 +55,6 @@ where so many lines on their way keep the product's own from coming."""
 _NOTICED = 16
 """Weights of such a part of level 2 are noticed where that is slow: 1x1, 256 to 1024 channels at
 14² 860 to 710 us."""
-_PASSING = 0.75
-"""Of level 2: a left factor and a result that are more pass through it. 1x1, 64 to 256 channels at
-56² 1010 to 810 us, 128 to 512 at 28² 730 to 670, 512 to 128 700 to 615."""
 _WAITS = 0.15
 """Of what weights take from another cache than the first, that multiply-adds do not hide on such a
 core: panels of 3 vectors are 3 to 6 percent faster than of 4 there, by fewer bytes for each
@@ -81,6 +78,7 @@ _NUMBERS = (
     "together",
     "k_block",
     "row_block",
+    "rows_ahead",
 )
 _FLAGS = ("panel_outer", "unroll_k", "packs")
 
@@ -109,8 +107,9 @@ class Tile:
     product reads is asked for, all along the tiles of one, 0 for not at all. `together`: panels,
     all of one width, that pass over transformed rows as one. `k_block`: iterations of the outermost
     loop of the reduction that are summed at a time, for all positions, 0 for all. `row_block`: rows
-    that all panels pass before the next ones, 0 for all. `packs`: panels of a computed right factor
-    are packed before positions pass by them.
+    that all panels pass before the next ones, 0 for all. `rows_ahead`: into which level of cache
+    the rows of the next positions are asked for while all panels pass these, 0 for not at all.
+    `packs`: panels of a computed right factor are packed before positions pass by them.
     """
 
     rows: int
@@ -125,6 +124,7 @@ class Tile:
     together: int = 1
     k_block: int = 0
     row_block: int = 0
+    rows_ahead: int = 0
     packs: bool = False
 
     @property
@@ -219,19 +219,6 @@ def choose_even_tile(shape: Shape, target: Target) -> Tile:
     if best is None:
         return choose_tile(shape, target, most_vectors=good[0])
     return Tile(min(most_rows(best, target), *shape[0][-1:]), best, target.lanes_f32)
-
-
-def passes_once(shape: Shape, left_bytes: int, target: Target, *, packed: bool = True) -> bool:
-    """Whether positions are better outermost: a left factor that exceeds the level 2 cache would
-    come from beyond it with every panel of weights, and the weights all fit. Where that is slow, a
-    result that streams is better written a whole line of channels at a time, too; `packed` weights
-    that are more have blocks of rows instead."""
-    m, n, k = shape
-    weight_bytes, result_bytes = 4 * n * k, 4 * n * prod(m)
-    passing = left_bytes + result_bytes > _PASSING * target.l2_bytes
-    if packed and passing and target.is_slow_afar:
-        return 4 * weight_bytes <= target.l2_bytes
-    return left_bytes > target.l2_bytes and 2 * weight_bytes <= target.l2_bytes
 
 
 def cycles(
