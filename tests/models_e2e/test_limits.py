@@ -39,9 +39,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Compil
 
 
 @pytest.mark.parametrize("model", ["tiny_resnet", "tiny_bert", "mobilenet_v2"])
-def test_peak_memory(
-    model: str, compiled: Callable[[str], Compilation], tmp_path: Path
-) -> None:  # fmt: skip
+def test_peak_memory(model: str, compiled: Callable[[str], Compilation], tmp_path: Path) -> None:
     artifact = compiled(model).artifact
     assert artifact is not None
     found = run_host(build_host(artifact, tmp_path / "host"), artifact, 5)

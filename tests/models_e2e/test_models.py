@@ -25,6 +25,8 @@ DIFFERENT = {
     "resnet50", "regnet_y_040", "mobilenet_v2", "convnext_tiny", "swin_tiny", "bert_base", "gpt2",
     "whisper_tiny_encoder", "unet", "conv1d", "conv3d", "resizer",
 }  # fmt: skip
+"""One of each kind of layer: bottlenecks, groups, strips, depthwise 7x7, windows, masked and causal
+attention, 1500 tokens, transposed convolutions, one axis and three, resizes."""
 
 pytestmark = [pytest.mark.transformers, pytest.mark.compiler]
 

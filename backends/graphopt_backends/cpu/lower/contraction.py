@@ -222,8 +222,8 @@ class Builder:
         """The buffer of the left factor where its rows follow one another as one stream beside
         packed weights."""
         p, reads = self.product, self._left_reads()
-        one = len(self.m_groups) == len(self.k_groups) == 1 and len(reads) == 1
-        if not one or p.weight is None or p.chooses or not isinstance(self._left(), Load):
+        one = len(self.m_groups) == len(self.k_groups) == 1 and reads == [self._left()]
+        if not one or p.weight is None or p.chooses:
             return None
         at = linear(reads[0].index[-1], self.region.access.ranges)
         follow = at.coefficient("m") == p.depth and at.coefficient("k") == 1
