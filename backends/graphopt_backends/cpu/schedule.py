@@ -77,7 +77,8 @@ def register_tile_steps(
         k = s.unroll(k, var)
     step("unroll", k)
     if weights and tile.spread:
-        k = s.prefetch_next(k, weights, "kb" if tile.k_block else "jb", "k", level=tile.spread)
+        within, streams = "kb" if tile.k_block else "jb", tile.k_step
+        k = s.prefetch_next(k, weights, within, "k", level=tile.spread, streams=streams)
         step("prefetch the next panel", k)
     elif weights and tile.prefetch and "k" in _loops(k):
         k = s.prefetch(k, weights, "k", tile.prefetch)

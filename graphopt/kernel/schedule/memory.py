@@ -90,10 +90,13 @@ def prefetch(k: Kernel, buffer: str, var: str, distance: int) -> Kernel:
     return on_loops(k, var, visit)
 
 
-def prefetch_next(k: Kernel, buffer: str, within: str, var: str, *, level: int = 1) -> Kernel:
+def prefetch_next(
+    k: Kernel, buffer: str, within: str, var: str, *, level: int = 1, streams: int = 1
+) -> Kernel:
     """While an iteration of `within` reads its part of a parameter, ask for the next one's. Each
     run of `var`, which goes through the part, or each of its rows, once, asks for an equal share,
-    a little per step.
+    a little per step. With several `streams` neighbouring steps ask in as many parts of the share,
+    side by side: a core that runs ahead of what it sees asked for runs ahead in each of them.
 
     for e { for t in 0..2 { for k in 0..8 { S(w[e * 128 + k * 16]) } } }   →   for e { for t in 0..2
     { for k in 0..8 { prefetch w[e * 128 + 128 + t * 64 + k * 8]; S(w[e * 128 + k * 16]) } } }
@@ -121,9 +124,16 @@ def prefetch_next(k: Kernel, buffer: str, within: str, var: str, *, level: int =
             if s.var != var:
                 each = binary("*", index_var(s.var), index_const(_runs(s.body, var)))
                 return dataclasses.replace(s, body=ask(s.body, binary("+", run, each)))
-            step = -(-share // s.extent)
             first = binary("+", part.next, binary("*", run, index_const(share)))
-            first = binary("+", first, binary("*", index_var(var), index_const(step)))
+            turn: Expr = index_var(var)
+            stream, several = share, min(streams, s.extent)
+            if several > 1:
+                stream = -(-share // (several * part.line)) * part.line
+                which = binary("%", turn, index_const(several))
+                first = binary("+", first, binary("*", which, index_const(stream)))
+                turn = binary("//", turn, index_const(several))
+            step = -(-stream // -(-s.extent // several))
+            first = binary("+", first, binary("*", turn, index_const(step)))
             lines = range(0, step, part.line)
             at = (binary("+", first, index_const(i)) for i in lines)
             hints = (Prefetch(part.buffer, (i,), level) for i in at)

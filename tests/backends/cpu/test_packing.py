@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ CASES = {
     "few rows": (12, 5, 7, 18),  # no tile is of two matrices
 }
 CONFLICTS = ("rows 4 KiB apart", "ragged", "heads")
-"""Whose rows push each other out."""
+"""Whose rows push each other out of a level 1 cache of 32 KiB."""
 
 
 def product(batch: int, m: int, k: int, n: int, *, turned: bool = False) -> Graph:
@@ -55,7 +56,8 @@ def packs(graph: Graph, target: Target) -> bool:
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", ["host", "x86-64-v3", "scalar"])
 def test_values(case: str, turned: bool, name: str, tmp_path: Path) -> None:
-    target, (batch, m, k, n) = host() if name == "host" else TARGETS[name], CASES[case]
+    target = replace(host(), l1_bytes=1 << 15) if name == "host" else TARGETS[name]
+    batch, m, k, n = CASES[case]
     graph = product(batch, m, k, n, turned=turned)
     fused = check_regions(graph, [random(batch, m, k), random(batch, k, n)], target, tmp_path)
     if target.lanes_f32 > 1:

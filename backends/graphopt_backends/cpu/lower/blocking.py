@@ -17,7 +17,7 @@ from dataclasses import replace
 from math import prod
 
 from graphopt.target import Target
-from graphopt_backends.cpu.lower.tiles import LONG, Shape, Tile
+from graphopt_backends.cpu.lower.tiles import LONG, Shape, Tile, asking_ahead
 
 _PART = 12
 """A block of a panel is at most such a part of the level 2 cache: 768 of 3072 iterations by 48
@@ -77,11 +77,12 @@ def with_blocks(tile: Tile, shape: Shape, outer: int, left_bytes: int, target: T
         return tile
     if outer:
         streams = k // outer > LONG and 4 * n * k > target.l2_bytes
-        return replace(tile, k_block=1, spread=2) if streams else tile
+        return asking_ahead(replace(tile, k_block=1), 2, target) if streams else tile
     blocks = -(-panel * _PART // target.l2_bytes)
     if blocks < 2 or not (slow or _stays(panel, blocks, left_bytes, target)):
         return tile
-    return replace(tile, k_block=-(-k // blocks // _LINE) * _LINE, spread=2, prefetch=0)
+    block = -(-k // blocks // _LINE) * _LINE
+    return asking_ahead(replace(tile, k_block=block), 2, target)
 
 
 def _row_block(rows: int, depth: int, tile: Tile, target: Target) -> int:

@@ -343,9 +343,12 @@ class Domain:
         weights = self.region.inputs[self.operand].name
         if self.tile.spread and self.sizes.inputs > 1:
             product = "js" if self.tile.together > 1 else "e"
-            k = s.prefetch_next(k, weights, product, "k", level=self.tile.spread)
+            level, streams = self.tile.spread, self.tile.k_step
+            k = s.prefetch_next(k, weights, product, "k", level=level, streams=streams)
         elif self.tile.prefetch and self.sizes.inputs > 1:
             k = s.prefetch(k, weights, "k", self.tile.prefetch)
+        if self.tile.k_step > 1 and self.sizes.inputs > 1:
+            k = s.unroll(s.split(k, "k", self.tile.k_step, names=("k", "ks")), "ks")
         k = s.simplify(k)
         steps.append(("unroll", k))
         return Lowered(k, {self.operand: self._packing(key, transformed)}, tuple(steps))

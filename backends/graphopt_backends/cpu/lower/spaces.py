@@ -103,6 +103,7 @@ def register_space(shape: Shape, target: Target, default: Tile, *, packed: bool 
 
     choices = {
         **_register_tile(shape, target),
+        "k_step": _STEPS if distances else (),
         "prefetch": distances,
         "spread": _CACHES if distances else (),
         "together": TOGETHER if packed else (),

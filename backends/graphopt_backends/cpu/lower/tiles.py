@@ -43,6 +43,10 @@ _BUSY = 0.75
 """Of the time that the next product's weights take: products that take less are better off asking
 for their own (measured by AVX2: 4 rows of 2 vectors are 0.68 and 8 percent faster so, 5 are 0.82
 and 13 percent slower)."""
+_HARDLY_BUSY = 0.25
+"""The same where weights are long on their way: `_STREAMS` bring them sooner than a product of few
+rows can ask for its own, 4 rows 14 percent, 6 18, 8 16. One row gains 6, but the products of an
+LSTM's steps, whose weights stay near, lose a half."""
 _NEARLY = 1.03
 """Of an estimate: what is no worse than that may be better."""
 _EVEN = (3, 2, 4, 1)
@@ -61,6 +65,11 @@ core: panels of 3 vectors are 3 to 6 percent faster than of 4 there, by fewer by
 multiply-add (bench/NOTES.md)."""
 _EVENLY = 1.04
 """Likewise, where panels that stream are then all of one width: a narrower one left over waits."""
+_STREAMS = 4
+"""Streams that weights are asked for in where they are long on their way. The lines a core may ask
+for at once are too few there, but its level 2 cache runs ahead by itself in every page that it sees
+asked for: 49 rows 0.85 of the time of one stream, 16 rows 0.81, 128 0.98; of 2 streams 0.88, 0.86,
+0.97, of 8 as of 4 (bench/NOTES.md)."""
 MOST_VECTORS = 6
 """Of a tile."""
 _MOST_STREAMED = 4
@@ -306,7 +315,7 @@ def choose_block_tile(rows: int, depth: int, usual: Tile, channels: int, target:
         steps = [_step(r, vectors) for r in _tiles(rows, vectors, target)]
         waiting = max(steps[0], line * vectors) + sum(steps[1:])
         busy, arriving = sum(steps), line * vectors
-        spread = busy >= _BUSY * arriving
+        spread = busy >= (_HARDLY_BUSY if target.is_slow_afar else _BUSY) * arriving
         return (max(busy, arriving) if spread else waiting) / vectors, spread
 
     widths = range(1, max(1, min(4, -(-channels // target.lanes_f32))) + 1)
@@ -317,7 +326,7 @@ def choose_block_tile(rows: int, depth: int, usual: Tile, channels: int, target:
     if depth == 1 or target.lanes_f32 == 1:
         return usual
     if cost(usual.vectors)[1]:
-        return replace(usual, spread=_spread(rows, target))
+        return asking_ahead(usual, _level(rows, target), target)
     return replace(usual, prefetch=AHEAD)
 
 
@@ -333,12 +342,19 @@ def choose_streaming_tile(
     if not streams or not usual.panel_outer or usual.whole_panels(n) < 2:
         return usual
     if rows >= _MANY:
-        return replace(usual, spread=_spread(rows, target))
+        return asking_ahead(usual, _level(rows, target), target)
     tile = choose_block_tile(rows, k, usual, n, target)
     return tile if m[-1:] == (rows,) else replace(tile, rows=usual.rows, vectors=usual.vectors)
 
 
-def _spread(rows: int, target: Target) -> int:
+def asking_ahead(tile: Tile, level: int, target: Target) -> Tile:
+    """The tile that asks for the next product's weights into that level of cache; where they are
+    long on their way, in several streams (`_STREAMS`)."""
+    streams = _STREAMS if target.is_slow_afar else 1
+    return replace(tile, spread=level, prefetch=0, k_step=max(tile.k_step, streams))
+
+
+def _level(rows: int, target: Target) -> int:
     """The level of cache that the next product's weights are asked into. Where they are long on
     their way, level 2 has more room for them: 2 to 5 percent with 32 to 128 rows."""
     return 1 if rows >= _MANY and not target.is_slow_afar else 2
