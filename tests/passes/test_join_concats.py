@@ -93,7 +93,7 @@ def test_what_grows_is_written_once() -> None:
     storages = Storages(graph)
     parts = (*inner.operands, middle.operands[1], outer.operands[1])
     assert {storages.of(p) for p in parts} == {inner.operands[0]}
-    sizes = [b.size for b in buffers_of(graph, in_place=True)]
+    sizes = [b.size for b in buffers_of(graph, in_place=("pointwise",))]
     assert sizes == [8 * 4224 * 4]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 
 import pytest
+from graphopt_backends.cpu.targets import host
 from graphopt_passes.memory.plan_memory import Buffer, place
 from graphopt_passes.pipelines import text
 from models import TINY
@@ -15,7 +16,9 @@ from graphopt.check import check_pass, random_constant, random_graph
 from graphopt.ir.graph import Graph, Value
 from graphopt.ir.text import parse
 from graphopt.ir.views import Storages
+from graphopt.passbase import PassContext
 from graphopt.pipeline import Pipeline
+from graphopt.target import Target
 
 LINE = 64
 
@@ -39,10 +42,26 @@ def _in_place(later: Value, earlier: Value, last_read: int, graph: Graph) -> boo
     if node is None or graph.nodes[last_read] is not node or node.body is None:
         return False
     alike = later.offset == earlier.offset and later.type == earlier.type
-    pointwise = all(n.op.kind == "pointwise" or n.op.name == "full" for n in node.body.nodes)
     storages = Storages(graph)
     views = [o for o in node.operands if storages.of(o) is earlier]
-    return alike and pointwise and views == [earlier] * len(views) and len(node.results) == 1
+    if not alike or views != [earlier] or len(node.results) > 1:
+        return False
+    return _at_its_place(node.body.outputs[0], node.body.inputs[node.operands.index(earlier)])
+
+
+def _at_its_place(value: Value, x: Value) -> bool:
+    """Whether an element of `value` is made of no element of `x` but the one of its place."""
+    if value is x or value.producer is None:
+        return True
+    node = value.producer
+    made = [o for o in node.operands if _is_made_of(o, x)]
+    pointwise = node.op.kind == "pointwise" and all(o.type.dims == value.type.dims for o in made)
+    return (not made or pointwise) and all(_at_its_place(o, x) for o in made)
+
+
+def _is_made_of(value: Value, x: Value) -> bool:
+    node = value.producer
+    return value is x or (node is not None and any(_is_made_of(o, x) for o in node.operands))
 
 
 def check_plan(graph: Graph) -> float:
@@ -141,8 +160,10 @@ def _two_step(second: str) -> Graph:
     return parse("%x = input : f32[4,4]\n" + first + second + third + "return %c")
 
 
-def _offsets(graph: Graph, pass_: str = "plan-memory") -> dict[str, int | None]:
-    planned = Pipeline.parse(pass_).run(graph, verify_each=True)
+def _offsets(
+    graph: Graph, pass_: str = "plan-memory", target: Target | None = None
+) -> dict[str, int | None]:
+    planned = Pipeline.parse(pass_).run(graph, PassContext(target=target), verify_each=True)
     check_plan(planned)
     return {v.name: v.offset for v in planned.values() if v.producer is not None}
 
@@ -183,6 +204,51 @@ def test_overwrites_nothing_that_lives_on() -> None:
     ]
     offsets = _offsets(parse("\n".join(steps)))
     assert offsets["a"] != offsets["b"]
+
+
+PRODUCT = """%x = input : f32[4,4]
+%w = constant {{key="w"}} : f32[4,4]
+%a = fused %x {{kind="pointwise"}} : f32[4,4] {{
+  %p = input : f32[4,4]
+  %r = relu %p
+  return %r
+}}
+{2}%b = fused %x, %w, %{3} {{kind="contraction"}} : f32[4,4] {{
+  %p = input : f32[4,4]
+  %u = input : f32[4,4]
+  %q = input : f32[4,4]{4}
+  %m = linear %p, %u
+  {0}
+  %r = {1}
+  return %r
+}}
+%c = fused %b {{kind="pointwise"}} : f32[4,4] {{
+  %p = input : f32[4,4]
+  %r = exp %p
+  return %r
+}}
+return %c"""
+TURNED = "%t = transpose %a {perm=[1,0]} : f32[4,4]@[1,0]\n"
+
+
+@pytest.mark.parametrize(
+    ("steps", "result", "view", "over"),
+    [
+        ("", "add %m, %q", "", True),
+        ("%s = silu %q", "mul %s, %m", "", True),
+        ("%s = flip %q {axes=[1]}", "add %m, %s", "", False),
+        ("%l = linear %q, %u", "add %m, %l", "", False),
+        ("%s = mean %q {axes=[1], keepdims=true}", "add %m, %s", "", False),
+        ("", "add %m, %q", TURNED, False),
+    ],
+)
+def test_a_product_overwrites_its_residual(steps: str, result: str, view: str, over: bool) -> None:
+    operand, layout = ("t", "@[1,0]") if view else ("a", "")
+    text = PRODUCT.format(steps, result, view, operand, layout)
+    graph = parse(text, fill=random_constant)
+    offsets = _offsets(graph, target=host())
+    assert (offsets["a"] == offsets["b"]) is over
+    assert offsets["a"] != _offsets(graph)["b"]  # elsewhere than on a CPU
 
 
 def test_places_what_a_greedy_order_does_not() -> None:

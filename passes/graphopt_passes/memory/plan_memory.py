@@ -7,7 +7,7 @@ alive at the same time never overlap. Two orders of placement are tried and the 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -39,15 +39,18 @@ class Buffer:
 
 @dataclass(frozen=True)
 class PlanMemory(Pass):
-    """Numerics: exact. `in_place`: let a pointwise region overwrite an operand that dies in it."""
+    """Numerics: exact. `in_place`: let a pointwise region overwrite an operand that dies in it, and
+    a product or convolution on a CPU what its epilogue reads so: a residual and the sum are near
+    together, where one of them was far (ResNet-50 0.977 of the time, its arena 7.2 to 5.3 MB)."""
 
     name: ClassVar[str] = "plan-memory"
     numerics: ClassVar[Numerics] = EXACT
     in_place: bool = True
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
-        del ctx
-        buffers = buffers_of(graph, in_place=self.in_place)
+        on_cpu = ctx.target is not None and ctx.target.backend == "cpu"
+        kinds = ("pointwise", *(("contraction",) if on_cpu else ()))
+        buffers = buffers_of(graph, in_place=kinds if self.in_place else ())
         place(buffers)
         offsets = {v: b.offset for b in buffers for v in b.values}
         rw = Rewriter(graph)
@@ -57,8 +60,9 @@ class PlanMemory(Pass):
         return copied
 
 
-def buffers_of(graph: Graph, *, in_place: bool) -> list[Buffer]:
-    """Buffers in the order in which they are first written."""
+def buffers_of(graph: Graph, *, in_place: Container[str]) -> list[Buffer]:
+    """Buffers in the order in which they are first written. `in_place`: kinds of regions that may
+    overwrite an operand."""
     storages = Storages(graph)
     outputs = set(map(storages.of, graph.outputs))
     last = storages.last_reads()
@@ -73,8 +77,9 @@ def buffers_of(graph: Graph, *, in_place: bool) -> list[Buffer]:
                 continue
             end = last.get(storage, t)
             host = of.get(storage)
-            if host is None and in_place:
-                host = _host(node, result, t, of, last, storages)
+            if host is None and node.attrs.kind in in_place:  # type: ignore[attr-defined]
+                dying = (o for o in overwritable(node, storages) if last[o] == t and o in of)
+                host = next((of[o] for o in dying if of[o].end == t), None)
             if host is None:
                 host = Buffer([], result.type.size_bytes, t, end)
                 buffers.append(host)
@@ -84,30 +89,29 @@ def buffers_of(graph: Graph, *, in_place: bool) -> list[Buffer]:
     return buffers
 
 
-def _host(
-    node: Node,
-    result: Value,
-    t: int,
-    of: Mapping[Value, Buffer],
-    last: Mapping[Value, int],
-    storages: Storages,
-) -> Buffer | None:
-    """The buffer of an operand that `result` may overwrite: of equal type, dead after this node,
-    read by the region only at the element being written."""
-    if len(node.results) != 1 or node.attrs.kind != "pointwise":  # type: ignore[attr-defined]
-        return None
-    assert node.body is not None
-    if any(n.op.kind != "pointwise" and n.op.name != "full" for n in node.body.nodes):
-        return None
-    for operand in node.operands:
-        buffer = of.get(operand)
-        if buffer is None or operand.type != result.type or storages.of(operand) is not operand:
-            continue
-        if any(o is not operand and storages.of(o) is operand for o in node.operands):
-            continue  # a view of it, say its transpose, is read at other elements
-        if last[operand] == t and buffer.end == t:
-            return buffer
-    return None
+def overwritable(node: Node, storages: Storages) -> Iterator[Value]:
+    """Operands that the one result of a region may be written over, if nothing else needs them: of
+    equal type, and read only where the element of their place is made."""
+    if len(node.results) > 1 or node.body is None:
+        return
+    for operand, inside in zip(node.operands, node.body.inputs, strict=True):
+        # A view of it, say its transpose, is read at other elements.
+        read = [o for o in node.operands if storages.of(o) is operand]
+        alike = operand.type == node.result.type and read == [operand]
+        if alike and _stays_in_place(node.body, inside):
+            yield operand
+
+
+def _stays_in_place(body: Graph, x: Value) -> bool:
+    """Whether all that is made of `x` is pointwise, in the result's shape: no element of it is read
+    for another element of the result, nor before a sum that others need it for."""
+    made, dims = {x}, body.outputs[0].type.dims
+    for node in body.nodes:
+        if not made.isdisjoint(node.operands):
+            if node.op.kind != "pointwise" or node.result.type.dims != dims:
+                return False
+            made.add(node.result)
+    return True
 
 
 def place(buffers: list[Buffer]) -> int:

@@ -13,6 +13,7 @@ from graphopt_backends.cpu.build import build
 from graphopt_backends.cpu.emit import emit_kernel, parallel_extent, scratch_bytes
 from graphopt_backends.cpu.lower import lower_region
 from graphopt_passes.fuse.fuse import Fuse
+from graphopt_passes.memory.plan_memory import overwritable
 
 from graphopt.check.reference import execute
 from graphopt.ir.graph import Graph, Node, Value
@@ -68,12 +69,17 @@ def run_region(
     folder: Path,
     parts: int = 1,
     point: Point | None = None,
+    over: Value | None = None,
 ) -> None:
     """Compile and call the kernel of a fused node, by the default schedule or that of a `point`;
     its results are added to `memory`. It is called for `parts` ranges of what threads share, the
-    last one first."""
+    last one first. Its result overwrites the operand `over`."""
     lowered = lower_region(node, target, point)
-    text = _EXPORTED + emit_kernel(dataclasses.replace(lowered.kernel, name="kernel"), target)
+    kernel, aliased = dataclasses.replace(lowered.kernel, name="kernel"), frozenset[str]()
+    if over is not None:
+        read, written = kernel.params[node.operands.index(over)], kernel.params[-1]
+        aliased = frozenset({read.name, written.name})
+    text = _EXPORTED + emit_kernel(kernel, target, aliased=aliased)
     name = hashlib.sha256(text.encode()).hexdigest()[:16]
     library = build({f"{name}.c": text}, target, folder / f"{name}.so")
     function = ctypes.CDLL(str(library)).kernel
@@ -112,8 +118,8 @@ def check_regions(
     parts: int = 1,
     point: Point | None = None,
 ) -> Graph:
-    """Every region's results agree with the reference in float64. Returns the graph after the
-    passes that fuse it."""
+    """Every region's results agree with the reference in float64, also where they overwrite what
+    they may. Returns the graph after the passes that fuse it."""
     fused = graph
     for pass_ in passes:
         fused = pass_.run(fused, PassContext(target=target))
@@ -124,11 +130,17 @@ def check_regions(
 
     execute(fused, list(inputs), precision=np.float64, observer=observe)
     memory = {v: to_memory(a, v.type) for v, a in zip(fused.inputs, inputs, strict=True)}
+    storages = Storages(fused)
     for node in fused.nodes:
         if node.op.name == "fused":
             run_region(node, fused, memory, target, folder, parts, point)
             for result in node.results:
                 _compare(from_memory(memory[result], result.type), wanted[result], node, tolerance)
+            for operand in overwritable(node, storages):
+                result, place = node.result, memory[operand].copy()
+                there = {**memory, operand: place, storages.of(result): place}
+                run_region(node, fused, there, target, folder, parts, point, over=operand)
+                _compare(from_memory(place, result.type), wanted[result], node, tolerance)
         elif is_view(node):
             memory[node.result] = memory[node.operands[0]]
             array = from_memory(memory[node.result], node.result.type)
