@@ -34,12 +34,12 @@ def test_the_next_part() -> None:
 def test_the_next_part_in_several_streams() -> None:
     """Steps take turns; a stream begins on a cache line of its own."""
     after = s.prefetch_next(kernel(PARTS, n=2), "w", "e", "k", level=2, streams=2)
-    assert "prefetch w[e * 64 + 64 + t * 22 + k % 2 * 16 + k // 2 * 8] l2" in body(after)
+    assert "prefetch w[e * 64 + 64 + t * 11 + k % 2 * 32 + k // 2 * 6] l2" in body(after)
     unrolled = s.simplify(s.unroll(s.split(after, "k", 2, names=("k", "ks")), "ks"))
     hints = [h.split("]")[0] for h in body(unrolled).split("prefetch w[")[1:]]
     assert hints == [
-        "e * 64 + t * 22 + k * 8 + 64", "e * 64 + t * 22 + k * 8 + 80",
-        "e * 64 + k * 8 + 108", "e * 64 + k * 8 + 124",
+        "e * 64 + t * 11 + k * 6 + 64", "e * 64 + t * 11 + k * 6 + 96",
+        "e * 64 + k * 6 + 86", "e * 64 + k * 6 + 118",
     ]  # fmt: skip
 
 

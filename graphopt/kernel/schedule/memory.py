@@ -95,7 +95,7 @@ def prefetch_next(
 ) -> Kernel:
     """While an iteration of `within` reads its part of a parameter, ask for the next one's. Each
     run of `var`, which goes through the part, or each of its rows, once, asks for an equal share,
-    a little per step. With several `streams` neighbouring steps ask in as many parts of the share,
+    a little per step. With several `streams` neighbouring steps ask in as many pieces of the part,
     side by side: a core that runs ahead of what it sees asked for runs ahead in each of them.
 
     for e { for t in 0..2 { for k in 0..8 { S(w[e * 128 + k * 16]) } } }   →   for e { for t in 0..2
@@ -109,7 +109,7 @@ def prefetch_next(
 
     def visit(loop: For) -> Stmt:
         part = _part_of(loop, buffer, var, ranges)
-        share = -(-part.size // _runs(loop.body, var))
+        runs = _runs(loop.body, var)
 
         def ask(s: Stmt, run: Expr) -> Stmt:
             """With prefetches in every `var` of `s`, whose first one is number `run`."""
@@ -124,15 +124,16 @@ def prefetch_next(
             if s.var != var:
                 each = binary("*", index_var(s.var), index_const(_runs(s.body, var)))
                 return dataclasses.replace(s, body=ask(s.body, binary("+", run, each)))
+            several = min(streams, s.extent)
+            stream = -(-part.size // (several * part.line)) * part.line
+            share = -(-stream // runs)
+            step = -(-share // -(-s.extent // several))
             first = binary("+", part.next, binary("*", run, index_const(share)))
             turn: Expr = index_var(var)
-            stream, several = share, min(streams, s.extent)
             if several > 1:
-                stream = -(-share // (several * part.line)) * part.line
                 which = binary("%", turn, index_const(several))
                 first = binary("+", first, binary("*", which, index_const(stream)))
                 turn = binary("//", turn, index_const(several))
-            step = -(-stream // -(-s.extent // several))
             first = binary("+", first, binary("*", turn, index_const(step)))
             lines = range(0, step, part.line)
             at = (binary("+", first, index_const(i)) for i in lines)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from math import inf, prod
+from math import ceil, inf, prod
 from typing import ClassVar
 
 from graphopt.ir.graph import Graph, Node
@@ -46,6 +46,9 @@ _TRANSFORM_FLOPS = {
 transforms together: by count, a load or a store as one; of two axes and stride 2, whose tiles
 overflow the registers, as measured."""
 
+_STAYS = 0.6
+"""Of the level 2 cache: transformed rows of a block that stay in it beside the weights."""
+
 COPY = 25.0
 """Multiply-adds in the time that copying an element takes, measured."""
 
@@ -70,6 +73,8 @@ class Shape:
     dilation: tuple[int, ...] = (1, 1)
     taps: int = 3
     streaming: float = _STREAMING
+    near: float = inf
+    """Elements of the level 2 cache, where what is beyond it is slow."""
 
     def direct_cost(self) -> float:
         """In multiply-adds: products, or the streaming of their weights."""
@@ -84,12 +89,22 @@ class Shape:
         )
         transformed = self.groups * tiles * (self.inputs + self.channels) / 2
         flops = _TRANSFORM_FLOPS[axes][self.taps, self.stride][m]
-        return self._products(t**axes, tiles) + flops * transformed
+        moved = self.streaming * self._spilled(t**axes, tiles)
+        return self._products(t**axes, tiles) + flops * transformed + moved
 
     def least_cost(self) -> float:
         """That of the tile that takes least; infinite where there is none."""
         tiles = TRANSFORMS.get((self.taps, self.stride), ())
         return min(map(self.cost, tiles), default=inf)
+
+    def _spilled(self, elements: int, tiles: int) -> float:
+        """Elements that come from far again: transformed rows, written and read, or all weights for
+        each block of rows that stay near."""
+        rows, weights = elements * tiles * self.inputs, elements * self.inputs * self.channels
+        blocks = ceil(rows / (_STAYS * self.near))
+        if weights <= (1 - _STAYS) * self.near:
+            return 0.0
+        return self.groups * min(2.0 * rows, (blocks - 1.0) * weights) if blocks > 1 else 0.0
 
     def _products(self, elements: int, rows: int) -> float:
         weights = float(self.groups * elements * self.inputs * self.channels)
@@ -99,7 +114,7 @@ class Shape:
 @dataclass(frozen=True)
 class ChooseWinograd(RewritePass):
     """`largest`: the largest output tile to use; 0 forbids the algorithm. `far_gbytes`: per second,
-    read from beyond the level 2 cache; 0 for the target's.
+    read from beyond the level 2 cache, of `near_bytes`; 0 for the target's.
 
     Numerics: approximates; in exact arithmetic it is the same sum, in float32 rounding grows with
     the tile (`graphopt.ops.winograd.ERROR`). Refuses: other kernels, strides and dtypes; weights
@@ -114,11 +129,13 @@ class ChooseWinograd(RewritePass):
     root: ClassVar = ConvAttrs
     largest: int = 4
     far_gbytes: float = 0.0
+    near_bytes: int = 0
 
     def run(self, graph: Graph, ctx: PassContext) -> Graph:
         if ctx.target is None or self.far_gbytes:
             return super().run(graph, ctx)
-        return dataclasses.replace(self, far_gbytes=ctx.target.far_gbytes).run(graph, ctx)
+        far, near = ctx.target.far_gbytes, ctx.target.l2_bytes
+        return dataclasses.replace(self, far_gbytes=far, near_bytes=near).run(graph, ctx)
 
     def plan_in(self, node: Node, rw: Rewriter) -> Plan | Reject:
         attrs, (x, w) = node.attrs, node.operands[:2]
@@ -148,6 +165,7 @@ class ChooseWinograd(RewritePass):
         shape = Shape(
             n, inputs, channels // groups, tuple(extents), groups, stride, attrs.dilation, taps,
             streaming=_SLOW_STREAMING if slow else _STREAMING,
+            near=self.near_bytes / 4 if slow else inf,
         )  # fmt: skip
         if min(shape.inputs, shape.channels) < FEWEST:
             return Reject("it has too few channels per group to pay for the transforms")
