@@ -125,7 +125,9 @@ def prefetch_next(
                 each = binary("*", index_var(s.var), index_const(_runs(s.body, var)))
                 return dataclasses.replace(s, body=ask(s.body, binary("+", run, each)))
             several = min(streams, s.extent)
-            stream = -(-part.size // (several * part.line)) * part.line
+            stream = part.size
+            if several > 1:
+                stream = -(-part.size // (several * part.line)) * part.line
             share = -(-stream // runs)
             step = -(-share // -(-s.extent // several))
             first = binary("+", part.next, binary("*", run, index_const(share)))
