@@ -19,7 +19,7 @@ _FLOPS_PER_BYTE = 2.0
 """What a byte written to or read from beyond the level 2 cache costs: MobileNetV2's first expansion
 and its depthwise convolution move 57 GB/s longer than they compute at 115 GFLOP/s."""
 
-_USABLE = 0.8
+USABLE = 0.8
 """Of a cache, for what a strip holds; the rest is for weights and results that pass through."""
 
 
@@ -118,13 +118,13 @@ class Chain:
         strips, window = self.images * (self.rows // rows), self.window(rows)
         block = window * self.expanded_bytes / self.blocks
         held = block + rows * self.middle_bytes + window * self.source_bytes
-        spilled = 2 * max(0.0, held - _USABLE * cache_bytes)
+        spilled = 2 * max(0.0, held - USABLE * cache_bytes)
         flops = window * self.expand_flops + rows * self.other_flops
         return strips * (flops + _FLOPS_PER_BYTE * spilled)
 
-    def cost_apart(self, cache_bytes: int) -> float:
+    def cost_apart(self, cache_bytes: float) -> float:
         """Of one kernel per link: what lies between them is written and read where it does not
-        stay in the cache."""
+        stay in the cache, of which they have so much."""
         window = self.window(self.rows)
         between = window * self.expanded_bytes, self.rows * self.middle_bytes
         moved = 2 * sum(size for size in between if size > cache_bytes)

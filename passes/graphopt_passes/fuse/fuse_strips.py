@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from graphopt.ir.graph import Graph, Node, Value
-from graphopt.lower.strips import chain_of, links_of
+from graphopt.lower.strips import USABLE, chain_of, links_of
 from graphopt.ops import ConvAttrs, FusedAttrs, PadAttrs
 from graphopt.passbase import EXACT, Numerics, Pass, PassContext
 from graphopt.rewrite import Plan, Reject, Rewriter
@@ -84,7 +84,10 @@ class FuseStrips(Pass):
         links = links_of(body)
         channels = links.depthwise.root.result.type.dims[1]
         chain = chain_of(links, -(-channels // (_BLOCK_VECTORS * lanes)))
-        return chain.cost_apart(cache), chain.cost(chain.best_rows(cache), cache)
+        # Where what is beyond the cache is slow, what passes through it is noticed: MobileNetV2's
+        # chains at 56 squared, 1.9 of 2 MB, 0.87 of the time by strips on a Xeon.
+        stays = cache * (USABLE if target is not None and target.is_slow_afar else 1.0)
+        return chain.cost_apart(stays), chain.cost(chain.best_rows(cache), cache)
 
 
 def _apply(plan: Plan, rw: Rewriter) -> None:
