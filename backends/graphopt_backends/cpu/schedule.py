@@ -84,7 +84,7 @@ def register_tile_steps(
         k = s.prefetch(k, weights, "k", tile.prefetch)
         step("prefetch", k)
     if rows and tile.rows_ahead and {"mo", "k"} <= set(_loops(k)):
-        k = s.prefetch_next(k, rows, "mo", "k", level=tile.rows_ahead)
+        k = s.prefetch_next(k, rows, "mo", "k", level=tile.rows_ahead, streams=tile.k_step)
         step("prefetch the next rows", k)
     if tile.k_step > 1 and "k" in _loops(k):
         k = s.unroll(s.split(k, "k", tile.k_step, names=("k", "ks")), "ks")

@@ -7,13 +7,11 @@ from dataclasses import replace
 import pytest
 from graphopt_backends.cpu.lower.blocking import passes_once, with_blocks
 from graphopt_backends.cpu.lower.spaces import contraction_space, window_space
+from graphopt_backends.cpu.lower.streaming import AHEAD, choose_block_tile, choose_streaming_tile
 from graphopt_backends.cpu.lower.tiles import (
-    AHEAD,
     Shape,
     Tile,
-    choose_block_tile,
     choose_even_tile,
-    choose_streaming_tile,
     choose_tile,
     choose_window_tile,
     cycles,

@@ -17,7 +17,8 @@ from dataclasses import replace
 from math import prod
 
 from graphopt.target import Target
-from graphopt_backends.cpu.lower.tiles import LONG, Shape, Tile, asking_ahead
+from graphopt_backends.cpu.lower.streaming import asking_ahead
+from graphopt_backends.cpu.lower.tiles import LONG, Shape, Tile
 
 _PART = 12
 """A block of a panel is at most such a part of the level 2 cache: 768 of 3072 iterations by 48

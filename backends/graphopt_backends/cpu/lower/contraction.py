@@ -48,10 +48,10 @@ from graphopt_backends.cpu.lower.blocking import far_bytes, passes_once, with_bl
 from graphopt_backends.cpu.lower.elementwise import fill_borders
 from graphopt_backends.cpu.lower.packing import column, pack, pays
 from graphopt_backends.cpu.lower.spaces import contraction_space, window_space
+from graphopt_backends.cpu.lower.streaming import choose_streaming_tile, rows_asked_ahead
 from graphopt_backends.cpu.lower.tiles import (
     Panel,
     Tile,
-    choose_streaming_tile,
     choose_tile,
     choose_window_tile,
     panels_of,
@@ -106,7 +106,7 @@ def _default(builder: Builder, target: Target) -> Tile:
         if builder.is_packable and builder.packing_pays(tile):
             tile = replace(tile, packs=True, panel_outer=False)
     if once and not tile.panel_outer and builder.stream_of_rows is not None:
-        return replace(tile, rows_ahead=2)
+        return rows_asked_ahead(tile, target)
     return tile if blocks is None else with_blocks(tile, shape, blocks, left, target)
 
 
@@ -219,10 +219,10 @@ class Builder:
 
     @property
     def stream_of_rows(self) -> str | None:
-        """The buffer of the left factor where its rows follow one another as one stream beside
-        packed weights."""
+        """The buffer of the left factor where neighbouring rows follow one another as one stream
+        beside packed weights."""
         p, reads = self.product, self._left_reads()
-        one = len(self.m_groups) == len(self.k_groups) == 1 and reads == [self._left()]
+        one = len(self.k_groups) == 1 and reads == [self._left()]
         if not one or p.weight is None or p.chooses:
             return None
         at = linear(reads[0].index[-1], self.region.access.ranges)

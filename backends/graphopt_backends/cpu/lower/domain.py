@@ -40,14 +40,8 @@ from graphopt.lower.region import Lowered, Packing, Region
 from graphopt.lower.sharing import largest_share, mean_time
 from graphopt.target import Target
 from graphopt_backends.cpu.lower.contraction import pack_panels
-from graphopt_backends.cpu.lower.tiles import (
-    TOGETHER,
-    Panel,
-    Tile,
-    choose_block_tile,
-    even_split,
-    panels_of,
-)
+from graphopt_backends.cpu.lower.streaming import choose_block_tile
+from graphopt_backends.cpu.lower.tiles import TOGETHER, Panel, Tile, even_split, panels_of
 
 _FLOPS_PER_NS_AND_LANE = 6.0
 """What each of a core's vector units computes when all goes well."""

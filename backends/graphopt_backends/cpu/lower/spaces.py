@@ -8,8 +8,8 @@ from math import prod
 
 from graphopt.target import Target
 from graphopt.tune.space import Parameter, Point, Space
+from graphopt_backends.cpu.lower.streaming import AHEAD
 from graphopt_backends.cpu.lower.tiles import (
-    AHEAD,
     LONG,
     TOGETHER,
     Shape,

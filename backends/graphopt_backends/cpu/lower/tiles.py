@@ -23,58 +23,29 @@ _PAGE = 4096
 """Rows this many bytes apart, or a multiple, share the same set of the level 1 cache."""
 _MISS = 0.4
 """Cycles that a row costs a step of k when its set holds more rows than it has ways."""
-_LINE_CYCLES = 7.0
-"""What a cache line of weights takes from beyond level 2."""
 _FROM_LEVEL_2, _FROM_LEVEL_3 = 1.15, 1.7
 """Cycles that a vector of weights takes that every tile of positions finds there, and not in the
 level 1 cache. Zen 3 is measured (bench/NOTES.md): 28 and 19 bytes a cycle."""
 LONG = 32
 """Steps of k from which on it is not unrolled, since each is written out for all of the tile, but
 stepped and prefetched."""
-AHEAD = 32
-"""Steps of k after which weights arrive in time from beyond level 2."""
 ACROSS = 5.0
 """Cycles of adding up the lanes of a vector and storing the sum."""
 FEWEST_LANES = 4
 """Of such a vector: with fewer, a sum takes as long to cross the lanes as it has saved."""
-_CLEARLY = 0.9
-"""Of an estimate: what is no better than that may be worse."""
-_BUSY = 0.75
-"""Of the time that the next product's weights take: products that take less are better off asking
-for their own (measured by AVX2: 4 rows of 2 vectors are 0.68 and 8 percent faster so, 5 are 0.82
-and 13 percent slower)."""
-_HARDLY_BUSY = 0.25
-"""The same where weights are long on their way: `_STREAMS` bring them sooner than a product of few
-rows can ask for its own, 4 rows 14 percent, 6 18, 8 16. One row gains 6, but the products of an
-LSTM's steps, whose weights stay near, lose a half."""
 _NEARLY = 1.03
 """Of an estimate: what is no worse than that may be better."""
 _EVEN = (3, 2, 4, 1)
 """Vectors of a panel that are good for a block of many rows, the best first: within 1 percent on
 Zen 4; on Zen 5 4 are 8 percent slower than 2 (16 rows of depth 256, bench/NOTES.md)."""
-_MANY = 20
-"""Rows of a product whose next one's weights come slowly enough to be asked into the level 1 cache:
-2.5 to 4 percent faster from 49 rows on, but up to 1.6 times slower than into level 2 with 8 or 16,
-where so many lines on their way keep the product's own from coming."""
-_NOTICED = 16
-"""Weights of such a part of level 2 are noticed where that is slow: 1x1, 256 to 1024 channels at
-14² 860 to 710 us."""
 _WAITS = 0.15
 """Of what weights take from another cache than the first, that multiply-adds do not hide on such a
 core: panels of 3 vectors are 3 to 6 percent faster than of 4 there, by fewer bytes for each
 multiply-add (bench/NOTES.md)."""
 _EVENLY = 1.04
 """Likewise, where panels that stream are then all of one width: a narrower one left over waits."""
-_STREAMS = 4
-"""Streams that weights are asked for in where they are long on their way. The lines a core may ask
-for at once are too few there, but its level 2 cache runs ahead by itself in every page that it sees
-asked for: 49 rows 0.85 of the time of one stream, 16 rows 0.81, 128 0.98; of 2 streams 0.88, 0.86,
-0.97, of 8 as of 4 (bench/NOTES.md)."""
 MOST_VECTORS = 6
 """Of a tile."""
-_MOST_STREAMED = 4
-"""Of a tile of few rows whose panels stream, two at a time: by AVX-512 8 rows take 12 percent less
-with 4 than with 6."""
 TOGETHER = (1, 2, 4)
 """Panels that may pass over transformed rows as one."""
 _NUMBERS = (
@@ -218,7 +189,7 @@ def choose_even_tile(shape: Shape, target: Target) -> Tile:
 
     def cost(vectors: int) -> float:
         rows = most_rows(vectors, target)
-        return _step(rows, vectors) / (rows * vectors)
+        return step_cycles(rows, vectors) / (rows * vectors)
 
     least = min(map(cost, _EVEN))
     good = [v for v in _EVEN if cost(v) <= _NEARLY * least]
@@ -247,12 +218,12 @@ def cycles(
         vectors = max(1, panel.width // panel.lanes)
         weight = _weight_cycles(4 * k * (n if once else panel.width), tile, shape, target)
         per_outer = sum(
-            count * (_step(rows * tile.outer_rows, vectors, weight, waits) + missed)
+            count * (step_cycles(rows * tile.outer_rows, vectors, weight, waits) + missed)
             for rows, count in _split(inner, tile.rows)
         )
         full, left = divmod(outer, tile.outer_rows)
         split = _split(inner, tile.rows) if left else []
-        tail = sum(c * _step(r * left, vectors, weight, waits) for r, c in split)
+        tail = sum(c * step_cycles(r * left, vectors, weight, waits) for r, c in split)
         total += panel.count * (full * per_outer + tail)
     return total * rest
 
@@ -260,7 +231,7 @@ def cycles(
 def narrow_cycles(shape: Shape, lanes: int, rows: int, target: Target) -> float:
     """Estimated cycles of sums along the reduction, `rows` positions by all channels at a time."""
     m, n, k = shape
-    per_tile = k / lanes * _step(rows, n) + ACROSS * rows * n
+    per_tile = k / lanes * step_cycles(rows, n) + ACROSS * rows * n
     return prod(m) / rows * per_tile
 
 
@@ -290,7 +261,8 @@ def _split(extent: int, rows: int) -> list[tuple[int, int]]:
     return [(r, c) for r, c in ((rows, full), (left, 1 if left else 0)) if c]
 
 
-def _step(rows: int, vectors: int, weight: float = 0.0, waits: float = 0.0) -> float:
+def step_cycles(rows: int, vectors: int, weight: float = 0.0, waits: float = 0.0) -> float:
+    """Of a core with two units: a step of k of a register tile."""
     busy = max(rows * vectors / 2, (rows + vectors) / 2, weight * vectors, 4.0)
     return busy + waits * weight * vectors + _TURN
 
@@ -300,76 +272,6 @@ def even_split(extent: int, rows: int) -> list[tuple[int, int]]:
     tiles = -(-extent // rows)
     low, more = divmod(extent, tiles)
     return [(r, c) for r, c in ((low + 1, more), (low, tiles - more)) if c]
-
-
-def choose_block_tile(rows: int, depth: int, usual: Tile, channels: int, target: Target) -> Tile:
-    """The tile of products over a block of few rows whose weights come from beyond the level 2
-    cache: its first tile waits for them and the others find them near, or all of its tiles are busy
-    while the next product's arrive (`spread`). `usual` is the tile of many rows, and stays but for
-    prefetches unless another is clearly better."""
-    cycles = 0.5 * target.vector_units  # of a core, in those of `_step`, which has two units
-    line = cycles * _LINE_CYCLES * target.vector_bytes / 64
-
-    def cost(vectors: int) -> tuple[float, bool]:
-        """Cycles per vector of channels and step of k, and whether that is with `spread`."""
-        steps = [_step(r, vectors) for r in _tiles(rows, vectors, target)]
-        waiting = max(steps[0], line * vectors) + sum(steps[1:])
-        busy, arriving = sum(steps), line * vectors
-        spread = busy >= (_HARDLY_BUSY if target.is_slow_afar else _BUSY) * arriving
-        return (max(busy, arriving) if spread else waiting) / vectors, spread
-
-    widths = range(1, max(1, min(4, -(-channels // target.lanes_f32))) + 1)
-    best = min(widths, key=lambda v: (cost(v)[0], -v))
-    if cost(best)[0] <= _CLEARLY * cost(usual.vectors)[0]:
-        usual = replace(usual, rows=_tiles(rows, best, target)[0], vectors=best)
-    # Not only where k is long: the weights of one transformed element follow those of another.
-    if depth == 1 or target.lanes_f32 == 1:
-        return usual
-    if cost(usual.vectors)[1]:
-        return asking_ahead(usual, _level(rows, target), target)
-    return replace(usual, prefetch=AHEAD)
-
-
-def choose_streaming_tile(
-    shape: Shape, target: Target, row_bytes: int = 0, *, once: bool = False
-) -> Tile:
-    """The tile of a direct product whose weights are one stream: where panels come from beyond the
-    level 2 cache, one after the other, that of a block of all its rows."""
-    m, n, k = shape
-    rows, streams = prod(m), k > LONG and 4 * n * k > _stream_bytes(target)
-    most = _MOST_STREAMED if streams and rows < _MANY else MOST_VECTORS
-    usual = choose_tile(shape, target, row_bytes, most, once=once, streams=streams)
-    if not streams or not usual.panel_outer or usual.whole_panels(n) < 2:
-        return usual
-    if rows >= _MANY:
-        return asking_ahead(usual, _level(rows, target), target)
-    tile = choose_block_tile(rows, k, usual, n, target)
-    return tile if m[-1:] == (rows,) else replace(tile, rows=usual.rows, vectors=usual.vectors)
-
-
-def asking_ahead(tile: Tile, level: int, target: Target) -> Tile:
-    """The tile that asks for the next product's weights into that level of cache; where they are
-    long on their way, in several streams (`_STREAMS`)."""
-    streams = _STREAMS if target.is_slow_afar else 1
-    return replace(tile, spread=level, prefetch=0, k_step=max(tile.k_step, streams))
-
-
-def _level(rows: int, target: Target) -> int:
-    """The level of cache that the next product's weights are asked into. Where they are long on
-    their way, level 2 has more room for them: 2 to 5 percent with 32 to 128 rows."""
-    return 1 if rows >= _MANY and not target.is_slow_afar else 2
-
-
-def _stream_bytes(target: Target) -> int:
-    """From which size on weights are taken to come from beyond the level 2 cache: other layers'
-    were there since. What a fast one costs is hidden all the same."""
-    return target.l2_bytes // _NOTICED if target.is_slow_afar else target.l2_bytes
-
-
-def _tiles(rows: int, vectors: int, target: Target) -> list[int]:
-    """Rows of each tile of a block, the larger ones first."""
-    split = even_split(rows, most_rows(vectors, target))
-    return [r for r, count in split for _ in range(count)]
 
 
 def choose_window_tile(shape: Shape, target: Target, *, filters: bool = True) -> Tile:

@@ -40,14 +40,8 @@ from graphopt_backends.cpu.lower.combine import transformed
 from graphopt_backends.cpu.lower.contraction import borders
 from graphopt_backends.cpu.lower.domain import Domain, Sizes, block_time, choose_domain_tile
 from graphopt_backends.cpu.lower.spaces import register_space
-from graphopt_backends.cpu.lower.tiles import (
-    Panel,
-    Shape,
-    Tile,
-    choose_block_tile,
-    choose_even_tile,
-    panels_of,
-)
+from graphopt_backends.cpu.lower.streaming import choose_block_tile
+from graphopt_backends.cpu.lower.tiles import Panel, Shape, Tile, choose_even_tile, panels_of
 
 _ROW = range(8, 25)
 """Tiles that may make a row where there is one axis; the number that is least surplus does."""
