@@ -93,7 +93,8 @@ def products_space(region: Region, root: Node, products: Sequence[Product]) -> S
 def _default(builder: Builder, target: Target) -> Tile:
     if builder.product.per_channel:
         filters = builder.product.weight is not None
-        return choose_window_tile(builder.shape(), target, filters=filters)
+        left = builder.left_bytes()
+        return choose_window_tile(builder.shape(), target, left, filters=filters)
     shape, row_bytes, left = builder.shape(), builder.row_bytes(), builder.left_bytes()
     once = passes_once(shape, left, target, packed=builder.product.weight is not None)
     blocks = builder.reduction_blocks

@@ -274,7 +274,9 @@ def even_split(extent: int, rows: int) -> list[tuple[int, int]]:
     return [(r, c) for r, c in ((low + 1, more), (low, tiles - more)) if c]
 
 
-def choose_window_tile(shape: Shape, target: Target, *, filters: bool = True) -> Tile:
+def choose_window_tile(
+    shape: Shape, target: Target, left_bytes: int = 0, *, filters: bool = True
+) -> Tile:
     """The tile of a window that slides over every channel by itself (depthwise, pooling): a few
     rows by a few columns of one vector of channels, so that neighbouring windows share loads.
 
@@ -291,7 +293,8 @@ def choose_window_tile(shape: Shape, target: Target, *, filters: bool = True) ->
         vectors = 2 if channels >= 2 * target.lanes_f32 else 1
         unroll = taps <= _MOST_TAPS
         return Tile(min(2, inner), vectors, target.lanes_f32, panel_outer=False, unroll_k=unroll)
-    streams = 8 * prod(m) * channels > target.l2_bytes
+    written = 4 * prod(m) * channels
+    streams = (left_bytes or written) + written > target.l2_bytes
     stay = target.vector_bytes >= 64 and target.vector_registers >= taps + 12
     budget = target.vector_registers - 4
     if small and (streams or stay):
