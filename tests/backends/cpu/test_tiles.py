@@ -193,6 +193,13 @@ def test_a_large_pool_takes_small_tiles() -> None:
     assert choose_window_tile(((8, 28, 28), 32, 9), V4, filters=False).outer_rows == 4
 
 
+def test_a_pool_streams_by_the_size_of_its_image() -> None:
+    """ResNet-50's reads four times what it writes: together they exceed 2 MiB."""
+    pool, image_bytes = ((56, 56), 64, 9), 4 * 64 * 114**2
+    assert not choose_window_tile(pool, MESH, image_bytes, filters=False).panel_outer
+    assert choose_window_tile(pool, MESH, filters=False).panel_outer
+
+
 @pytest.mark.parametrize(
     ("shape", "left", "once"),
     [
