@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -172,3 +173,16 @@ def test_fires_on_a_bottleneck_of_groups() -> None:
     result, rewrites = fires("choose-winograd", traced(module, randn(1, 32, 48, 48)))
     assert rewrites == 1
     assert attribute(result, "conv", "winograd") == [0, 0, 4, 0]
+
+
+def test_transformed_rows_that_leave_the_cache_are_counted() -> None:
+    """128 channels, 56 to 28 squared: 2 MB of rows and 5 MB of weights by tiles of four pixels."""
+    near, anywhere = (
+        Shape(1, 128, 128, (28, 28), stride=2, streaming=26.0, near=elements)
+        for elements in (2**19, float("inf"))
+    )
+    assert near.cost(4) > anywhere.cost(4)
+    assert min((2, 3, 4), key=near.cost) == 2
+    assert min((2, 3, 4), key=anywhere.cost) == 4
+    small = Shape(1, 64, 64, (28, 28), streaming=26.0, near=2**19)
+    assert small.cost(4) == dataclasses.replace(small, near=float("inf")).cost(4)

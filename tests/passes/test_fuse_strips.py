@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
+from graphopt_backends.cpu.targets import TARGETS
 from graphopt_passes.fuse.fuse_strips import FuseStrips
 from graphopt_passes.pipelines import text
 from real_graphs import fires, prepared, traced
@@ -174,6 +176,16 @@ def test_fires_on_a_traced_module() -> None:
 
 
 @pytest.mark.transformers
+def test_chains_that_nearly_fill_the_cache_join_where_what_is_beyond_it_is_slow() -> None:
+    """What lies between takes 0.9 of it."""
+    between = 4 * 8 * 8 * 8
+    core = replace(TARGETS["x86-64-v4"], l2_bytes=round(between / 0.9))
+    for gbytes, joins in ((17.0, True), (30.0, False)):
+        ctx = PassContext(target=replace(core, far_gbytes=gbytes))
+        after = FuseStrips().run(parse(BEFORE, fill=random_constant), ctx)
+        assert ("strips" in print_graph(after)) is joins
+
+
 def test_fires_on_a_model() -> None:
     before = prepared("tiny_mobilenet_v2", text("O2").split(",fuse-strips")[0])
     result, rewrites = fires(ALWAYS, before)

@@ -102,9 +102,9 @@ class Shape:
         each block of rows that stay near."""
         rows, weights = elements * tiles * self.inputs, elements * self.inputs * self.channels
         blocks = ceil(rows / (_STAYS * self.near))
-        if weights <= (1 - _STAYS) * self.near:
+        if blocks <= 1 or weights <= (1 - _STAYS) * self.near:
             return 0.0
-        return self.groups * min(2.0 * rows, (blocks - 1.0) * weights) if blocks > 1 else 0.0
+        return self.groups * min(2.0 * rows, (blocks - 1.0) * weights)
 
     def _products(self, elements: int, rows: int) -> float:
         weights = float(self.groups * elements * self.inputs * self.channels)
@@ -165,7 +165,7 @@ class ChooseWinograd(RewritePass):
         shape = Shape(
             n, inputs, channels // groups, tuple(extents), groups, stride, attrs.dilation, taps,
             streaming=_SLOW_STREAMING if slow else _STREAMING,
-            near=self.near_bytes / 4 if slow else inf,
+            near=self.near_bytes / 4 if slow and self.near_bytes else inf,
         )  # fmt: skip
         if min(shape.inputs, shape.channels) < FEWEST:
             return Reject("it has too few channels per group to pay for the transforms")

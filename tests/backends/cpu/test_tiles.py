@@ -165,6 +165,15 @@ def test_few_rows_of_several_axes_keep_their_tile() -> None:
     assert choose_streaming_tile(((8,), 1024, 1024), V4, 4096).vectors <= 4
 
 
+def test_where_memory_is_slow_weights_are_asked_for_in_streams() -> None:
+    """Not by few rows, whose weights may be near: a step of an LSTM's has one."""
+    for rows in (4, 49, 128):
+        tile = choose_streaming_tile(((rows,), 1024, 1024), MESH)
+        assert (tile.spread, tile.k_step, tile.prefetch) == (2, 4, 0)
+        assert choose_streaming_tile(((rows,), 1024, 1024), V4).k_step == 1
+    assert choose_streaming_tile(((1,), 1024, 1024), MESH).prefetch == AHEAD
+
+
 def window(size: int, channels: int, taps: int, target: Target) -> Tile:
     return choose_window_tile(((size, size), channels, taps), target)
 
