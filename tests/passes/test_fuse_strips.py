@@ -175,7 +175,6 @@ def test_fires_on_a_traced_module() -> None:
     assert "strips" in _kinds(result)
 
 
-@pytest.mark.transformers
 def test_chains_that_nearly_fill_the_cache_join_where_what_is_beyond_it_is_slow() -> None:
     """What lies between takes 0.9 of it."""
     between = 4 * 8 * 8 * 8
@@ -186,6 +185,7 @@ def test_chains_that_nearly_fill_the_cache_join_where_what_is_beyond_it_is_slow(
         assert ("strips" in print_graph(after)) is joins
 
 
+@pytest.mark.transformers
 def test_fires_on_a_model() -> None:
     before = prepared("tiny_mobilenet_v2", text("O2").split(",fuse-strips")[0])
     result, rewrites = fires(ALWAYS, before)

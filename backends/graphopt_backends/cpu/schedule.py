@@ -76,20 +76,31 @@ def register_tile_steps(
     for var in unrolled:
         k = s.unroll(k, var)
     step("unroll", k)
-    if weights and tile.spread:
-        within, streams = "kb" if tile.k_block else "jb", tile.k_step
-        k = s.prefetch_next(k, weights, within, "k", level=tile.spread, streams=streams)
-        step("prefetch the next panel", k)
-    elif weights and tile.prefetch and "k" in _loops(k):
-        k = s.prefetch(k, weights, "k", tile.prefetch)
-        step("prefetch", k)
+    if weights and (tile.spread or (tile.prefetch and "k" in _loops(k))):
+        k = ask_for_weights(k, tile, weights, "kb" if tile.k_block else "jb")
+        step("prefetch the next panel" if tile.spread else "prefetch", k)
     if rows and tile.rows_ahead and {"mo", "k"} <= set(_loops(k)):
         k = s.prefetch_next(k, rows, "mo", "k", level=tile.rows_ahead, streams=tile.k_step)
         step("prefetch the next rows", k)
     if tile.k_step > 1 and "k" in _loops(k):
-        k = s.unroll(s.split(k, "k", tile.k_step, names=("k", "ks")), "ks")
+        k = unroll_reduction(k, tile)
         step("unroll the reduction", k)
     return steps
+
+
+def ask_for_weights(k: Kernel, tile: Tile, weights: str, within: str) -> Kernel:
+    """Packed weights are asked for before they are needed: those of the next iteration of `within`,
+    or those of some steps on."""
+    if tile.spread:
+        return s.prefetch_next(k, weights, within, "k", level=tile.spread, streams=tile.k_step)
+    return s.prefetch(k, weights, "k", tile.prefetch) if tile.prefetch else k
+
+
+def unroll_reduction(k: Kernel, tile: Tile) -> Kernel:
+    """So many steps of k in one iteration, which may each ask in a stream of its own."""
+    if tile.k_step == 1:
+        return k
+    return s.unroll(s.split(k, "k", tile.k_step, names=("k", "ks")), "ks")
 
 
 def along_reduction_steps(naive: Kernel, rows: int) -> Steps:

@@ -124,22 +124,8 @@ def prefetch_next(
             if s.var != var:
                 each = binary("*", index_var(s.var), index_const(_runs(s.body, var)))
                 return dataclasses.replace(s, body=ask(s.body, binary("+", run, each)))
-            several = min(streams, s.extent)
-            stream = part.size
-            if several > 1:
-                stream = -(-part.size // (several * part.line)) * part.line
-            share = -(-stream // runs)
-            step = -(-share // -(-s.extent // several))
-            first = binary("+", part.next, binary("*", run, index_const(share)))
-            turn: Expr = index_var(var)
-            if several > 1:
-                which = binary("%", turn, index_const(several))
-                first = binary("+", first, binary("*", which, index_const(stream)))
-                turn = binary("//", turn, index_const(several))
-            first = binary("+", first, binary("*", turn, index_const(step)))
-            lines = range(0, step, part.line)
-            at = (binary("+", first, index_const(i)) for i in lines)
-            hints = (Prefetch(part.buffer, (i,), level) for i in at)
+            asked = part.asked(s, run, runs, min(streams, s.extent))
+            hints = (Prefetch(part.buffer, (i,), level) for i in asked)
             return dataclasses.replace(s, body=block(*hints, s.body))
 
         return dataclasses.replace(loop, body=ask(loop.body, index_const(0)))
@@ -159,6 +145,22 @@ class _Part:
     def line(self) -> int:
         """Elements of a cache line."""
         return LINE_BYTES // self.buffer.dtype.size_bytes
+
+    def asked(self, loop: For, run: Expr, runs: int, streams: int) -> list[Expr]:
+        """The lines of the next part that an iteration of `loop` asks for, in the run of that
+        number; all `runs` together ask for all of it, in so many streams."""
+        turn: Expr = index_var(loop.var)
+        lines = -(-self.size // (streams * self.line))
+        stream = self.size if streams == 1 else lines * self.line
+        share = -(-stream // runs)
+        step = -(-share // -(-loop.extent // streams))
+        first = binary("+", self.next, binary("*", run, index_const(share)))
+        if streams > 1:
+            which = binary("%", turn, index_const(streams))
+            first = binary("+", first, binary("*", which, index_const(stream)))
+            turn = binary("//", turn, index_const(streams))
+        first = binary("+", first, binary("*", turn, index_const(step)))
+        return [binary("+", first, index_const(i)) for i in range(0, step, self.line)]
 
 
 def _part_of(loop: For, buffer: str, var: str, ranges: Ranges) -> _Part:

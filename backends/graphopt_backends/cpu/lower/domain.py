@@ -42,6 +42,7 @@ from graphopt.target import Target
 from graphopt_backends.cpu.lower.contraction import pack_panels
 from graphopt_backends.cpu.lower.streaming import choose_block_tile
 from graphopt_backends.cpu.lower.tiles import TOGETHER, Panel, Tile, even_split, panels_of
+from graphopt_backends.cpu.schedule import ask_for_weights, unroll_reduction
 
 _FLOPS_PER_NS_AND_LANE = 6.0
 """What each of a core's vector units computes when all goes well."""
@@ -334,15 +335,10 @@ class Domain:
         steps.append(("vectorize", k))
         for var in ("jr", "mi"):
             k = s.unroll(k, var)
-        weights = self.region.inputs[self.operand].name
-        if self.tile.spread and self.sizes.inputs > 1:
-            product = "js" if self.tile.together > 1 else "e"
-            level, streams = self.tile.spread, self.tile.k_step
-            k = s.prefetch_next(k, weights, product, "k", level=level, streams=streams)
-        elif self.tile.prefetch and self.sizes.inputs > 1:
-            k = s.prefetch(k, weights, "k", self.tile.prefetch)
-        if self.tile.k_step > 1 and self.sizes.inputs > 1:
-            k = s.unroll(s.split(k, "k", self.tile.k_step, names=("k", "ks")), "ks")
+        if self.sizes.inputs > 1:
+            weights = self.region.inputs[self.operand].name
+            k = ask_for_weights(k, self.tile, weights, "js" if self.tile.together > 1 else "e")
+            k = unroll_reduction(k, self.tile)
         k = s.simplify(k)
         steps.append(("unroll", k))
         return Lowered(k, {self.operand: self._packing(key, transformed)}, tuple(steps))

@@ -285,6 +285,7 @@ def choose_window_tile(
     to keep a panel's filters in registers beside the tile, and to pass by the image again for the
     next. Large windows without `filters`, which have no other loads to share, take two columns by
     two vectors: more of a pool's image does not stay in registers. Measured in bench/NOTES.md.
+    `left_bytes`: of the image; 0 if it is as large as the result.
     """
     m, channels, taps = shape
     outer, inner = (1, 1, *m)[-2:]
